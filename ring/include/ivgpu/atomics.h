@@ -1,0 +1,96 @@
+/* The only door to words that the other side writes too: every ordered access of ivgpu goes through these.
+ *
+ * One place decides the order, ThreadSanitizer understands it, and a build can replace the loads (define IVG_LOAD_HOOK)
+ * to prove that no shared word is fetched twice. A relaxed access says at its call site why relaxed is enough. */
+#ifndef IVGPU_ATOMICS_H
+#define IVGPU_ATOMICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+/* C++ has no <stdatomic.h> before C++23: the same words by its own names, so that a C++ program can include these
+ * headers (std::atomic of a lock-free integer has the integer's size and alignment; tests/unit/ring_headers.c compares
+ * them). */
+#include <atomic>
+#define _Atomic(type) std::atomic<type>
+#define _Static_assert static_assert
+#define _Alignas alignas
+using std::memory_order_acq_rel;
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+using std::memory_order_release;
+using std::memory_order_seq_cst;
+#else
+#include <stdatomic.h>
+#endif
+
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be lock-free: two machines share them");
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "32-bit atomics must be lock-free: two machines share them");
+
+#ifdef IVG_LOAD_HOOK
+void ivg_load_hook(const volatile void *address, uint32_t bytes);
+#else
+#define ivg_load_hook(address, bytes) ((void)0)
+#endif
+
+/* A full fetch of one shared word; call it once for each decision (facts: a second fetch may see another value). */
+#define IVG_DEFINE_ATOMICS(suffix, type)                                                                            \
+        static inline type ivg_load_relaxed_##suffix(const _Atomic(type) *word)                                     \
+        {                                                                                                           \
+                const type value = atomic_load_explicit((_Atomic(type) *)word, memory_order_relaxed);               \
+                ivg_load_hook(word, sizeof(type));                                                                  \
+                return value;                                                                                       \
+        }                                                                                                           \
+        static inline type ivg_load_acquire_##suffix(const _Atomic(type) *word)                                     \
+        {                                                                                                           \
+                const type value = atomic_load_explicit((_Atomic(type) *)word, memory_order_acquire);               \
+                ivg_load_hook(word, sizeof(type));                                                                  \
+                return value;                                                                                       \
+        }                                                                                                           \
+        static inline type ivg_load_seq_cst_##suffix(const _Atomic(type) *word)                                     \
+        {                                                                                                           \
+                const type value = atomic_load_explicit((_Atomic(type) *)word, memory_order_seq_cst);               \
+                ivg_load_hook(word, sizeof(type));                                                                  \
+                return value;                                                                                       \
+        }                                                                                                           \
+        static inline void ivg_store_relaxed_##suffix(_Atomic(type) *word, type value)                              \
+        {                                                                                                           \
+                atomic_store_explicit(word, value, memory_order_relaxed);                                           \
+        }                                                                                                           \
+        static inline void ivg_store_release_##suffix(_Atomic(type) *word, type value)                              \
+        {                                                                                                           \
+                atomic_store_explicit(word, value, memory_order_release);                                           \
+        }                                                                                                           \
+        static inline type ivg_exchange_seq_cst_##suffix(_Atomic(type) *word, type value)                           \
+        {                                                                                                           \
+                return atomic_exchange_explicit(word, value, memory_order_seq_cst);                                 \
+        }                                                                                                           \
+        static inline bool ivg_compare_exchange_acq_rel_##suffix(_Atomic(type) *word, type *expected, type desired) \
+        {                                                                                                           \
+                return atomic_compare_exchange_strong_explicit(word, expected, desired, memory_order_acq_rel,       \
+                                                               memory_order_acquire);                               \
+        }
+
+IVG_DEFINE_ATOMICS(u32, uint32_t)
+IVG_DEFINE_ATOMICS(u64, uint64_t)
+
+/* One fetch of eight payload bytes that the other side may change at any time: volatile, so that a compiler can neither
+ * split it, repeat it, nor read the shared copy again after a check of the private one. Order comes from the commit
+ * word. */
+static inline uint64_t ivg_fetch_u64(const uint64_t *word)
+{
+        const uint64_t value = *(const volatile uint64_t *)word;
+        ivg_load_hook(word, sizeof(uint64_t));
+        return value;
+}
+
+/* Spin-loop hint: frees the core's pipeline for its sibling and shortens the exit from the loop (x86 PAUSE). */
+static inline void ivg_cpu_relax(void)
+{
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+}
+
+#endif

@@ -1,0 +1,170 @@
+/* The producer's hot path, in the order of a record's life: reserve, write, commit, poll the answer.
+ *
+ * Inline because a launch should cost the guest tens of nanoseconds and the lengths are constants at most call sites.
+ * Include ivgpu/ring.h, where the functions are described, not this.
+ *
+ * Who excludes whom:
+ *                     producer (other)        consumer              recover (other owner dead)
+ *   reserve     P2 orders: one wins a slot    P1/C3: reuse only     P0 tells it whose the claim is
+ *                                             after the copy
+ *   commit      disjoint slots                P4/C1: whole or not   only claims of the dead are completed
+ *                                             at all
+ * Linearisation points: a claim at P2, a record's publication at P4, an answer's at C6. */
+#ifndef IVGPU_RING_PRODUCER_H
+#define IVGPU_RING_PRODUCER_H
+
+#ifndef IVGPU_RING_H
+#error "include ivgpu/ring.h"
+#endif
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* For every case but an open ring: out of line, the reserve path tests one word only. */
+int ivg_ring_status_errno(uint64_t status, uint32_t generation);
+/* The pieces of a write that crosses a slot's end, or more than one. */
+void ivg_record_write_pieces(const struct ivg_producer *producer, const struct ivg_record *record, uint32_t offset,
+                             const void *source, uint32_t bytes);
+
+static inline struct ivg_ring_producer *ivg_producer_line(const struct ivg_producer *producer)
+{
+        return &producer->ring->guest->producers[producer->index];
+}
+
+static inline struct ivg_ring_waiter *ivg_producer_waiter(const struct ivg_producer *producer)
+{
+        return &producer->ring->guest->waiters[producer->index];
+}
+
+static inline struct ivg_ring_slot *ivg_ring_slot_at(const struct ivg_ring *ring, uint64_t position)
+{
+        return &ring->guest->slots[position & IVG_RING_SLOT_MASK];
+}
+
+static inline int ivg_ring_state_errno(const struct ivg_ring *ring)
+{
+        /* Acquire, pairs with the status stores of ring_attach.c and ivg_consumer_close: who reads FAULT may read its
+         * reason, who reads OPEN sees formatted mailboxes. */
+        const uint64_t status = ivg_load_acquire_u64(&ring->host->status);
+
+        if (status == ((uint64_t)ring->generation << 32 | IVG_RING_OPEN))
+                return 0;
+        return ivg_ring_status_errno(status, ring->generation);
+}
+
+/* Room for `slots` from `tail` on? Signed: a tail read before others moved it may lie behind head; P2 then refuses it.
+ */
+static inline bool ivg_producer_has_room(struct ivg_producer *producer, uint64_t tail, uint32_t slots)
+{
+        if ((int64_t)(tail + slots - producer->head_seen) <= (int64_t)IVG_RING_SLOTS)
+                return true;
+        /* P1, pairs with C3 (ring_consumer.c): the consumer's reads of the slots behind head are over, they may be
+         * overwritten. Only when the private copy says full: head's line then moves once per many records. */
+        producer->head_seen = ivg_load_acquire_u64(&producer->ring->host->head);
+        return (int64_t)(tail + slots - producer->head_seen) <= (int64_t)IVG_RING_SLOTS;
+}
+
+static inline int ivg_producer_reserve(struct ivg_producer *producer, uint32_t payload_bytes, struct ivg_record *record)
+{
+        struct ivg_ring *ring = producer->ring;
+        struct ivg_ring_producer *line = ivg_producer_line(producer);
+        const uint32_t slots =
+                payload_bytes == 0 ? 1 : (payload_bytes + IVG_SLOT_PAYLOAD_BYTES - 1) / IVG_SLOT_PAYLOAD_BYTES;
+        uint64_t tail;
+        int rc;
+
+        if (payload_bytes > IVG_RECORD_PAYLOAD_BYTES_MAX)
+                return -EMSGSIZE;
+        rc = ivg_ring_state_errno(ring);
+        if (rc != 0)
+                return rc;
+
+        /* Relaxed: a guess, which P2 verifies. */
+        tail = ivg_load_relaxed_u64(&ring->guest->tail);
+        /* No bound but the others' progress: a failed P2 means that another producer claimed, and after at most
+         * IVG_RING_SLOTS of them without a consumer the ring is full. */
+        do {
+                if (!ivg_producer_has_room(producer, tail, slots)) {
+                        ivg_store_release_u32(&line->slots, 0); /* P0 of a failed turn must not look like a claim */
+                        return -EAGAIN;
+                }
+                /* P0, pairs with R1 (ring_recover.c): the note is there before the claim can succeed, for P2 releases
+                 * it. Position first: until slots follows (0 between records) a note says "no claim". Release, so that
+                 * who reads a new note knows the previous record committed. The line is private: no transfer. */
+                ivg_store_release_u64(&line->position, tail);
+                ivg_store_release_u32(&line->slots, slots);
+                /* P2, the claim; pairs with itself and R1. Failure leaves no trace but the note. */
+        } while (!ivg_compare_exchange_acq_rel_u64(&ring->guest->tail, &tail, tail + slots));
+
+        record->position = tail;
+        record->slots = slots;
+        record->payload_bytes = payload_bytes;
+        return 0;
+}
+
+static inline void ivg_record_write(const struct ivg_producer *producer, const struct ivg_record *record,
+                                    uint32_t offset, const void *source, uint32_t bytes)
+{
+        const uint32_t within = offset % IVG_SLOT_PAYLOAD_BYTES;
+
+        assert(offset <= record->payload_bytes && bytes <= record->payload_bytes - offset);
+        if (within + bytes <= IVG_SLOT_PAYLOAD_BYTES) {
+                struct ivg_ring_slot *slot =
+                        ivg_ring_slot_at(producer->ring, record->position + offset / IVG_SLOT_PAYLOAD_BYTES);
+
+                /* P3: plain, ordered by P4. */
+                if (bytes != 0)
+                        memcpy((uint8_t *)slot->payload + within, source, bytes);
+                return;
+        }
+        ivg_record_write_pieces(producer, record, offset, source, bytes);
+}
+
+/* Commit with any kind; recovery writes SKIP by the same steps. */
+static inline bool ivg_ring_publish_record(struct ivg_ring *ring, uint64_t position, uint32_t slots,
+                                           enum ivg_slot_kind kind, uint16_t opcode)
+{
+        /* P3: continuation words, relaxed, ordered by P4. Each slot has its own tag, so that no payload of an earlier
+         * lap can ever be read as a commit word. */
+        for (uint32_t i = 1; i < slots; i++)
+                ivg_store_relaxed_u64(&ivg_ring_slot_at(ring, position + i)->commit,
+                                      ivg_commit_word(position + i, 0, IVG_SLOT_CONT, 0));
+
+        /* P4, pairs with C1 (ring_consumer.c): the record is complete. An exchange, not a release store, because it is
+         * also the full barrier of the sleep handshake: without it P5 may be served while P4 still waits in the store
+         * buffer, the consumer (C4, C5) misses the record, this side misses the sleeper, and nobody rings. */
+        (void)ivg_exchange_seq_cst_u64(&ivg_ring_slot_at(ring, position)->commit,
+                                       ivg_commit_word(position, slots, kind, opcode));
+        /* P5, pairs with C4: must not pass P4. The word names the awaited record, so that exactly one commit rings. */
+        return ivg_load_seq_cst_u64(&ring->host->sleep_at) == position + 1;
+}
+
+static inline bool ivg_producer_commit(struct ivg_producer *producer, const struct ivg_record *record, uint16_t opcode)
+{
+        const bool asleep =
+                ivg_ring_publish_record(producer->ring, record->position, record->slots, IVG_SLOT_DATA, opcode);
+
+        /* The note ends, after P4 (release), pairs with R2 (ring_recover.c): who sees it gone sees the commit. */
+        ivg_store_release_u32(&ivg_producer_line(producer)->slots, 0);
+        return asleep;
+}
+
+static inline bool ivg_producer_poll_answer(const struct ivg_producer *producer, uint64_t sequence,
+                                            struct ivg_answer_header *header,
+                                            uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES])
+{
+        const struct ivg_ring_mailbox *mailbox = &producer->ring->host->mailboxes[producer->index];
+
+        /* P6, pairs with C6 (ring_consumer.c): result, payload and answer area are complete. */
+        if (ivg_load_acquire_u64(&mailbox->sequence) != sequence)
+                return false;
+        header->result = mailbox->result;
+        header->answer_bytes = mailbox->answer_bytes;
+        /* The whole field, a constant length: two or three wide moves instead of a call. */
+        if (payload && header->answer_bytes != 0 && header->answer_bytes <= IVG_MAILBOX_PAYLOAD_BYTES)
+                memcpy(payload, mailbox->payload, IVG_MAILBOX_PAYLOAD_BYTES);
+        return true;
+}
+
+#endif
