@@ -1,0 +1,109 @@
+/* Inside a link: its state and what a transport must supply.
+ *
+ *   link.c          opens by name or by search, closes, asks whether the peer lives
+ *   link_channel.c  the guest driver's part in a channel's life: claim, wait for READY, close
+ *   link_extents.c  arena extents
+ *   link_wait.c     sleeping for an interrupt
+ *   link_local.c, link_sysfs.c   transports */
+#ifndef IVG_LINK_INTERNAL_H
+#define IVG_LINK_INTERNAL_H
+
+#include "glue_internal.h"
+#include "ivgpu/link.h"
+
+#define IVG_LINK_NAME_BYTES 160u
+
+/* One attempt to open: where to look, until when, and where the answer's words go. */
+struct ivg_link_request {
+        uint64_t call_table_fingerprint;
+        uint64_t deadline_ns;
+        const char *sysfs_root; /* "/sys/bus/pci/devices"; tests build their own tree */
+        enum ivg_error_code code;
+        struct ivg_error *error;
+};
+
+/* Where a link may lead. The public ivg_link_open() fills it from the environment. */
+struct ivg_link_places {
+        const char *forced; /* "local:PATH", "sysfs:DEVICE"; NULL: search */
+        const char *socket; /* NULL: IVG_LINK_SOCKET_DEFAULT */
+        const char *sysfs_root;
+        uint32_t open_ms;
+};
+#define IVG_LINK_SOCKET_DEFAULT "/run/ivgpu/local.sock"
+#define IVG_LINK_SYSFS_ROOT "/sys/bus/pci/devices"
+int ivg_link_open_at(const struct ivg_link_places *places, uint64_t call_table_fingerprint, struct ivg_link **link,
+                     enum ivg_error_code *code, struct ivg_error *error);
+
+/* A way to a region. Functions get a link that open() has filled; close() undoes open(), also after it failed midway.
+ */
+struct ivg_link_transport {
+        const char *scheme;
+        bool has_interrupts;
+        /* Reaches a region, maps it, claims a channel and waits until it is READY. -ENOENT, -ECONNREFUSED, -EACCES:
+         * not to be had here, a search may go on; anything else ends the search. */
+        int (*open)(struct ivg_link *link, const char *path, struct ivg_link_request *request);
+        void (*ring_control)(struct ivg_link *link);
+        void (*ring_channel)(struct ivg_link *link);
+        int (*alive)(struct ivg_link *link); /* the transport's own signs of life; 0 or -EPIPE */
+        void (*close)(struct ivg_link *link, bool in_order);
+};
+extern const struct ivg_link_transport ivg_link_transport_local;
+extern const struct ivg_link_transport ivg_link_transport_sysfs;
+
+struct ivg_link {
+        const struct ivg_link_transport *transport;
+        struct ivg_region region;
+        uint32_t channel, generation;
+        bool claimed; /* guest state is OPEN with `generation` */
+        void *arena;  /* window, or NULL */
+        char name[IVG_LINK_NAME_BYTES];
+
+        int region_fd, socket_fd, control_fd, doorbell_fd, interrupt_fd; /* -1: the transport has none */
+
+        /* sysfs: the page that holds BAR0, the doorbell register in it, and what rings which vector */
+        void *register_page;
+        volatile uint32_t *doorbell_register;
+        uint32_t doorbell_control_word, doorbell_channel_word;
+
+        /* signs of life; any thread */
+        _Atomic(uint32_t) mediator_gone; /* sticky */
+        _Atomic(uint64_t) socket_checked_ns;
+        _Atomic(uint64_t) heartbeat_seen, heartbeat_seen_ns;
+
+        /* waiting; see link_wait.c */
+        _Alignas(64) _Atomic(uint32_t) wait_leader; /* thread id, 0: none */
+        _Atomic(uint32_t) wait_sequence;            /* futex: moves after every interrupt and change of leader */
+        _Atomic(uint32_t) wait_followers;
+        uint64_t wait_slice_ns; /* IVG_LINK_WAIT_SLICE_NS; tests make it so long that it hides no lost wake-up */
+
+        /* extents; see link_extents.c */
+        _Alignas(64) _Atomic(uint32_t) extent_claims_running;
+        _Atomic(uint32_t) extent_changes; /* moves with every release and every claim taken back */
+};
+
+/* ---- link_channel.c ---- */
+
+/* Claims `link->channel`: guest := OPEN with the host's generation, control rung. The host word must be FREE. */
+void ivg_link_channel_claim(struct ivg_link *link);
+/* Waits until the claimed channel is READY and its ring OPEN. Claims again when the host has moved on to another
+ * generation meanwhile (it adopted our boot epoch). -ECONNABORTED: FAILED or DEAD, code and words say why; -ETIMEDOUT;
+ * -EPIPE: mediator gone; -EPROTO. */
+int ivg_link_channel_wait_ready(struct ivg_link *link, struct ivg_link_request *request);
+/* guest := CLOSED, control rung; nothing if the channel is not claimed. */
+void ivg_link_channel_close(struct ivg_link *link);
+/* Sleeps a step while a state word is awaited, less when the peer speaks up. Steps grow from 20 us to 1 ms. */
+void ivg_link_step(struct ivg_link *link, uint64_t *step_ns);
+
+/* ---- link_extents.c ---- */
+
+/* Frees every extent of `channel`. Only when its executor is gone for certain: DMA may be under way before. */
+void ivg_link_extents_release_all(const struct ivg_region *region, uint32_t channel);
+
+/* ---- link_wait.c ---- */
+
+/* The longest sleep without a look at the peer's signs of life and, for a follower, the leader's. */
+#define IVG_LINK_WAIT_SLICE_NS (50 * IVG_NS_PER_MS)
+#define IVG_LINK_STEP_NS_MIN (20 * IVG_NS_PER_US)
+#define IVG_LINK_STEP_NS_MAX IVG_NS_PER_MS
+
+#endif

@@ -1,0 +1,42 @@
+set(glue_unit_tests
+    glue_region_check_refuses_every_corruption
+    glue_region_is_sealed_and_mapped_by_rights
+    glue_servers_greet_and_listen_without_blocking
+    glue_link_opens_through_a_local_socket
+    glue_extents_have_one_owner
+    glue_link_wait_loses_no_wakeup
+    glue_sysfs_link_shares_channels_between_processes)
+set(glue_link_opens_through_a_local_socket_extra glue_fake_mediator.c)
+set(glue_link_wait_loses_no_wakeup_extra glue_fake_mediator.c)
+foreach(test ${glue_unit_tests})
+  set(sources ${CMAKE_CURRENT_SOURCE_DIR}/unit/${test}.c)
+  foreach(extra ${${test}_extra})
+    list(APPEND sources ${CMAKE_CURRENT_SOURCE_DIR}/unit/${extra})
+  endforeach()
+  ivg_add_test(${test} SOURCES ${sources} LIBS ivg_glue LABELS unit glue)
+  if(TARGET ${test})
+    # Internal headers: states are poked and places chosen that the public interface does not offer.
+    target_include_directories(${test} PRIVATE ${CMAKE_SOURCE_DIR}/ivshmem-glue/src)
+  endif()
+endforeach()
+
+# Each public header alone, from C and, where there is a compiler for it, from C++.
+if(BUILD_TESTING)
+  set(glue_headers region_layout region link server)
+  set(glue_languages c)
+  include(CheckLanguage)
+  check_language(CXX)
+  if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+    list(APPEND glue_languages cc)
+  endif()
+  foreach(header ${glue_headers})
+    foreach(language ${glue_languages})
+      set(alone ${CMAKE_CURRENT_BINARY_DIR}/header_${header}_alone.${language})
+      file(CONFIGURE OUTPUT ${alone} CONTENT "#include \"ivgpu/${header}.h\"\n")
+      list(APPEND glue_header_sources ${alone})
+    endforeach()
+  endforeach()
+  add_library(glue_headers_compile_alone OBJECT ${glue_header_sources})
+  target_link_libraries(glue_headers_compile_alone PRIVATE ivg_glue)
+endif()
