@@ -1,0 +1,238 @@
+/* One call's way: header -> claim -> write -> commit, and for synchronous ones the answer. In that order below.
+ *
+ * A record of a thread is visible to the executor before any later one of the same thread, and a claim is made before
+ * it returns: asynchronous calls keep the program's order per thread, and across threads that synchronise. */
+#include "call_print.h"
+#include "guest.h"
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A full ring is 4096 slots of work ahead: worth a short spin (about 50 us of PAUSE), then sleeps that double. */
+#define FULL_SPINS_MAX 1000u
+#define FULL_SLEEP_NS_MIN 20000
+#define FULL_SLEEP_NS_MAX 1000000
+/* Answers of short calls come within microseconds; a thread that sleeps pays a wake-up of several. */
+#define ANSWER_SPIN_NS 50000
+#define ANSWER_SPINS_PER_CLOCK 32u
+/* A slice of sleep; between two the peer's life is checked. */
+#define ANSWER_WAIT_MS 1000u
+
+static uint32_t spin_ns = ANSWER_SPIN_NS;
+
+__attribute__((constructor)) static void call_start(void)
+{
+        /* With one processor a spinning thread keeps the answer from being made. */
+        if (sysconf(_SC_NPROCESSORS_ONLN) <= 1)
+                spin_ns = 0;
+}
+
+static int64_t now_ns(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now); /* vDSO: no system call */
+        return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/* IVGPU_LOG=calls: what crosses, beside the lines of the exported functions. */
+__attribute__((cold)) static void log_record(uint16_t number, const void *request, uint32_t request_bytes)
+{
+        char text[400];
+
+        (void)ivg_print_call(number, text, sizeof(text), request, request_bytes);
+        ivg_log("  -> %s", text);
+}
+
+/* The ring is full: waits for room as long as somebody lives who makes some. */
+static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes, struct ivg_record *record, int rc)
+{
+        struct timespec pause = {.tv_nsec = FULL_SLEEP_NS_MIN};
+
+        for (uint32_t spin = 0; rc == -EAGAIN && spin < FULL_SPINS_MAX; spin++) {
+                ivg_cpu_relax();
+                rc = ivg_producer_reserve(producer, bytes, record);
+        }
+        while (rc == -EAGAIN) { /* bounded by the peer's life */
+                const int alive = ivg_link_alive(ivg_process.link);
+
+                if (alive != 0)
+                        return ivg_process_lose(alive, "waiting for room in the ring");
+                nanosleep(&pause, NULL);
+                if (pause.tv_nsec < FULL_SLEEP_NS_MAX)
+                        pause.tv_nsec *= 2;
+                rc = ivg_producer_reserve(producer, bytes, record);
+        }
+        if (rc == 0)
+                return CUDA_SUCCESS;
+        return rc == -EMSGSIZE ? CUDA_ERROR_INVALID_VALUE : ivg_process_lose(rc, "sending a call");
+}
+
+static CUresult send_record(struct ivg_producer *producer, uint16_t number, struct ivg_call_header *header,
+                            uint32_t request_bytes, uint8_t flags, uint32_t sequence_low)
+{
+        const struct ivg_object *context = ivg_context_current();
+        struct ivg_ring_producer *line;
+        struct ivg_record record;
+        const int rc = ivg_producer_reserve(producer, request_bytes, &record);
+
+        if (__builtin_expect(rc != 0, 0)) {
+                const CUresult result = reserve_waiting(producer, request_bytes, &record, rc);
+
+                if (result != CUDA_SUCCESS)
+                        return result;
+        }
+
+        header->sequence_low = sequence_low;
+        header->context = context != NULL ? context->id : IVG_ID_NONE;
+        header->bytes = (uint16_t)request_bytes;
+        header->producer = (uint8_t)producer->index;
+        header->flags = flags;
+        header->reserved = 0;
+        ivg_record_write(producer, &record, 0, header, request_bytes);
+        if (__builtin_expect(ivg_log_calls, 0))
+                log_record(number, header, request_bytes);
+
+        line = ivg_producer_line(producer);
+        if (__builtin_expect(ivg_producer_commit(producer, &record, number), 0)) {
+                ivg_store_relaxed_u64(&line->doorbells, ivg_load_relaxed_u64(&line->doorbells) + 1);
+                ivg_link_doorbell(ivg_process.link);
+        }
+        /* Relaxed: counters to look at, of which this thread is the only writer. */
+        ivg_store_relaxed_u64(&line->calls, ivg_load_relaxed_u64(&line->calls) + 1);
+        if (flags & IVG_CALL_WANTS_ANSWER)
+                ivg_store_relaxed_u64(&line->calls_sync, ivg_load_relaxed_u64(&line->calls_sync) + 1);
+        return CUDA_SUCCESS;
+}
+
+/* This thread's line; NULL with *result when nothing may go out. */
+static struct ivg_thread *thread_for_call(CUresult *result)
+{
+        struct ivg_thread *thread = ivg_thread_self();
+        const uint32_t lost = ivg_load_relaxed_u32(&ivg_process.lost); /* as in ivg_process_check */
+
+        *result = CUDA_SUCCESS;
+        if (__builtin_expect(thread == NULL || lost != 0, 0)) {
+                *result = ivg_process_refusal();
+                return NULL;
+        }
+        return thread;
+}
+
+CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes)
+{
+        CUresult result;
+        struct ivg_thread *thread = thread_for_call(&result);
+
+        if (thread == NULL)
+                return result;
+        result = send_record(ivg_thread_producer_take(thread), number, request, request_bytes, 0, 0);
+        ivg_thread_producer_give(thread);
+        return result;
+}
+
+/* ---- answers ---- */
+
+struct answer {
+        const struct ivg_producer *producer;
+        uint64_t sequence;
+        struct ivg_answer_header header;
+        uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES];
+};
+
+static bool answer_poll(struct answer *answer)
+{
+        return ivg_producer_poll_answer(answer->producer, answer->sequence, &answer->header, answer->payload);
+}
+
+static bool answer_is_there(void *argument)
+{
+        const struct answer *answer = argument;
+        const struct ivg_producer *producer = answer->producer;
+
+        /* Sequentially consistent: pairs with C6 like P8 does, for the wait may sleep on its word. */
+        return ivg_load_seq_cst_u64(&producer->ring->host->mailboxes[producer->index].sequence) == answer->sequence;
+}
+
+static bool answer_spin(struct answer *answer)
+{
+        int64_t end;
+
+        if (answer_poll(answer))
+                return true;
+        if (spin_ns == 0)
+                return false;
+        end = now_ns() + spin_ns;
+        do {
+                for (uint32_t i = 0; i < ANSWER_SPINS_PER_CLOCK; i++) {
+                        if (answer_poll(answer))
+                                return true;
+                        ivg_cpu_relax();
+                }
+        } while (now_ns() < end);
+        return false;
+}
+
+/* Sleeps until the answer is there or its maker is gone. There is no other limit: a kernel may run for hours. */
+static CUresult answer_sleep(struct ivg_producer *producer, struct answer *answer)
+{
+        int rc = 0;
+
+        if (!ivg_producer_wait_begin(producer, answer->sequence))
+                do
+                        rc = ivg_link_wait(ivg_process.link, answer_is_there, answer, ANSWER_WAIT_MS);
+                while (rc == -ETIMEDOUT && (rc = ivg_link_alive(ivg_process.link)) == 0 && !answer_is_there(answer));
+        ivg_producer_wait_end(producer);
+        if (answer_poll(answer)) /* also one that came with the executor's last breath */
+                return CUDA_SUCCESS;
+        return ivg_process_lose(rc != 0 ? rc : -EOWNERDEAD, "waiting for an answer");
+}
+
+/* Copies the answer's bytes, from the mailbox or the thread's answer area. */
+static CUresult answer_read(const struct answer *answer, void *out, uint32_t bytes_min, uint32_t bytes_max,
+                            uint32_t *answer_bytes)
+{
+        const CUresult result = (CUresult)answer->header.result;
+        const uint32_t bytes = answer->header.answer_bytes;
+        const uint32_t wanted = bytes < bytes_max ? bytes : bytes_max;
+        const void *from = answer->payload;
+
+        if (bytes > IVG_ANSWER_AREA_BYTES || (result == CUDA_SUCCESS && bytes < bytes_min)) {
+                ivg_log("a host's answer of %u bytes is not in %u..%u", bytes, bytes_min, IVG_ANSWER_AREA_BYTES);
+                return CUDA_ERROR_UNKNOWN;
+        }
+        /* The area was filled before the mailbox's sequence, which answer_poll acquired. */
+        if (bytes > IVG_MAILBOX_PAYLOAD_BYTES)
+                from = ivg_region_answer_area(ivg_link_region(ivg_process.link), ivg_link_channel(ivg_process.link),
+                                              answer->producer->index);
+        if (wanted != 0)
+                memcpy(out, from, wanted);
+        if (answer_bytes != NULL)
+                *answer_bytes = wanted;
+        return result;
+}
+
+CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, void *answer_out,
+                       uint32_t answer_bytes_min, uint32_t answer_bytes_max, uint32_t *answer_bytes)
+{
+        CUresult result;
+        struct ivg_thread *thread = thread_for_call(&result);
+        struct ivg_producer *producer;
+        struct answer answer;
+
+        if (thread == NULL)
+                return result;
+        producer = ivg_thread_producer_take(thread);
+        answer.producer = producer;
+        answer.sequence = ++producer->sequence;
+        result =
+                send_record(producer, number, request, request_bytes, IVG_CALL_WANTS_ANSWER, (uint32_t)answer.sequence);
+        if (result == CUDA_SUCCESS && !answer_spin(&answer))
+                result = answer_sleep(producer, &answer);
+        if (result == CUDA_SUCCESS)
+                result = answer_read(&answer, answer_out, answer_bytes_min, answer_bytes_max, answer_bytes);
+        ivg_thread_producer_give(thread);
+        return result;
+}

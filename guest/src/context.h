@@ -1,0 +1,65 @@
+/* A context as the guest keeps it: what is answered without a trip hangs here. Shared by context*.c. */
+#ifndef IVG_GUEST_CONTEXT_H
+#define IVG_GUEST_CONTEXT_H
+
+#include "guest.h"
+
+/* A value that is fetched from the host once and then answered locally, until somebody sets it. */
+struct ivg_cached {
+        _Atomic(uint32_t) known;
+        _Atomic(uint64_t) value;
+};
+
+/* Readable for ever, also after the context's end: taken from a pool and put back, never freed. A thread may still have
+ * an ended context on its stack and must be able to look. */
+struct ivg_context_state {
+        _Atomic(uint32_t) active; /* 0: ended (created ones), released or reset (primary ones) */
+        uint64_t unique_id;
+        struct ivg_context_storage *storage;
+        struct ivg_cached flags, priority_least, priority_greatest;
+        struct ivg_cached limits[CU_LIMIT_MAX];
+        struct ivg_context_state *next_free;
+};
+
+static inline struct ivg_context_state *ivg_context_state(const struct ivg_object *context)
+{
+        return context->data;
+}
+
+static inline bool ivg_cached_get(const struct ivg_cached *cached, uint64_t *value)
+{
+        /* Acquire, pairs with ivg_cached_set: the value belongs to the mark. */
+        if (ivg_load_acquire_u32(&cached->known) == 0)
+                return false;
+        *value = ivg_load_relaxed_u64(&cached->value);
+        return true;
+}
+
+static inline void ivg_cached_set(struct ivg_cached *cached, uint64_t value)
+{
+        ivg_store_relaxed_u64(&cached->value, value);
+        ivg_store_release_u32(&cached->known, 1);
+}
+
+static inline void ivg_cached_drop(struct ivg_cached *cached)
+{
+        ivg_store_release_u32(&cached->known, 0);
+}
+
+/* `ctx`, or the current one for NULL; alive. */
+CUresult ivg_context_given(CUcontext ctx, struct ivg_object **context);
+/* The current context's range of stream priorities. */
+CUresult ivg_context_priorities(struct ivg_object *context, int *least, int *greatest);
+/* A context object with fresh state, not yet active. */
+CUresult ivg_context_new(int device, struct ivg_object **context);
+/* The context's resources are gone: storage destructors have run, objects end, cached answers are forgotten. The object
+ * itself stays (primary contexts). */
+void ivg_context_deactivate(struct ivg_object *context);
+/* Also the object and its state (created contexts). */
+void ivg_context_free(struct ivg_object *context);
+bool ivg_context_is_primary(const struct ivg_object *context);
+/* The calling thread's stack. */
+CUresult ivg_context_push(struct ivg_object *context);
+struct ivg_object *ivg_context_pop(void); /* NULL: empty */
+
+#endif

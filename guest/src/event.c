@@ -1,0 +1,58 @@
+/* Events: handles are minted here; recording, waiting and asking are generated calls. */
+#include "cuda_api.h"
+#include "guest.h"
+#include "guest_send.h"
+
+#define EVENT_FLAGS_KNOWN (CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS)
+
+CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags)
+{
+        struct ivg_object *context, *event;
+        CUresult result = ivg_context_require(&context);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (phEvent == NULL || (Flags & ~(unsigned int)EVENT_FLAGS_KNOWN) != 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        if ((Flags & CU_EVENT_INTERPROCESS) != 0) {
+                if ((Flags & CU_EVENT_DISABLE_TIMING) == 0)
+                        return CUDA_ERROR_INVALID_VALUE; /* CUDA's own rule */
+                return ivg_refuse("cuEventCreate for several processes");
+        }
+        result = ivg_object_create(IVG_KIND_EVENT, context, &event);
+        if (result != CUDA_SUCCESS)
+                return result;
+        event->flags = Flags;
+        result = ivg_send_cuEventCreate(Flags, event->id);
+        if (result != CUDA_SUCCESS) {
+                ivg_object_destroy(event);
+                return result;
+        }
+        *phEvent = (CUevent)event;
+        return CUDA_SUCCESS;
+}
+
+static CUresult event_destroy(CUevent handle)
+{
+        struct ivg_object *event = ivg_object_of(IVG_KIND_EVENT, handle);
+        CUresult result = ivg_process_check();
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (event == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = ivg_send_cuEventDestroy_v2(event->id);
+        if (result == CUDA_SUCCESS)
+                ivg_object_destroy(event);
+        return result;
+}
+
+CUresult cuEventDestroy(CUevent hEvent)
+{
+        return event_destroy(hEvent);
+}
+
+CUresult cuEventDestroy_v2(CUevent hEvent)
+{
+        return event_destroy(hEvent);
+}

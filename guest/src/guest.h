@@ -1,0 +1,217 @@
+/* Inside the guest's libcuda.so.1: what its files share. Nothing here is exported (see libcuda.map, generated).
+ *
+ *   generated stubs ─┐                      ┌─ objects.c   handles
+ *   memory.c ────────┤                      ├─ context.c   current context, primary contexts
+ *   module.c ────────┼─> call.c (records) ──┼─ thread.c    producer line, mailbox, waiting
+ *   launch.c ────────┤                      └─ staging.c   arena memory for bulk and long ranges
+ *   stream.c ... ────┘
+ * Errors: CUresult everywhere in this folder; errno values of ring and glue are mapped in ivg_result_from_errno(). */
+#ifndef IVG_GUEST_H
+#define IVG_GUEST_H
+
+#include "ivgpu/call_wire.h"
+#include "ivgpu/cuda_abi.h"
+#include "ivgpu/link.h"
+#include "ivgpu/ring.h"
+#include "ivgpu_calls.h" /* generated: call numbers, request and answer structs, fingerprint */
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IVG_HIDDEN __attribute__((visibility("hidden")))
+#pragma GCC visibility push(hidden)
+
+/* ---- process state (process.c) ---- */
+
+/* The connection to the executor, made by the first cuInit; lives until exit. */
+struct ivg_process {
+        struct ivg_link *link;
+        struct ivg_ring ring;
+        uint8_t *arena; /* window: pinned memory and staging, same address in the executor */
+        uint64_t arena_bytes;
+        _Atomic(uint32_t) state; /* enum ivg_process_state */
+        _Atomic(uint32_t) lost;  /* sticky CUresult once the executor or mediator is gone; 0 before */
+        int driver_version;      /* the host driver's, but at most the interface that we carry */
+        int device_count;
+};
+/*   NEW ──> CONNECTING ──> CONNECTED ──cuInit──> READY ──exit()──> ENDED
+ *    ^           │            (asked for the driver's version only)
+ *    └─ FAILED <─┘
+ * Calls answer NOT_INITIALIZED before READY and in FORKED, DEINITIALIZED in ENDED, and the sticky error once `lost` is
+ * set. A fork()ed child of a READY process is FORKED for ever: CUDA does not survive fork() either. */
+enum ivg_process_state {
+        IVG_PROCESS_NEW,
+        IVG_PROCESS_CONNECTING,
+        IVG_PROCESS_CONNECTED,
+        IVG_PROCESS_READY,
+        IVG_PROCESS_FAILED,
+        IVG_PROCESS_FORKED,
+        IVG_PROCESS_ENDED
+};
+extern struct ivg_process ivg_process;
+
+CUresult ivg_process_connect(void); /* idempotent; cuInit's work. Any thread */
+CUresult ivg_process_refusal(void); /* why calls may not go out now (not READY, or lost) */
+/* CUDA_SUCCESS when calls may go out. Hot: two loads. Acquire pairs with the release at the end of connecting. */
+static inline CUresult ivg_process_check(void)
+{
+        /* `lost` is relaxed: an error word that stands by itself; whoever misses it meets the dead ring instead. */
+        if (ivg_load_acquire_u32(&ivg_process.state) == IVG_PROCESS_READY &&
+            ivg_load_relaxed_u32(&ivg_process.lost) == 0)
+                return CUDA_SUCCESS;
+        return ivg_process_refusal();
+}
+/* The executor or mediator is gone, or the ring broke: the first caller fixes the sticky error and logs the cause in
+ * one line. Returns the sticky error. Any thread. */
+CUresult ivg_process_lose(int negative_errno, const char *where);
+CUresult ivg_result_from_errno(int negative_errno); /* -EOWNERDEAD, -EPIPE, -EPROTO, -ENOSPC ... */
+
+/* Log: one line on stderr, "ivgpu: ...". LOG_CALLS prints every call (IVGPU_LOG=calls). Never on a hot path unless on.
+ */
+extern bool ivg_log_calls;
+void ivg_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Counts a refused name, and names it once on stderr. Returns CUDA_ERROR_NOT_SUPPORTED. `name` is a literal. */
+CUresult ivg_refuse(const char *name);
+/* Counts an entry of a private export table that nobody is known to call, and names it once. Returns 0. */
+CUresult ivg_count_unknown_entry(const char *name);
+/* How often `name` was refused or counted so far (tests, IVGPU_LOG=summary). */
+uint64_t ivg_refused_count(const char *name);
+/* Counts a call answered without a record. */
+void ivg_count_local(void);
+void ivg_log_local(const char *name, CUresult result);
+/* What a locally answered exported function returns through: counted, printed under IVGPU_LOG=calls. */
+static inline CUresult ivg_local(const char *name, CUresult result)
+{
+        ivg_count_local();
+        if (__builtin_expect(ivg_log_calls, 0))
+                ivg_log_local(name, result);
+        return result;
+}
+
+/* ---- calls (call.c) ---- */
+
+/* `request` starts with struct ivg_call_header, which these fill. A full ring is waited for (bounded by the peer's
+ * life). sync: waits for the answer; its first `answer_bytes_max` bytes are copied to `answer`; returns the call's
+ * CUresult. A shorter answer than answer_bytes_min with CUDA_SUCCESS is a broken host: CUDA_ERROR_UNKNOWN. async:
+ * returns once committed: CUDA_SUCCESS, or the sticky error of a lost executor. Callers: any thread; neither allocates
+ * nor locks. */
+CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, void *answer, uint32_t answer_bytes_min,
+                       uint32_t answer_bytes_max, uint32_t *answer_bytes);
+CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes);
+
+/* ---- threads (thread.c) ---- */
+#define IVG_CONTEXT_STACK_MAX 32u
+struct ivg_thread { /* thread-local; its line is taken at the thread's first call and given back at its end */
+        struct ivg_producer producer;
+        bool open;                      /* has a line of its own */
+        struct ivg_ring_producer *line; /* its own, for counting; NULL: none */
+        bool connecting;                /* this thread is inside cuInit: it may call before the process is READY */
+        bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
+        uint32_t context_depth;
+        struct ivg_object *context_stack[IVG_CONTEXT_STACK_MAX]; /* current = top; depth 0 = none */
+        ivg_id context_ids[IVG_CONTEXT_STACK_MAX];               /* as pushed: a reused cell has another number */
+};
+struct ivg_thread *ivg_thread_local(void); /* this thread's, with or without a line; never NULL */
+struct ivg_thread *ivg_thread_self(void);  /* with a line, its own or the shared one; NULL: the process is not READY */
+/* The producer to send with, and back. Own line: free of charge. Shared line: a mutex is held between the two. */
+struct ivg_producer *ivg_thread_producer_take(struct ivg_thread *thread);
+void ivg_thread_producer_give(struct ivg_thread *thread);
+CUresult ivg_threads_start(void); /* process.c, once, when the ring is bound: takes the shared line */
+void ivg_thread_forked(void);     /* process.c, in a fork()ed child: this thread has no line any more */
+
+/* ---- objects (objects.c): every handle the program holds points at one of these ---- */
+
+/* Objects live in one reserved window of address space, in 128-byte cells, so that any pointer can be checked without a
+ * fault: inside the window, on a cell, alive, of the kind. Numbers sent to the host are cell index and generation. */
+struct ivg_object {
+        _Atomic(uint32_t) kind; /* enum ivg_kind; NONE: free cell */
+        ivg_id id;
+        struct ivg_object *context; /* the context it belongs to; NULL for contexts and libraries */
+        int device;
+        uint32_t flags;
+        void *data;          /* kind-specific, owned by the kind's file */
+        uint64_t values[12]; /* kind-specific; of streams and events: enum ivg_object_value */
+};
+enum ivg_object_value {
+        IVG_VALUE_STREAM_PRIORITY = 0,
+        IVG_VALUE_STREAM_UNIQUE_ID = 1,
+        IVG_VALUE_CONTEXT_UNIQUE_ID = 1
+};
+_Static_assert(sizeof(struct ivg_object) == 128, "one cell");
+
+CUresult ivg_object_create(enum ivg_kind kind, struct ivg_object *context, struct ivg_object **object);
+void ivg_object_destroy(struct ivg_object *object); /* the number's generation moves on */
+/* Called by ivg_object_destroy for every object of `kind`, before the cell is free: gives back `data`. May destroy
+ * further objects. Set by the kind's file at load time (constructor), never changed. */
+void ivg_object_set_release(enum ivg_kind kind, void (*release)(struct ivg_object *object));
+/* Ends every object that belongs to `context`, without telling the host, which ends them with the context. */
+void ivg_objects_destroy_of_context(const struct ivg_object *context);
+/* The live object of `kind` behind a handle, else NULL. Lock-free; hot. */
+struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle);
+/* A stream handle as a number: NULL and special handles too. `null_stream` is IVG_ID_STREAM_LEGACY or _PER_THREAD. */
+CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id);
+/* Function or kernel handle (CUDA accepts both at a launch). */
+struct ivg_object *ivg_object_of_function(const void *handle);
+
+/* ---- contexts (context.c) ---- */
+struct ivg_object *ivg_context_current(void);           /* NULL: none. It may have ended: see ivg_context_require */
+CUresult ivg_context_check(struct ivg_object *context); /* CUDA_SUCCESS, or CUDA_ERROR_CONTEXT_IS_DESTROYED */
+uint64_t ivg_context_unique_id(const struct ivg_object *context);
+struct ivg_context_storage *ivg_context_storage(struct ivg_object *context);
+/* Primary context of `device`, retained; what cuDevicePrimaryCtxRetain does. */
+CUresult ivg_context_primary_retain(int device, struct ivg_object **context);
+/* The current context or CUDA_ERROR_INVALID_CONTEXT; and ivg_process_check(). What most calls start with. */
+CUresult ivg_context_require(struct ivg_object **context);
+
+/* ---- context-local storage (storage.c): values that libraries hang on a context ---- */
+
+#define IVG_STORAGE_ENTRIES_MAX 4096u /* far above the handful of keys that runtimes use */
+typedef void (*ivg_storage_destructor)(CUcontext context, void *key, void *value);
+struct ivg_context_storage; /* one per context, lives as long as the process */
+struct ivg_context_storage *ivg_storage_create(void);
+/* Replaces what is there under `key`. INVALID_VALUE: a NULL key; OUT_OF_MEMORY. Any thread. */
+CUresult ivg_storage_put(struct ivg_context_storage *storage, void *key, void *value,
+                         ivg_storage_destructor destructor);
+CUresult ivg_storage_delete(struct ivg_context_storage *storage, void *key); /* INVALID_HANDLE: missing */
+/* INVALID_HANDLE: missing. Lock-free, hot. Any thread, also while another puts or deletes. */
+CUresult ivg_storage_get(struct ivg_context_storage *storage, void *key, void **value);
+/* Empties it and then runs the destructors, in the order of the puts, with no lock held. */
+void ivg_storage_end(struct ivg_context_storage *storage, CUcontext context);
+
+/* ---- devices (device.c) ---- */
+
+#define IVG_DEVICES_MAX 64
+struct ivg_device {                                /* fetched once, by one call; constant afterwards */
+        int32_t attributes[IVG_DEVICE_ATTRIBUTES]; /* as a guest must see them (device_attribute.c) */
+        bool known[IVG_DEVICE_ATTRIBUTES];         /* false: the host's driver does not know this attribute */
+        uint64_t total_bytes;
+        CUuuid uuid;
+        char name[256];
+        char pci_bus_id[32];
+};
+/* INVALID_DEVICE, or why the call failed. Any thread; lock-free once fetched. */
+CUresult ivg_device_get(int device, const struct ivg_device **out);
+/* As cuDeviceGetAttribute. */
+CUresult ivg_device_attribute(int device, CUdevice_attribute attribute, int *value);
+/* Corrects the attributes that would promise what we do not carry. */
+void ivg_device_apply_rules(struct ivg_device *device);
+
+/* ---- symbols (proc_address.c over the generated guest_symbols.c) ---- */
+
+/* True when the newest symbol behind `name` ("cuMemCreate") is carried, not refused. Any thread. */
+bool ivg_symbol_carried(const char *name);
+
+/* ---- bulk memory (staging.c, pinned.c) ---- */
+
+/* Temporary arena memory for one call's long ranges: any size, waits never; NULL when the arena is full. */
+void *ivg_staging_take(uint64_t bytes);
+void ivg_staging_give(void *memory, uint64_t bytes);
+/* Offset of a pointer into the arena window, or false. Pinned memory lies there. */
+bool ivg_arena_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
+/* The context's memory is gone on the host (context destroyed, primary context reset or released for the last time):
+ * forgets its device memory and variables, and takes back its pinned memory. */
+void ivg_memory_end_of_context(struct ivg_object *context);
+
+#pragma GCC visibility pop
+#endif

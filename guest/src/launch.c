@@ -1,0 +1,290 @@
+/* Launches: the hot path of everything. One look-up, one pass over the parameters, one record; no lock, no allocation,
+ * no system call once the function's description is here.
+ *
+ * What CUDA refuses at once without asking the device is refused here: shapes that cannot run, shared memory beyond the
+ * function's limit. Before a refusal by a cached limit the limit is fetched again: errors are rare, a wrong one is not
+ * allowed. Everything else surfaces later, as the interface allows for launches. */
+#include "launch.h"
+#include "cuda_api.h"
+#include "guest_send.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define PARAMETERS_ON_STACK 4096u /* every kernel before CUDA 12.1, and nearly every one since */
+
+struct shape {
+        uint32_t grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+};
+
+/* ---- checks ---- */
+
+static bool attribute_above(const struct ivg_device *device, CUdevice_attribute attribute, uint64_t value)
+{
+        return device->known[attribute] && value > (uint64_t)device->attributes[attribute];
+}
+
+static bool shape_exceeds_device(const struct ivg_device *device, const struct shape *shape)
+{
+        return attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, shape->grid_x) ||
+               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, shape->grid_y) ||
+               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, shape->grid_z) ||
+               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, shape->block_x) ||
+               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, shape->block_y) ||
+               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, shape->block_z);
+}
+
+static bool shape_exceeds_function(const struct ivg_function_attributes *attributes, const struct shape *shape)
+{
+        int value;
+        const uint64_t threads = (uint64_t)shape->block_x * shape->block_y * shape->block_z;
+        if (ivg_function_value(attributes, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, &value) &&
+            threads > (uint64_t)value)
+                return true;
+        return ivg_function_value(attributes, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, &value) &&
+               shape->shared_bytes > (uint64_t)value;
+}
+
+static CUresult shape_check(struct ivg_object *function, const struct ivg_object *context, const struct shape *shape,
+                            struct ivg_function_attributes *attributes)
+{
+        const struct ivg_device *device;
+        const CUresult result = ivg_device_get(context->device, &device);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (shape->grid_x == 0 || shape->grid_y == 0 || shape->grid_z == 0 || shape->block_x == 0 ||
+            shape->block_y == 0 || shape->block_z == 0 || shape_exceeds_device(device, shape))
+                return CUDA_ERROR_INVALID_VALUE;
+        if (__builtin_expect(!shape_exceeds_function(attributes, shape), 1))
+                return CUDA_SUCCESS;
+        const CUresult fetched = ivg_function_fetch(function, context->device, true);
+        if (fetched != CUDA_SUCCESS)
+                return fetched;
+        return shape_exceeds_function(attributes, shape) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+/* ---- parameters ---- */
+
+static void pack(const struct ivg_function_layout *layout, void *const *parameters, uint8_t *packed)
+{
+        for (uint32_t i = 0; i < layout->count; i++)
+                memcpy(packed + layout->parameters[i].offset, parameters[i], layout->parameters[i].bytes);
+}
+
+/* The other way to give parameters: one buffer, packed by the caller. */
+static CUresult find_buffer(void *const *extra, const void **buffer, uint64_t *bytes)
+{
+        *buffer = NULL;
+        *bytes = 0;
+        for (uint32_t i = 0; i < 4 && extra[i] != CU_LAUNCH_PARAM_END; i += 2) {
+                if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER)
+                        *buffer = extra[i + 1];
+                else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE && extra[i + 1] != NULL)
+                        *bytes = *(const size_t *)extra[i + 1];
+                else
+                        return CUDA_ERROR_INVALID_VALUE;
+        }
+        return *buffer == NULL || *bytes == 0 || *bytes > IVG_PARAMETER_BYTES_MAX ? CUDA_ERROR_INVALID_VALUE
+                                                                                  : CUDA_SUCCESS;
+}
+
+/* ---- sending ---- */
+
+/* A launch that is ready to go but for its parameters. */
+struct launch {
+        const struct ivg_object *function;
+        ivg_id stream;
+        const struct shape *shape;
+        bool extended; /* with attributes */
+        const CUlaunchAttribute *attributes;
+        uint32_t attributes_count;
+};
+
+static CUresult send(const struct launch *launch, const void *parameters, uint64_t bytes)
+{
+        const struct shape *s = launch->shape;
+        if (!launch->extended)
+                return ivg_send_ivgLaunch(launch->function->id, launch->stream, s->grid_x, s->grid_y, s->grid_z,
+                                          s->block_x, s->block_y, s->block_z, s->shared_bytes, parameters, bytes);
+        return ivg_send_ivgLaunchEx(launch->function->id, launch->stream, s->grid_x, s->grid_y, s->grid_z, s->block_x,
+                                    s->block_y, s->block_z, s->shared_bytes, launch->attributes,
+                                    launch->attributes_count, parameters, bytes);
+}
+
+static CUresult pack_and_send(const struct launch *launch, const struct ivg_function_layout *layout,
+                              void *const *parameters)
+{
+        _Alignas(16) uint8_t packed[PARAMETERS_ON_STACK];
+        if (layout->bytes <= sizeof packed) {
+                pack(layout, parameters, packed);
+                return send(launch, packed, layout->bytes);
+        }
+        uint8_t *longer = calloc(1, layout->bytes); /* beyond 4096 bytes: longer than a record, hence never hot */
+        if (longer == NULL)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        pack(layout, parameters, longer);
+        const CUresult result = send(launch, longer, layout->bytes);
+        free(longer);
+        return result;
+}
+
+static CUresult launch_with(struct launch *launch, CUfunction handle, CUstream stream, ivg_id null_stream,
+                            void *const *parameters, void *const *extra)
+{
+        struct ivg_object *context;
+        const struct ivg_function_layout *layout;
+        struct ivg_function_attributes *attributes;
+        CUresult result = ivg_context_require(&context);
+        if (result != CUDA_SUCCESS)
+                return result;
+        struct ivg_object *function = ivg_object_of_function(handle);
+        if (function == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = ivg_stream_id(stream, null_stream, &launch->stream);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = ivg_function_need(function, context->device, &layout, &attributes);
+        if (result == CUDA_SUCCESS)
+                result = shape_check(function, context, launch->shape, attributes);
+        if (result != CUDA_SUCCESS)
+                return result;
+        launch->function = function;
+        if (parameters != NULL)
+                return extra != NULL ? CUDA_ERROR_INVALID_VALUE : pack_and_send(launch, layout, parameters);
+        if (extra != NULL) {
+                const void *buffer;
+                uint64_t bytes;
+                result = find_buffer(extra, &buffer, &bytes);
+                return result != CUDA_SUCCESS ? result : send(launch, buffer, bytes);
+        }
+        return layout->count > 0 ? CUDA_ERROR_INVALID_VALUE : send(launch, "", 0); /* an empty range, not NULL */
+}
+
+/* ---- cuLaunchKernel ---- */
+
+static CUresult launch_kernel(CUfunction function, const struct shape *shape, CUstream stream, ivg_id null_stream,
+                              void *const *parameters, void *const *extra)
+{
+        struct launch launch = {.shape = shape};
+        const CUresult result = launch_with(&launch, function, stream, null_stream, parameters, extra);
+        if (__builtin_expect(ivg_log_calls, 0))
+                ivg_log("cuLaunchKernel(f=%p, grid=%u,%u,%u, block=%u,%u,%u, shared=%u, stream=%p) = %d",
+                        (void *)function, shape->grid_x, shape->grid_y, shape->grid_z, shape->block_x, shape->block_y,
+                        shape->block_z, shape->shared_bytes, (void *)stream, (int)result);
+        return result;
+}
+
+CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
+                        unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ,
+                        unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)
+{
+        const struct shape shape = {gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes};
+        return launch_kernel(f, &shape, hStream, IVG_ID_STREAM_LEGACY, kernelParams, extra);
+}
+
+CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
+                             unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ,
+                             unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)
+{
+        const struct shape shape = {gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes};
+        return launch_kernel(f, &shape, hStream, IVG_ID_STREAM_PER_THREAD, kernelParams, extra);
+}
+
+/* ---- cuLaunchCooperativeKernel: the same with one attribute ---- */
+
+static CUresult launch_cooperative(CUfunction function, const struct shape *shape, CUstream stream, ivg_id null_stream,
+                                   void *const *parameters)
+{
+        const CUlaunchAttribute cooperative = {.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE, .value.cooperative = 1};
+        struct launch launch = {.shape = shape, .extended = true, .attributes = &cooperative, .attributes_count = 1};
+        return launch_with(&launch, function, stream, null_stream, parameters, NULL);
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
+                                   unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ,
+                                   unsigned int sharedMemBytes, CUstream hStream, void **kernelParams)
+{
+        const struct shape shape = {gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes};
+        return launch_cooperative(f, &shape, hStream, IVG_ID_STREAM_LEGACY, kernelParams);
+}
+
+CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+                                        unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY,
+                                        unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream,
+                                        void **kernelParams)
+{
+        const struct shape shape = {gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes};
+        return launch_cooperative(f, &shape, hStream, IVG_ID_STREAM_PER_THREAD, kernelParams);
+}
+
+/* ---- cuLaunchKernelEx ---- */
+
+static CUresult attribute_check(const CUlaunchAttribute *attribute)
+{
+        switch (attribute->id) {
+        case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
+        case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
+        case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
+        case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION:
+        case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
+        case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
+        case CU_LAUNCH_ATTRIBUTE_PRIORITY:
+        case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
+        case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
+        case CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION:
+        case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+        case CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING:
+                return CUDA_SUCCESS;
+        case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
+                return ivg_refuse("cuLaunchKernelEx with CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT");
+        case CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT:
+                return ivg_refuse("cuLaunchKernelEx with CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT");
+        case CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE:
+                return ivg_refuse("cuLaunchKernelEx with CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE");
+        default:
+                return CUDA_ERROR_INVALID_VALUE;
+        }
+}
+
+CUresult ivg_launch_attributes(const CUlaunchAttribute *attributes, unsigned int count,
+                               CUlaunchAttribute copies[IVG_LAUNCH_ATTRIBUTES_MAX], uint32_t *copies_count)
+{
+        *copies_count = 0;
+        if (count > IVG_LAUNCH_ATTRIBUTES_MAX || (count > 0 && attributes == NULL))
+                return CUDA_ERROR_INVALID_VALUE;
+        for (unsigned int i = 0; i < count; i++) {
+                if (attributes[i].id == CU_LAUNCH_ATTRIBUTE_IGNORE)
+                        continue;
+                const CUresult result = attribute_check(&attributes[i]);
+                if (result != CUDA_SUCCESS)
+                        return result;
+                copies[(*copies_count)++] = attributes[i];
+        }
+        return CUDA_SUCCESS;
+}
+
+static CUresult launch_ex(const CUlaunchConfig *config, CUfunction function, ivg_id null_stream,
+                          void *const *parameters, void *const *extra)
+{
+        CUlaunchAttribute attributes[IVG_LAUNCH_ATTRIBUTES_MAX];
+        uint32_t count;
+        if (config == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        const struct shape shape = {config->gridDimX,  config->gridDimY,  config->gridDimZ,      config->blockDimX,
+                                    config->blockDimY, config->blockDimZ, config->sharedMemBytes};
+        const CUresult result = ivg_launch_attributes(config->attrs, config->numAttrs, attributes, &count);
+        if (result != CUDA_SUCCESS)
+                return result;
+        struct launch launch = {
+                .shape = &shape, .extended = count > 0, .attributes = attributes, .attributes_count = count};
+        return launch_with(&launch, function, config->hStream, null_stream, parameters, extra);
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **kernelParams, void **extra)
+{
+        return launch_ex(config, f, IVG_ID_STREAM_LEGACY, kernelParams, extra);
+}
+
+CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **kernelParams, void **extra)
+{
+        return launch_ex(config, f, IVG_ID_STREAM_PER_THREAD, kernelParams, extra);
+}

@@ -1,0 +1,240 @@
+/* Libraries: modules that belong to no context. Their kernels are made into functions where they are launched. */
+#include "cuda_api.h"
+#include "function.h"
+#include "guest_send.h"
+#include "image.h"
+#include "memory.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define LIBRARY_OPTIONS_MAX 16u
+
+/* The program's promise to keep the image is dropped: the driver gets a copy that the executor does not keep. */
+static CUresult parse_library_options(unsigned int count, const CUlibraryOption *options, void **values)
+{
+        if (count > LIBRARY_OPTIONS_MAX || (count > 0 && (options == NULL || values == NULL)))
+                return CUDA_ERROR_INVALID_VALUE;
+        for (unsigned int i = 0; i < count; i++) {
+                switch (options[i]) {
+                case CU_LIBRARY_BINARY_IS_PRESERVED:
+                        break;
+                case CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE:
+                        return ivg_refuse("library option CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE");
+                default:
+                        return CUDA_ERROR_INVALID_VALUE;
+                }
+        }
+        return CUDA_SUCCESS;
+}
+
+static CUresult load(CUlibrary *library, const struct ivg_flat_image *image, const struct ivg_jit *jit)
+{
+        const struct ivg_wire_jit_option no_options = {0}; /* the empty range has an address */
+        struct ivg_object *object;
+        struct ivg_jit_answer answer = {0};
+        CUresult result = ivg_module_create(IVG_KIND_LIBRARY, NULL, &object);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = ivg_send_ivgLibraryLoad(image->data, image->bytes, image->parts, image->parts_count, jit->wire,
+                                         jit->wire_count, &no_options, 0, jit->info_log, jit->info_bytes,
+                                         jit->error_log, jit->error_bytes, object->id, &answer.info_used,
+                                         &answer.error_used, &answer.wall_time);
+        ivg_jit_store(jit, &answer);
+        if (result != CUDA_SUCCESS) {
+                ivg_object_destroy(object);
+                return result;
+        }
+        *library = (CUlibrary)object;
+        return CUDA_SUCCESS;
+}
+
+CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jitOptions, void **jitOptionsValues,
+                           unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues,
+                           unsigned int numLibraryOptions)
+{
+        struct ivg_flat_image flat;
+        struct ivg_jit jit;
+        CUresult result = ivg_process_check();
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (library == NULL || code == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        result = parse_library_options(numLibraryOptions, libraryOptions, libraryOptionValues);
+        if (result == CUDA_SUCCESS)
+                result = ivg_jit_parse(&jit, numJitOptions, jitOptions, jitOptionsValues);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = ivg_image_load(code, &flat);
+        if (result == CUDA_SUCCESS)
+                result = load(library, &flat, &jit);
+        ivg_image_close(&flat);
+        return result;
+}
+
+CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions,
+                               void **jitOptionsValues, unsigned int numJitOptions, CUlibraryOption *libraryOptions,
+                               void **libraryOptionValues, unsigned int numLibraryOptions)
+{
+        void *contents;
+        uint64_t bytes;
+        CUresult result = ivg_process_check();
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (library == NULL || fileName == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        result = ivg_file_read(fileName, &contents, &bytes);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = cuLibraryLoadData(library, contents, jitOptions, jitOptionsValues, numJitOptions, libraryOptions,
+                                   libraryOptionValues, numLibraryOptions);
+        free(contents);
+        return result;
+}
+
+CUresult cuLibraryUnload(CUlibrary library)
+{
+        CUresult result = ivg_process_check();
+        if (result != CUDA_SUCCESS)
+                return result;
+        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = ivg_send_cuLibraryUnload(object->id);
+        if (result == CUDA_SUCCESS)
+                ivg_object_destroy(object);
+        return result;
+}
+
+/* ---- kernels, modules, variables ---- */
+
+static CUresult get_kernel(struct ivg_object *library, const char *name, struct ivg_object **kernel)
+{
+        struct ivg_names *kernels = &ivg_module_of(library)->functions;
+        CUresult result = CUDA_SUCCESS;
+        pthread_mutex_lock(&kernels->lock);
+        struct ivg_name *entry = ivg_names_find(kernels, name, IVG_ID_NONE);
+        if (entry != NULL) {
+                *kernel = entry->object;
+        } else {
+                result = ivg_function_create(IVG_KIND_KERNEL, NULL, library, name, kernel);
+                if (result == CUDA_SUCCESS) {
+                        ivg_function_of(*kernel)->kernel = *kernel;
+                        result = ivg_send_cuLibraryGetKernel(library->id, name, (*kernel)->id);
+                        entry = result == CUDA_SUCCESS ? ivg_names_add(kernels, name, IVG_ID_NONE) : NULL;
+                        if (entry == NULL)
+                                ivg_object_destroy(*kernel);
+                        if (result == CUDA_SUCCESS && entry == NULL)
+                                result = CUDA_ERROR_OUT_OF_MEMORY;
+                }
+                if (entry != NULL) {
+                        entry->object = *kernel;
+                        entry->id = (*kernel)->id;
+                }
+        }
+        pthread_mutex_unlock(&kernels->lock);
+        return result;
+}
+
+CUresult cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)
+{
+        struct ivg_object *kernel;
+        CUresult result = ivg_process_check();
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (pKernel == NULL || name == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = get_kernel(object, name, &kernel);
+        if (result == CUDA_SUCCESS)
+                *pKernel = (CUkernel)kernel;
+        return result;
+}
+
+CUresult cuLibraryEnumerateKernels(CUkernel *kernels, unsigned int numKernels, CUlibrary lib)
+{
+        char *names;
+        uint32_t count;
+        CUresult result = ivg_process_check();
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (kernels == NULL || numKernels == 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        struct ivg_object *library = ivg_object_of(IVG_KIND_LIBRARY, lib);
+        if (library == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = ivg_names_fetch(ivg_send_ivgLibraryKernelNames, library->id, &names, &count);
+        if (result != CUDA_SUCCESS)
+                return result;
+        const char *name = names;
+        for (uint32_t i = 0; i < numKernels && i < count && result == CUDA_SUCCESS; i++) {
+                struct ivg_object *kernel;
+                result = get_kernel(library, name, &kernel);
+                if (result == CUDA_SUCCESS)
+                        kernels[i] = (CUkernel)kernel;
+                name += strlen(name) + 1;
+        }
+        free(names);
+        return result;
+}
+
+static CUresult get_module(struct ivg_object *library, struct ivg_object *context, struct ivg_object **module)
+{
+        struct ivg_names *modules = &ivg_module_of(library)->modules;
+        CUresult result = CUDA_SUCCESS;
+        pthread_mutex_lock(&modules->lock);
+        struct ivg_name *entry = ivg_names_find(modules, "", context->id);
+        if (entry != NULL && entry->object->id == entry->id) { /* a reset primary context keeps its number */
+                *module = entry->object;
+        } else {
+                result = ivg_module_create(IVG_KIND_MODULE, context, module);
+                if (result == CUDA_SUCCESS) {
+                        ivg_module_of(*module)->library = library;
+                        result = ivg_send_cuLibraryGetModule(library->id, (*module)->id);
+                        if (result == CUDA_SUCCESS && entry == NULL)
+                                entry = ivg_names_add(modules, "", context->id);
+                        if (result == CUDA_SUCCESS && entry == NULL)
+                                result = CUDA_ERROR_OUT_OF_MEMORY;
+                        if (result != CUDA_SUCCESS)
+                                ivg_object_destroy(*module);
+                }
+                if (result == CUDA_SUCCESS) {
+                        entry->object = *module;
+                        entry->id = (*module)->id;
+                }
+        }
+        pthread_mutex_unlock(&modules->lock);
+        return result;
+}
+
+CUresult cuLibraryGetModule(CUmodule *pMod, CUlibrary library)
+{
+        struct ivg_object *context, *module;
+        CUresult result = ivg_context_require(&context);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (pMod == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = get_module(object, context, &module);
+        if (result == CUDA_SUCCESS)
+                *pMod = (CUmodule)module;
+        return result;
+}
+
+CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
+{
+        struct ivg_object *context;
+        const CUresult result = ivg_context_require(&context);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (name == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        return ivg_module_variable(object, context, name, ivg_send_cuLibraryGetGlobal, dptr, bytes);
+}

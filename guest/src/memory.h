@@ -1,0 +1,158 @@
+/* Memory in the guest's shim: what copy.c, pinned.c, staging.c and their neighbours share.
+ *
+ *   arena_pool.c   blocks out of the arena's extents: pinned memory, copy buffers, long ranges
+ *   memory_index.c which addresses are device memory, which are pinned: lock-free look-up
+ *   completion.c   words that the GPU writes when a copy is done, and waiting for them
+ *   copy_buffer.c  the staging buffers of pageable copies
+ *   shadow.c       keeps the guest's own mappings out of the addresses of device memory */
+#ifndef IVG_GUEST_MEMORY_H
+#define IVG_GUEST_MEMORY_H
+
+#include "guest.h"
+#pragma GCC visibility push(hidden)
+
+/* ---- arena_pool.c ---- */
+
+#define IVG_POOL_PAGES_PER_EXTENT (IVG_EXTENT_BYTES / IVG_PAGE_BYTES)
+/* From this size on a block has extents of its own. */
+#define IVG_POOL_LARGE_BYTES (1u << 20)
+/* Wholly free shared extents that a pool keeps: a program that allocates and frees one block does not register anew. */
+#define IVG_POOL_EMPTY_EXTENTS_KEPT 2u
+
+struct ivg_pool_extent;
+struct ivg_arena_pool {
+        pthread_mutex_t lock;
+        const char *name;     /* for messages */
+        bool registered;      /* its extents are pinned for the device (ivgExtentsRegister) as long as it has them */
+        uint32_t share_shift; /* at most 1 / 2^shift of the arena's extents, but always at least one */
+        uint32_t extents_held;
+        uint32_t extents_empty;
+        struct ivg_pool_extent *extents; /* shared ones, each with free pages or without */
+};
+#define IVG_ARENA_POOL(pool_name, is_registered, shift)                                                \
+        {                                                                                              \
+                .lock = PTHREAD_MUTEX_INITIALIZER, .name = (pool_name), .registered = (is_registered), \
+                .share_shift = (shift)                                                                 \
+        }
+
+/* `bytes` > 0, in pages or, from IVG_POOL_LARGE_BYTES on, in extents, contiguous. OUT_OF_MEMORY when no run of free
+ * extents is long enough or the pool has its share; a registration's own error. Any thread; takes the pool's lock. */
+CUresult ivg_pool_take(struct ivg_arena_pool *pool, uint64_t bytes, void **memory);
+/* `bytes` as taken. The result is that of unregistering; the memory is the pool's again in any case. */
+CUresult ivg_pool_give(struct ivg_arena_pool *pool, void *memory, uint64_t bytes);
+
+/* Gives wholly free extents back at once: another pool needs them. */
+void ivg_pool_trim(struct ivg_arena_pool *pool);
+
+/* Pins arena memory for the device, and back. Both in whole extents; need a current context. */
+CUresult ivg_extents_register(uint64_t arena_offset, uint64_t bytes);
+CUresult ivg_extents_unregister(uint64_t arena_offset);
+
+/* ---- memory_index.c ---- */
+
+enum ivg_memory_kind {
+        IVG_MEMORY_DEVICE = 1, /* allocated by the driver */
+        IVG_MEMORY_POOLED,     /* allocated in stream order, from a pool */
+        IVG_MEMORY_MAPPED,     /* mapped by cuMemMap */
+        IVG_MEMORY_GLOBAL,     /* a module's or library's variable */
+        IVG_MEMORY_PINNED,     /* arena memory given to the program */
+        IVG_MEMORY_REGISTERED, /* the program's own pages, noted by cuMemHostRegister; the host cannot see them */
+};
+/* Flag of a device range: memory of the program lies at the same addresses, shadow.c could not prevent it. */
+#define IVG_MEMORY_AMBIGUOUS (1u << 31)
+struct ivg_memory_range {
+        uint64_t base, bytes;
+        uint32_t kind; /* enum ivg_memory_kind */
+        uint32_t flags;
+        int device;
+        struct ivg_object *context;
+        uint64_t id; /* CU_POINTER_ATTRIBUTE_BUFFER_ID: never used twice */
+};
+/* Addresses of the device and of this process are two worlds: the host chose the former, and they may coincide. */
+struct ivg_memory_index;
+extern struct ivg_memory_index ivg_memory_of_device;
+extern struct ivg_memory_index ivg_memory_of_host;
+
+#define IVG_MEMORY_RANGES_MAX (1u << 20) /* per index; 40 bytes each, of reserved address space */
+/* Fails: -EINVAL empty or wrapping, -EEXIST overlaps one that is there, -ENOSPC, -ENOMEM. Fills range->id when 0. */
+int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range);
+/* The range that holds `address`. Any thread, also beside writers; lock-free unless a writer is busy for long. */
+bool ivg_memory_find(struct ivg_memory_index *index, uint64_t address, struct ivg_memory_range *range);
+/* Takes out the range that starts at `base` and has `kind`. False: there is none. */
+bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t kind, struct ivg_memory_range *removed);
+/* Takes out one range of `kind` and `context`, any; false when there is none left. */
+bool ivg_memory_remove_of_context(struct ivg_memory_index *index, const struct ivg_object *context, uint32_t kind,
+                                  struct ivg_memory_range *removed);
+
+/* ---- shadow.c ---- */
+
+/* Reserves [base, base + bytes) in this process without access, so that no later mapping of the program gets an address
+ * which is device memory. False: something of the program's is there already (what is ours from before is fine). */
+bool ivg_shadow_reserve(uint64_t base, uint64_t bytes);
+
+/* ---- completion.c ---- */
+
+#define IVG_COMPLETION_NONE 0xffffffffu    /* index: nobody waits */
+#define IVG_COMPLETION_FAILED (1ull << 63) /* word: the copy failed, CUresult in the low half */
+#define IVG_COMPLETION_SPIN_NS 50000u      /* about five DMA round trips; then a thread had better sleep */
+#define IVG_COMPLETION_POLL_MS 2000u       /* for a buffer of another context, which cannot be synchronized */
+
+/* One word's guest side. Owned by whoever took it; at most one copy is under way for it. */
+struct ivg_completion {
+        uint32_t index;
+        ivg_id stream, context; /* of the copy under way */
+        bool pending;
+        uint64_t value;  /* awaited; grows */
+        uint64_t failed; /* the last failure read from the word: the same again means "not yet" until synchronized */
+};
+/* A word for one synchronous copy; NULL when all are in use (then synchronize the stream instead). Lock-free. */
+struct ivg_completion *ivg_completion_take(void);
+void ivg_completion_give(struct ivg_completion *completion); /* must not be pending */
+/* Notes the next copy and returns the value that it is to write. */
+uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context);
+bool ivg_completion_done(struct ivg_completion *completion); /* one look, no wait; a failure counts as done */
+/* Waits: spins, then synchronizes the stream. Returns the copy's error or one that the synchronization brought. */
+CUresult ivg_completion_wait(struct ivg_completion *completion);
+
+/* ---- copy_buffer.c ---- */
+
+#define IVG_COPY_CHUNK_BYTES (512u << 10)
+#define IVG_COPY_BUFFERS_MAX 64u /* one bit each; 32 MiB, and never more than a quarter of the arena */
+#define IVG_COPY_DEPTH_MAX 4u    /* of one copy: one filled, the others in DMA; more would only leave the cache */
+struct ivg_copy_buffer {
+        uint8_t *memory;
+        uint64_t arena_offset;
+        struct ivg_completion completion;
+};
+/* A buffer without a copy under way. Waits, bounded, when other threads have them all. */
+CUresult ivg_copy_buffer_take(struct ivg_copy_buffer **buffer);
+/* The same, but NULL instead of waiting. */
+struct ivg_copy_buffer *ivg_copy_buffer_try(void);
+void ivg_copy_buffer_give(struct ivg_copy_buffer *buffer); /* a copy may still be under way */
+
+extern struct ivg_arena_pool ivg_copy_pool;
+
+/* ---- pinned.c, staging.c, copy.c ---- */
+
+extern struct ivg_arena_pool ivg_pinned_pool;
+extern struct ivg_arena_pool ivg_staging_pool;
+/* True when the whole of [pointer, pointer + bytes) is one piece of pinned memory, with its place in the arena. */
+bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
+
+/* What a copy works on: the caller's context and stream, and whether it returns only after the copy. */
+struct ivg_copy {
+        struct ivg_object *context;
+        ivg_id stream;
+        bool synchronous;
+};
+CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes);
+CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);
+CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
+CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes);
+/* By what the addresses are. */
+CUresult ivg_copy_unified(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
+/* Fills `copy` from the current context and the handle. */
+CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,40 @@
+/* What an executor tells its mediator: fixed-size messages on a SOCK_SEQPACKET pair; the mediator sends nothing.
+ *
+ *   READY    the ring is open: the channel may be called READY
+ *   FAILED   start-up ended; `code` and `text` say why; the executor exits by itself
+ *   FAULT    the guest broke a rule of the channel: the ring is closed with it, nothing more is executed; the executor
+ *            waits to be ended, at most IVG_EXEC_FAULT_LINGER_MS
+ * Either side's end-of-file means that the other is gone: the executor then closes the ring with PEER_GONE and exits.
+ */
+#ifndef IVG_EXEC_CONTROL_H
+#define IVG_EXEC_CONTROL_H
+
+#include <stdint.h>
+
+#define IVG_EXEC_CONTROL_MAGIC 0x45475649u /* "IVGE" */
+#define IVG_EXEC_FAULT_LINGER_MS 10000u
+#define IVG_EXEC_TEXT_BYTES 232u
+
+enum ivg_exec_message_type { IVG_EXEC_READY = 1, IVG_EXEC_FAILED = 2, IVG_EXEC_FAULT = 3 };
+
+struct ivg_exec_message {
+        uint32_t magic;
+        uint32_t type;                  /* enum ivg_exec_message_type */
+        uint32_t code;                  /* enum ivg_error_code of the region's layout; 0 for READY */
+        uint32_t fault;                 /* enum ivg_ring_fault, for FAULT */
+        int32_t driver_version;         /* for READY: what the driver reports, e.g. 13000 */
+        int32_t device_count;           /* for READY */
+        char text[IVG_EXEC_TEXT_BYTES]; /* NUL-terminated; for FAILED and FAULT */
+};
+_Static_assert(sizeof(struct ivg_exec_message) == 256, "one message, one size: both ends are of one build");
+
+/* The executor's exit status: why it ended. */
+enum ivg_exec_exit {
+        IVG_EXEC_EXIT_TOLD = 0, /* the mediator ended it, or went away */
+        IVG_EXEC_EXIT_USAGE = 2,
+        IVG_EXEC_EXIT_START = 3, /* FAILED was sent */
+        IVG_EXEC_EXIT_FAULT = 4, /* lingered after FAULT and was not ended */
+        IVG_EXEC_EXIT_STUCK = 5, /* the driver did not let go in time; the kernel takes everything back */
+};
+
+#endif

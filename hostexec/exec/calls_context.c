@@ -1,0 +1,181 @@
+/* Contexts: primary ones, created ones, their ends.
+ *
+ * The guest counts retains; here a primary context is started by the first and ended by the last. All of this runs on
+ * lanes, several guest threads at once: one mutex keeps starts and ends apart. The driver's own current-context stack
+ * is not used: whatever a call pushes is popped, and records name their context. */
+#include "exec_internal.h"
+#include "host_args.h"
+
+static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static bool device_valid(const struct ivg_exec *exec, int32_t device)
+{
+        int count = 0;
+
+        return exec->driver.cuDeviceGetCount(&count) == CUDA_SUCCESS && device >= 0 && device < count &&
+               device < (int32_t)IVG_EXEC_DEVICES_MAX;
+}
+
+/* Frees and unloads of other guest threads that came before need the context that is about to end. Bounded; what is
+ * late then finds no context, which is told as a deferred error. */
+static void settle(struct ivg_exec_call *call)
+{
+        (void)ivg_exec_settle_frees(call);
+}
+
+/* ---- primary contexts; the mutex is held ---- */
+
+static CUresult primary_start(struct ivg_exec_call *call, int32_t device, ivg_id id)
+{
+        struct ivg_exec *exec = call->exec;
+        CUcontext context = NULL;
+        CUresult result;
+
+        if (!device_valid(exec, device))
+                return CUDA_ERROR_INVALID_DEVICE;
+        if (exec->primary[device] != IVG_ID_NONE) /* one number for one context: the guest counts */
+                return ivg_exec_refuse(call, IVG_FAULT_HANDLE, id);
+        result = exec->driver.cuDevicePrimaryCtxRetain(&context, device);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (!ivg_handle_put(call, IVG_KIND_CONTEXT, id, context)) {
+                exec->driver.cuDevicePrimaryCtxRelease_v2(device);
+                return CUDA_ERROR_INVALID_VALUE;
+        }
+        exec->primary[device] = id;
+        return ivg_context_begins(exec, id);
+}
+
+static CUresult primary_end(struct ivg_exec *exec, int32_t device)
+{
+        CUresult result;
+
+        if (!device_valid(exec, device))
+                return CUDA_ERROR_INVALID_DEVICE;
+        if (exec->primary[device] == IVG_ID_NONE)
+                return CUDA_ERROR_INVALID_CONTEXT;
+        ivg_context_ends(exec, exec->primary[device]);
+        exec->primary[device] = IVG_ID_NONE;
+        result = exec->driver.cuDevicePrimaryCtxRelease_v2(device);
+        ivg_context_forget();
+        return result;
+}
+
+/* ---- created contexts ---- */
+
+static CUresult create(struct ivg_exec_call *call, uint32_t flags, int32_t device, ivg_id id)
+{
+        struct ivg_exec *exec = call->exec;
+        CUcontext context = NULL, popped = NULL;
+        CUresult result;
+
+        if (!exec->driver.cuCtxCreate_v2 || !exec->driver.cuCtxPopCurrent_v2)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        result = exec->driver.cuCtxCreate_v2(&context, flags, device);
+        if (result != CUDA_SUCCESS)
+                return result;
+        exec->driver.cuCtxPopCurrent_v2(&popped);
+        ivg_context_forget();
+        if (!ivg_handle_put(call, IVG_KIND_CONTEXT, id, context)) {
+                exec->driver.cuCtxDestroy_v2(context);
+                return CUDA_ERROR_INVALID_VALUE;
+        }
+        return ivg_context_begins(exec, id);
+}
+
+static CUresult destroy(struct ivg_exec *exec, ivg_id id)
+{
+        CUcontext context;
+        CUresult result;
+
+        for (uint32_t i = 0; i < IVG_EXEC_DEVICES_MAX; i++)
+                if (exec->primary[i] == id) /* primary contexts are released */
+                        return CUDA_ERROR_INVALID_CONTEXT;
+        context = ivg_context_ends(exec, id);
+        if (!context)
+                return CUDA_ERROR_INVALID_CONTEXT;
+        result = exec->driver.cuCtxDestroy_v2(context);
+        ivg_context_forget();
+        return result;
+}
+
+/* ---- the end of all: one thread is left ---- */
+
+void ivg_context_close(struct ivg_exec *exec, ivg_id id)
+{
+        for (uint32_t device = 0; device < IVG_EXEC_DEVICES_MAX; device++)
+                if (exec->primary[device] == id) {
+                        primary_end(exec, (int32_t)device);
+                        return;
+                }
+        destroy(exec, id);
+}
+
+/* ---- rows ---- */
+
+CUresult ivg_host_cuDevicePrimaryCtxRetain(struct ivg_exec_call *call,
+                                           const struct ivg_args_cuDevicePrimaryCtxRetain *args)
+{
+        CUresult result;
+
+        pthread_mutex_lock(&primary_mutex);
+        result = primary_start(call, args->dev, args->pctx);
+        pthread_mutex_unlock(&primary_mutex);
+        return result;
+}
+
+CUresult ivg_host_cuDevicePrimaryCtxRelease_v2(struct ivg_exec_call *call,
+                                               const struct ivg_args_cuDevicePrimaryCtxRelease_v2 *args)
+{
+        CUresult result;
+
+        settle(call);
+        pthread_mutex_lock(&primary_mutex);
+        result = primary_end(call->exec, args->dev);
+        if (result == CUDA_SUCCESS)
+                ivg_context_ended(call->exec);
+        pthread_mutex_unlock(&primary_mutex);
+        return result;
+}
+
+/* The guest holds one reference here, so the release ends the context as a reset does; a context that something else of
+ * this process holds does not exist. */
+CUresult ivg_host_cuDevicePrimaryCtxReset_v2(struct ivg_exec_call *call,
+                                             const struct ivg_args_cuDevicePrimaryCtxReset_v2 *args)
+{
+        CUresult result = CUDA_SUCCESS;
+
+        settle(call);
+        pthread_mutex_lock(&primary_mutex);
+        if (!device_valid(call->exec, args->dev))
+                result = CUDA_ERROR_INVALID_DEVICE;
+        else if (call->exec->primary[args->dev] != IVG_ID_NONE)
+                result = primary_end(call->exec, args->dev);
+        if (result == CUDA_SUCCESS)
+                ivg_context_ended(call->exec);
+        pthread_mutex_unlock(&primary_mutex);
+        return result;
+}
+
+CUresult ivg_host_cuCtxCreate_v2(struct ivg_exec_call *call, const struct ivg_args_cuCtxCreate_v2 *args)
+{
+        CUresult result;
+
+        pthread_mutex_lock(&primary_mutex);
+        result = device_valid(call->exec, args->dev) ? create(call, args->flags, args->dev, args->pctx)
+                                                     : CUDA_ERROR_INVALID_DEVICE;
+        pthread_mutex_unlock(&primary_mutex);
+        return result;
+}
+
+CUresult ivg_host_cuCtxDestroy_v2(struct ivg_exec_call *call, const struct ivg_args_cuCtxDestroy_v2 *args)
+{
+        CUresult result;
+
+        settle(call);
+        pthread_mutex_lock(&primary_mutex);
+        result = destroy(call->exec, args->ctx_id);
+        ivg_context_ended(call->exec);
+        pthread_mutex_unlock(&primary_mutex);
+        return result;
+}

@@ -1,0 +1,194 @@
+/* The consumer thread: takes batches, checks each record's header, runs short calls, hands the others on. It never
+ * waits for anything but records.
+ *
+ * Where a call runs:
+ *   wants an answer, may block (lane)           its guest thread's lane
+ *   wants an answer, that lane is not idle yet  the lane too: a mailbox has one writer at a time
+ *   no answer, may block                        the reaper, in the ring's order
+ *   all else                                    here, in the ring's order
+ * So a call on a lane starts after every earlier record has been executed or given to the reaper, and waits there for
+ * its own thread's earlier calls (lane.c). */
+#include "exec_internal.h"
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Looks at the clock only every so many looks at the ring. */
+#define IVG_SPIN_LOOKS 64u
+
+static void refuse_record(struct ivg_exec *exec, const struct ivg_taken_record *record, enum ivg_ring_fault fault,
+                          uint32_t value, const char *what)
+{
+        ivg_exec_fault(exec, fault, value, record->position, what);
+}
+
+/* The mailbox's full sequence from its low half: a thread's sequences grow by one, a line's next owner starts in the
+ * next 2^32 (ring_producer.c), so a low half that did not grow means the next high half. */
+static uint64_t extend_sequence(uint64_t last, uint32_t low)
+{
+        const uint64_t high = last & ~(uint64_t)UINT32_MAX;
+
+        return low > (uint32_t)last ? high | low : (high + (1ull << 32)) | low;
+}
+
+/* Checks a record completely up to its arguments. The record lies in private memory. */
+static bool accept_record(struct ivg_exec *exec, const struct ivg_taken_record *record,
+                          struct ivg_exec_request *request)
+{
+        const struct ivg_call_descriptor *descriptor;
+        struct ivg_call_header header;
+
+        memcpy(&header, record->payload, sizeof(header));
+        if (header.bytes < sizeof(header) || header.bytes > record->payload_bytes) {
+                refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, header.bytes, "length of the request");
+                return false;
+        }
+        if (header.producer >= IVG_RING_PRODUCERS) {
+                refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, header.producer, "producer");
+                return false;
+        }
+        if ((header.flags & ~IVG_CALL_WANTS_ANSWER) || header.reserved) {
+                refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, header.flags, "flags or reserved field");
+                return false;
+        }
+        descriptor = ivg_call_find(record->opcode);
+        if (!descriptor) {
+                refuse_record(exec, record, IVG_FAULT_OPCODE, record->opcode, "no such call");
+                return false;
+        }
+        if (header.bytes < descriptor->request_bytes_min || header.bytes > descriptor->request_bytes_max) {
+                refuse_record(exec, record, IVG_FAULT_ARGUMENTS, header.bytes, descriptor->name);
+                return false;
+        }
+        if (descriptor->class_ == IVG_CLASS_SYNC && !(header.flags & IVG_CALL_WANTS_ANSWER)) {
+                refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, header.flags, "synchronous call without answer");
+                return false;
+        }
+        *request = (struct ivg_exec_request){.descriptor = descriptor,
+                                             .bytes = record->payload,
+                                             .bytes_count = header.bytes,
+                                             .producer = header.producer,
+                                             .context = header.context,
+                                             .wants_answer = header.flags & IVG_CALL_WANTS_ANSWER,
+                                             .position = record->position};
+        if (request->wants_answer) {
+                struct ivg_exec_producer *producer = &exec->producers[header.producer];
+
+                producer->sequence = extend_sequence(producer->sequence, header.sequence_low);
+                request->sequence = producer->sequence;
+        }
+        return true;
+}
+
+static void hand_to_lane(struct ivg_exec *exec, const struct ivg_taken_record *record,
+                         const struct ivg_exec_request *request)
+{
+        const int error = ivg_lane_submit(exec, request);
+
+        if (error == -EPROTO)
+                refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, request->producer,
+                              "a guest thread has more than one unanswered call");
+        else if (error)
+                ivg_exec_answer(exec, request, CUDA_ERROR_OUT_OF_MEMORY, NULL, 0);
+}
+
+static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record *record)
+{
+        struct ivg_exec_request request;
+
+        if (!accept_record(exec, record, &request))
+                return;
+        if (request.wants_answer && (request.descriptor->lane || ivg_lane_pending(exec, request.producer) > 0)) {
+                hand_to_lane(exec, record, &request);
+        } else if (request.descriptor->lane) {
+                if (!ivg_reaper_submit(exec, &request))
+                        ivg_exec_call_failed(exec, &request, CUDA_ERROR_OUT_OF_MEMORY);
+        } else {
+                ivg_exec_run(exec, &request);
+        }
+}
+
+/* True while records may be taken. Acquire: pairs with the release of who closes, so that its reason is seen. */
+static bool may_go_on(const struct ivg_exec *exec)
+{
+        return !ivg_load_acquire_u32(&exec->stop) && !ivg_load_acquire_u32(&exec->fault);
+}
+
+/* One batch: one turn, so that a stop or a fault is seen between any two. */
+static int take_turn(struct ivg_exec *exec)
+{
+        const int taken = ivg_consumer_take(&exec->consumer, &exec->batch);
+        struct ivg_host_channel *shown = exec->host_channel;
+
+        for (uint32_t i = 0; i < exec->batch.records_count && may_go_on(exec); i++)
+                execute_record(exec, &exec->batch.records[i]);
+        if (taken > 0) {
+                /* This thread is their one writer; relaxed: statistics. */
+                exec->records_consumed += exec->batch.records_count;
+                exec->batches++;
+                ivg_store_relaxed_u64(&shown->records_consumed, exec->records_consumed);
+                ivg_store_relaxed_u64(&shown->batches, exec->batches);
+        }
+        if (taken < 0 && may_go_on(exec)) {
+                /* The ring has closed itself and noted which rule. Its word serves the message alone: a guest that
+                 * overwrites it gets a wrong message, and the channel stays closed. */
+                const uint64_t noted = ivg_load_relaxed_u64(&exec->consumer.host->fault);
+                const uint32_t fault = (uint32_t)noted != IVG_FAULT_NONE ? (uint32_t)noted : IVG_FAULT_RECORD_KIND;
+
+                ivg_exec_fault(exec, (enum ivg_ring_fault)fault, (uint32_t)(noted >> 32),
+                               ivg_load_relaxed_u64(&exec->consumer.head), "in the ring");
+        }
+        return taken;
+}
+
+static void drain_doorbell(const struct ivg_exec *exec)
+{
+        uint64_t rings;
+
+        /* Non-blocking: nothing there is as good as something. */
+        if (read(exec->doorbell_fd, &rings, sizeof(rings)) < 0)
+                return;
+}
+
+static void sleep_for_records(struct ivg_exec *exec)
+{
+        struct pollfd fds[2] = {{.fd = exec->doorbell_fd, .events = POLLIN}, {.fd = exec->stop_fd, .events = POLLIN}};
+
+        if (ivg_consumer_sleep_begin(&exec->consumer)) {
+                exec->sleeps++;
+                ivg_store_relaxed_u64(&exec->host_channel->sleeps, exec->sleeps);
+                (void)poll(fds, 2, -1); /* ends by doorbell or stop */
+                drain_doorbell(exec);
+        }
+        ivg_consumer_sleep_end(&exec->consumer);
+}
+
+/* Looks again and again for about one wake-up's cost. */
+static bool spin_for_records(struct ivg_exec *exec)
+{
+        const uint64_t end = ivg_clock_ns() + IVG_CONSUMER_SPIN_NS;
+
+        do {
+                for (uint32_t look = 0; look < IVG_SPIN_LOOKS; look++) {
+                        if (take_turn(exec) != 0)
+                                return true;
+                        ivg_cpu_relax();
+                }
+        } while (ivg_clock_ns() < end && may_go_on(exec));
+        return false;
+}
+
+void *ivg_consumer_main(void *argument)
+{
+        struct ivg_exec *exec = argument;
+
+        ivg_exec_thread_begins("ivgpu-consumer");
+        while (may_go_on(exec)) {
+                if (take_turn(exec) != 0 || spin_for_records(exec) || !may_go_on(exec))
+                        continue;
+                sleep_for_records(exec);
+        }
+        ivg_exec_thread_ends();
+        return NULL;
+}

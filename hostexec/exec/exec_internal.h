@@ -1,0 +1,248 @@
+/* Private to ivgpu-exec: the executor's state and how its files use each other.
+ *
+ *   main.c ── exec_open.c ── consumer.c ── execute.c ── (generated decoders) ── calls_*.c
+ *                                │             ├─ context.c    current context of an operating-system thread
+ *                                │             ├─ deferred.c   errors of asynchronous calls
+ *                                │             └─ answers      mailbox, answer area, interrupt
+ *                                ├─ lane.c     calls that may block, one thread for each guest thread
+ *                                └─ reaper.c   asynchronous calls that may block, one thread, in the ring's order
+ *   tables, lock-free to read: handles.c (numbers), ranges.c (device memory); pinned.c (registered arena memory) */
+#ifndef IVG_EXEC_INTERNAL_H
+#define IVG_EXEC_INTERNAL_H
+
+#include "exec.h"
+#include "exec_control.h"
+#include "log.h"
+#include <pthread.h>
+
+/* ---- limits, each with its motive ---- */
+
+/* About one wake-up's cost: below it, sleeping is dearer than spinning. */
+#define IVG_CONSUMER_SPIN_NS 50000u
+#define IVG_LANE_SPIN_NS 20000u
+/* A lane without work for so long ends; the next blocking call of that guest thread starts another. */
+#define IVG_LANE_IDLE_MS 30000u
+/* Calls of one guest thread on its lane: the one it waits for, and the next when the lane has answered but not yet
+ * counted the first as finished. A third one means two unanswered calls at once: a broken rule. */
+#define IVG_LANE_SLOTS 2u
+/* Asynchronous calls waiting for the reaper. A guest that frees faster than the driver does for so long gets
+ * CUDA_ERROR_OUT_OF_MEMORY as a deferred error, and the object stays until the executor ends: the consumer never waits,
+ * and the executor's memory stays bounded (about 200 MiB in the worst case). */
+#define IVG_REAPER_CALLS_MAX (1u << 20)
+/* An allocation that failed waits so long for the frees queued before it, then tries once more. */
+#define IVG_REAPER_SETTLE_MS 5000u
+/* Contexts in which one guest thread has used its per-thread default stream. */
+#define IVG_THREAD_STREAMS_MAX 16u
+/* Driver calls at the end that take longer are cut off: the kernel driver frees everything at exit. */
+#define IVG_EXEC_CLOSE_MS 300u
+/* Devices of one host. */
+#define IVG_EXEC_DEVICES_MAX 64u
+/* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
+#define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
+
+/* ---- state ---- */
+
+struct ivg_handles;
+struct ivg_ranges;
+struct ivg_lane;
+
+/* What the executor keeps for one guest thread (one producer line). */
+struct ivg_exec_producer {
+        uint64_t sequence;      /* consumer only: of the last request that wants an answer */
+        uint64_t reaper_last;   /* consumer only: ticket of this thread's last call on the reaper */
+        _Atomic(uint64_t) lane; /* struct ivg_lane *, made by the consumer at the first need (0 before), then kept */
+        _Atomic(uint32_t) stream_contexts[IVG_THREAD_STREAMS_MAX]; /* ivg_id, 0: free place */
+};
+
+/* A decoded record on its way to its execution; `bytes` is private memory. */
+struct ivg_exec_request {
+        const struct ivg_call_descriptor *descriptor;
+        const uint8_t *bytes;
+        uint32_t bytes_count;
+        uint32_t producer;
+        ivg_id context;
+        bool wants_answer;
+        uint64_t sequence;
+        uint64_t position; /* of the record, for messages */
+};
+
+/* Counters that several threads add to: private here, copied to the host pages by whoever added. */
+struct ivg_exec_counters {
+        _Atomic(uint64_t) interrupts, arena_bytes_from_guest, arena_bytes_to_guest, calls_failed, calls_unsupported;
+};
+
+struct ivg_reaper_queue;
+struct ivg_reaper {
+        pthread_t thread;
+        bool started;
+        _Atomic(uint64_t) submitted; /* tickets given out; written by the consumer */
+        _Atomic(uint64_t) done;      /* tickets finished; written by the reaper */
+        _Atomic(uint32_t) sleeping;  /* the reaper waits for `submitted` to move */
+        _Atomic(uint32_t) waiters;   /* threads that wait for `done` to move */
+        struct ivg_reaper_queue *queue;
+};
+
+struct ivg_exec {
+        struct ivg_driver driver;
+        struct ivg_region region;
+        struct ivg_host_channel *host_channel;
+        _Atomic(uint64_t) *completions;
+        struct ivg_consumer consumer;
+        uint32_t channel, generation;
+        int region_fd, doorbell_fd, interrupt_fd;
+        int stop_fd;  /* eventfd: makes the consumer look at `stop` */
+        int event_fd; /* eventfd: tells the owner (main) that the channel has a fault */
+
+        struct ivg_handles *handles;
+        struct ivg_ranges *ranges;
+        struct ivg_pinned *pinned;
+        _Atomic(uint64_t) arena; /* window address; 0 before ivgHello */
+
+        _Atomic(uint32_t) stop;          /* no more records, no more lane calls */
+        _Atomic(uint32_t) fault;         /* enum ivg_ring_fault once the channel is closed by one */
+        _Atomic(uint32_t) deferred;      /* CUresult of the first failed asynchronous call not yet told */
+        _Atomic(uint32_t) context_epoch; /* moves when a context goes: cached current contexts are looked up again */
+        _Atomic(uint32_t) threads_alive; /* lanes; at the end they are waited for, within a bound */
+
+        ivg_id primary[IVG_EXEC_DEVICES_MAX]; /* primary contexts, by device; under calls_context.c's mutex */
+
+        struct ivg_exec_counters counters;
+        struct ivg_log_limit failure_log;
+        struct ivg_reaper reaper;
+        pthread_t consumer_thread;
+        bool consumer_started;
+        uint64_t records_consumed, batches, sleeps; /* consumer only */
+        struct ivg_exec_producer producers[IVG_RING_PRODUCERS];
+        struct ivg_batch batch; /* consumer only */
+};
+
+/* ---- exec_open.c ---- */
+struct ivg_exec_config {
+        int region_fd, doorbell_fd, interrupt_fd; /* owned by the caller; interrupt_fd -1: none */
+        uint32_t channel, generation;
+};
+/* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
+int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
+/* Opens the ring and starts consumer and reaper. */
+int ivg_exec_start(struct ivg_exec *exec, struct ivg_error *error);
+/* Closes the ring with `state` and stops all threads; waits at most `timeout_ms` for calls inside the driver.
+ * -ETIMEDOUT: some are still there; nothing may be freed. */
+int ivg_exec_stop(struct ivg_exec *exec, enum ivg_ring_state state, uint32_t timeout_ms);
+/* Destroys contexts that the guest left. May block in the driver: the caller has a timer running. */
+void ivg_exec_close_contexts(struct ivg_exec *exec);
+void ivg_exec_destroy(struct ivg_exec *exec); /* after a successful stop */
+/* Around the body of every thread that runs calls: its name, its part in RCU. */
+void ivg_exec_thread_begins(const char *name);
+void ivg_exec_thread_ends(void);
+
+/* ---- consumer.c ---- */
+void *ivg_consumer_main(void *exec);
+
+/* ---- execute.c ---- */
+/* Runs one call on the calling thread and answers it. Callers: consumer, lanes, reaper. */
+void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request);
+/* Closes the channel with a fault; wakes the guest's threads; the first fault wins. Any thread. */
+void ivg_exec_fault(struct ivg_exec *exec, enum ivg_ring_fault fault, uint32_t value, uint64_t position,
+                    const char *what);
+/* Makes sleeping guest threads look at their mailboxes and the ring's status. */
+void ivg_exec_interrupt(struct ivg_exec *exec);
+/* Adds to a counter of several writers and shows the sum in the host pages. */
+void ivg_exec_count(_Atomic(uint64_t) *counter, _Atomic(uint64_t) *shown, uint64_t n);
+/* An asynchronous call has failed: counted, logged, kept for the next answer that reports. */
+void ivg_exec_call_failed(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result);
+/* Callers: whoever runs calls for that producer; see consumer.c for why that is one thread at a time. */
+void ivg_exec_answer(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result,
+                     const uint8_t *answer, uint32_t answer_bytes);
+
+/* ---- arguments.c ---- */
+void ivg_exec_temporaries_free(struct ivg_exec_call *call);
+/* Where arena memory of this channel lies in this process; NULL and fault ARENA when it is another's or out of bounds.
+ */
+uint8_t *ivg_exec_arena(struct ivg_exec_call *call, uint64_t offset, uint64_t bytes);
+
+/* ---- deferred.c ---- */
+void ivg_deferred_note(struct ivg_exec *exec, CUresult result);
+CUresult ivg_deferred_take(struct ivg_exec *exec);
+/* What an answer of a reporting row carries: its own failure, else the deferred error, which is then told. */
+CUresult ivg_deferred_report(struct ivg_exec *exec, CUresult result);
+
+/* ---- context.c ---- */
+/* Makes the guest's context current in this thread; costs two compares when it is already. */
+CUresult ivg_context_enter(struct ivg_exec *exec, ivg_id context);
+/* Forgets what this thread believes to be current: after driver calls that change it by themselves. */
+void ivg_context_forget(void);
+/* A context has just got its number / is about to be destroyed / has been: memory registrations and what the tables
+ * know of it follow. */
+CUresult ivg_context_begins(struct ivg_exec *exec, ivg_id context);
+CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context); /* out of the table; NULL: was not there */
+void ivg_context_ended(struct ivg_exec *exec);
+void ivg_context_close(struct ivg_exec *exec, ivg_id context); /* calls_context.c: whatever kind it is */
+
+/* ---- lane.c ---- */
+/* Hands a call to the producer's lane, copying the request; it starts when the reaper has finished what this guest
+ * thread gave it before. Consumer only. Fails: -EPROTO when IVG_LANE_SLOTS calls of this thread are there already,
+ * -ENOMEM. */
+int ivg_lane_submit(struct ivg_exec *exec, const struct ivg_exec_request *request);
+/* Calls on this producer's lane that are not finished. Consumer only. */
+uint32_t ivg_lane_pending(const struct ivg_exec *exec, uint32_t producer);
+/* The guest thread is gone: its lane ends when it has nothing to do. Any thread. */
+void ivg_lane_end(struct ivg_exec *exec, uint32_t producer);
+void ivg_lanes_wake(struct ivg_exec *exec);
+void ivg_lanes_destroy(struct ivg_exec *exec); /* no lane thread is alive */
+
+/* ---- reaper.c ---- */
+extern _Thread_local bool ivg_thread_may_wait; /* true on lanes only */
+int ivg_reaper_start(struct ivg_exec *exec);
+/* Hands an asynchronous call over, copying the request. False: the queue is full or memory is short. Consumer only. */
+bool ivg_reaper_submit(struct ivg_exec *exec, const struct ivg_exec_request *request);
+/* Waits until the reaper has finished `ticket`, at most timeout_ms. Not on consumer or reaper. -ETIMEDOUT, -ESHUTDOWN
+ */
+int ivg_reaper_wait(struct ivg_exec *exec, uint64_t ticket, uint32_t timeout_ms);
+void ivg_reaper_wake(struct ivg_exec *exec);
+void ivg_reaper_destroy(struct ivg_exec *exec); /* its thread has been joined */
+
+/* ---- handles.c ---- */
+struct ivg_handles *ivg_handles_create(void);
+void ivg_handles_destroy(struct ivg_handles *handles); /* no reader left */
+/* Calls `visit` for every live object of `kind` (a moment's view). */
+void ivg_handles_visit(struct ivg_exec *exec, enum ivg_kind kind, void (*visit)(void *arg, ivg_id id, void *handle),
+                       void *arg);
+/* Takes out all that the driver destroys with a context: its numbers must not lead to freed objects. */
+void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context);
+/* Per-thread default streams: all of a guest thread, or all of a context. */
+void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer);
+void ivg_thread_streams_context_ends(struct ivg_exec *exec, ivg_id context);
+
+/* ---- ranges.c ---- */
+struct ivg_ranges *ivg_ranges_create(void);
+void ivg_ranges_destroy(struct ivg_ranges *ranges); /* no reader left */
+/* Fails: -EINVAL empty or wrapping, -EEXIST overlaps a noted range, -ENOMEM. Nothing is noted then. */
+int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context);
+bool ivg_ranges_remove(struct ivg_ranges *ranges, uint64_t start);
+void ivg_ranges_remove_context(struct ivg_ranges *ranges, ivg_id context);
+bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint64_t bytes);
+
+/* ---- pinned.c ---- */
+struct ivg_pinned *ivg_pinned_create(void);
+void ivg_pinned_destroy(struct ivg_pinned *pinned);
+CUresult ivg_pinned_register(struct ivg_exec *exec, ivg_id context, uint64_t offset, uint64_t bytes);
+CUresult ivg_pinned_unregister(struct ivg_exec *exec, uint64_t offset);
+void ivg_pinned_context_begins(struct ivg_exec *exec, ivg_id context);
+void ivg_pinned_context_ends(struct ivg_exec *exec, ivg_id context);
+/* The device's address of a completion word; registers the words' pages at first use. */
+CUresult ivg_pinned_completion_word(struct ivg_exec *exec, ivg_id context, uint32_t index, CUdeviceptr *address);
+
+/* ---- futex, clock ---- */
+uint64_t ivg_clock_ns(void); /* monotonic */
+/* Waits while *word == seen, at most timeout_ms; may return early for no reason. */
+void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms);
+void ivg_futex_wake_all(_Atomic(uint32_t) *word);
+/* The half of a 64-bit word that moves: a futex has 32 bits. A wait that slept through exactly 2^32 steps would be cut
+ * by its time-out. */
+static inline _Atomic(uint32_t) *ivg_futex_low_half(_Atomic(uint64_t) *word)
+{
+        _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half comes first");
+        return (_Atomic(uint32_t) *)(void *)word;
+}
+
+#endif

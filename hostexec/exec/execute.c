@@ -1,0 +1,149 @@
+/* One call from its private request to its answer. Runs on the consumer, on lanes and on the reaper alike. */
+#include "exec_internal.h"
+#include <string.h>
+#include <unistd.h>
+
+/* Enough for any call's name and arguments in one line. */
+#define IVG_CALL_TEXT_BYTES 512u
+
+void ivg_exec_count(_Atomic(uint64_t) *counter, _Atomic(uint64_t) *shown, uint64_t n)
+{
+        /* Relaxed: statistics. The sum is kept in private memory; what is shown may lag by one addition. */
+        const uint64_t sum = atomic_fetch_add_explicit(counter, n, memory_order_relaxed) + n;
+
+        ivg_store_relaxed_u64(shown, sum);
+}
+
+void ivg_exec_interrupt(struct ivg_exec *exec)
+{
+        const uint64_t one = 1;
+
+        if (exec->interrupt_fd < 0)
+                return;
+        /* EAGAIN: the counter is full of unread interrupts, so the guest is being woken anyway. */
+        if (write(exec->interrupt_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
+                ivg_exec_count(&exec->counters.interrupts, &exec->host_channel->interrupts, 1);
+}
+
+static const char *print_call(const struct ivg_exec_request *request, char text[IVG_CALL_TEXT_BYTES])
+{
+        if (!request->descriptor->print ||
+            request->descriptor->print(text, IVG_CALL_TEXT_BYTES, request->bytes, request->bytes_count) < 0)
+                return request->descriptor->name;
+        return text;
+}
+
+void ivg_exec_fault(struct ivg_exec *exec, enum ivg_ring_fault fault, uint32_t value, uint64_t position,
+                    const char *what)
+{
+        const uint64_t one = 1;
+        uint32_t none = IVG_FAULT_NONE;
+
+        /* Before the ring: a consumer that finds it closed then knows that the fault is being dealt with. */
+        if (!ivg_compare_exchange_acq_rel_u32(&exec->fault, &none, (uint32_t)fault))
+                return;
+        ivg_consumer_fault(&exec->consumer, fault, value, position);
+        ivg_log(IVG_LOG_ERROR, "channel closed: %s broken (value %u) by record %llu%s%s", ivg_ring_fault_name(fault),
+                value, (unsigned long long)position, *what ? ": " : "", what);
+        ivg_exec_interrupt(exec);
+        if (write(exec->event_fd, &one, sizeof(one)) < 0)
+                ivg_log(IVG_LOG_ERROR, "the fault could not be announced");
+}
+
+static void count_failure(struct ivg_exec *exec, CUresult result)
+{
+        struct ivg_host_channel *shown = exec->host_channel;
+
+        if (result == CUDA_SUCCESS || result == CUDA_ERROR_NOT_READY) /* "not ready" is an answer, no failure */
+                return;
+        if (result == CUDA_ERROR_NOT_SUPPORTED)
+                ivg_exec_count(&exec->counters.calls_unsupported, &shown->calls_unsupported, 1);
+        else
+                ivg_exec_count(&exec->counters.calls_failed, &shown->calls_failed, 1);
+}
+
+static void log_failure(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result,
+                        enum ivg_log_level level)
+{
+        char text[IVG_CALL_TEXT_BYTES];
+        uint64_t suppressed = 0;
+
+        if (result == CUDA_SUCCESS || result == CUDA_ERROR_NOT_READY || !ivg_log_shows(level) ||
+            !ivg_log_permit(&exec->failure_log, &suppressed))
+                return;
+        if (suppressed)
+                ivg_log(level, "%llu failed calls were not logged", (unsigned long long)suppressed);
+        ivg_log(level, "%s = %d", print_call(request, text), (int)result);
+}
+
+void ivg_exec_call_failed(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result)
+{
+        count_failure(exec, result);
+        ivg_deferred_note(exec, result);
+        log_failure(exec, request, result, IVG_LOG_WARNING);
+}
+
+void ivg_exec_answer(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result,
+                     const uint8_t *answer, uint32_t answer_bytes)
+{
+        if (answer_bytes > IVG_MAILBOX_PAYLOAD_BYTES)
+                memcpy(ivg_region_answer_area(&exec->region, exec->channel, request->producer), answer, answer_bytes);
+        if (ivg_consumer_answer(&exec->consumer, request->producer, request->sequence, (uint32_t)result, answer,
+                                answer_bytes) == 1)
+                ivg_exec_interrupt(exec);
+}
+
+/* Decodes and executes; `call` is fresh. */
+static CUresult execute(struct ivg_exec_call *call, const struct ivg_call_descriptor *descriptor)
+{
+        CUresult result = CUDA_SUCCESS;
+
+        if (descriptor->needs_context)
+                result = ivg_context_enter(call->exec, call->context);
+        if (result == CUDA_SUCCESS)
+                result = descriptor->execute(call);
+        if (call->temporaries)
+                ivg_exec_temporaries_free(call);
+        return result;
+}
+
+void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
+{
+        /* Zero at first, and afterwards holding only this guest's own earlier answers. */
+        static _Thread_local _Alignas(16) uint8_t answer[IVG_ANSWER_AREA_BYTES];
+        const struct ivg_call_descriptor *descriptor = request->descriptor;
+        struct ivg_exec_call call = {.exec = exec,
+                                     .request = request->bytes,
+                                     .request_bytes = request->bytes_count,
+                                     .producer = request->producer,
+                                     .context = request->context,
+                                     .answer = answer};
+        const struct ivg_exec_call fresh = call;
+        CUresult result = execute(&call, descriptor);
+
+        /* Frees of other guest threads may still be queued, though the program knows that they came first. */
+        if (result == CUDA_ERROR_OUT_OF_MEMORY && call.fault == IVG_FAULT_NONE && request->wants_answer &&
+            ivg_exec_settle_frees(&call)) {
+                call = fresh;
+                result = execute(&call, descriptor);
+        }
+        if (call.fault != IVG_FAULT_NONE) {
+                char text[IVG_CALL_TEXT_BYTES];
+
+                ivg_exec_fault(exec, call.fault, call.fault_value, request->position, print_call(request, text));
+                return;
+        }
+        if (!request->wants_answer) {
+                if (result != CUDA_SUCCESS)
+                        ivg_exec_call_failed(exec, request, result);
+                return;
+        }
+        if (result != CUDA_SUCCESS) {
+                count_failure(exec, result);
+                log_failure(exec, request, result, IVG_LOG_DEBUG); /* the program is told itself */
+        }
+        /* A call that succeeded and gave something must say so, or the guest would lose it. */
+        if (descriptor->reports_async && (result != CUDA_SUCCESS || call.answer_bytes == 0))
+                result = ivg_deferred_report(exec, result);
+        ivg_exec_answer(exec, request, result, answer, call.answer_bytes);
+}

@@ -1,0 +1,28 @@
+/* Waiting on a word of this process, and the clock. */
+#include "exec_internal.h"
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t ivg_clock_ns(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms)
+{
+        const struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000l};
+
+        /* Every result (woken, changed, timed out, interrupted) means the same: look again. */
+        (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
+}
+
+void ivg_futex_wake_all(_Atomic(uint32_t) *word)
+{
+        (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}

@@ -1,0 +1,341 @@
+/* Numbers to driver handles: one liburcu hash table for all kinds, keyed by number, the kind checked at each look-up.
+ *
+ *              | get        put            remove         visit
+ *   get        | -          sees old/new   sees old/none  -
+ *   put        |            one wins       either order   may or may not be seen
+ *   remove     |                           one wins       likewise
+ * All are lock-free for the callers here (fixed bucket count, so no resize). A node is freed after a grace period; what
+ * it names, the driver's object, is protected by the order of calls and not by RCU: see lane.c. Numbers of per-thread
+ * default streams are made here: bit 63, the guest thread's producer index, the context. */
+#include "exec_internal.h"
+#include "rcu.h"
+#include <stdlib.h>
+#include <urcu/rculfhash.h>
+
+/* Fixed: a resize would need a worker thread. 16384 chains (256 KiB) hold ten thousand objects at one compare each. */
+#define IVG_HANDLE_BUCKETS 16384u
+/* Live objects of one guest process; bounds the executor's memory (64 bytes each). */
+#define IVG_HANDLES_MAX (1u << 20)
+#define IVG_THREAD_STREAM_BIT (1ull << 63)
+
+struct ivg_handle {
+        struct ivg_rcu_header rcu; /* first: see rcu.h */
+        struct cds_lfht_node node;
+        /* Written before the table publishes the node, never changed afterwards. */
+        uint64_t key;
+        void *value;
+        uint32_t kind;  /* enum ivg_kind */
+        ivg_id context; /* that was current when it was made */
+};
+
+struct ivg_handles {
+        struct cds_lfht *table;
+        _Atomic(uint32_t) count;
+};
+
+static struct ivg_handle *handle_of(struct cds_lfht_node *node)
+{
+        struct ivg_handle *handle = ivg_container_of(node, struct ivg_handle, node);
+
+        ivg_rcu_tsan_acquire(handle); /* pairs with the release in insert */
+        return handle;
+}
+
+static unsigned long hash_of(uint64_t key)
+{
+        /* Numbers are dense and hostile ones gain nothing: a long chain slows only their own executor. */
+        return (unsigned long)((key * 0x9e3779b97f4a7c15ull) >> 20);
+}
+
+static int match_key(struct cds_lfht_node *node, const void *key)
+{
+        return handle_of(node)->key == *(const uint64_t *)key;
+}
+
+struct ivg_handles *ivg_handles_create(void)
+{
+        struct ivg_handles *handles = calloc(1, sizeof(*handles));
+
+        if (!handles)
+                return NULL;
+        handles->table = cds_lfht_new(IVG_HANDLE_BUCKETS, IVG_HANDLE_BUCKETS, IVG_HANDLE_BUCKETS, 0, NULL);
+        if (!handles->table) {
+                free(handles);
+                return NULL;
+        }
+        return handles;
+}
+
+void ivg_handles_destroy(struct ivg_handles *handles)
+{
+        struct cds_lfht_iter iter;
+        struct cds_lfht_node *node;
+
+        if (!handles)
+                return;
+        ivg_rcu_read_lock();
+        for (cds_lfht_first(handles->table, &iter); (node = cds_lfht_iter_get_node(&iter));
+             cds_lfht_next(handles->table, &iter))
+                if (cds_lfht_del(handles->table, node) == 0)
+                        ivg_rcu_free(&handle_of(node)->rcu);
+        ivg_rcu_read_unlock();
+        ivg_rcu_drain();
+        cds_lfht_destroy(handles->table, NULL);
+        free(handles);
+}
+
+/* ---- one key ---- */
+
+static struct ivg_handle *find(const struct ivg_handles *handles, uint64_t key, struct cds_lfht_iter *iter)
+{
+        struct cds_lfht_node *node;
+
+        cds_lfht_lookup(handles->table, hash_of(key), match_key, &key, iter);
+        node = cds_lfht_iter_get_node(iter);
+        return node ? handle_of(node) : NULL;
+}
+
+static bool lookup(const struct ivg_handles *handles, enum ivg_kind kind, uint64_t key, void **driver_handle)
+{
+        const struct ivg_handle *handle;
+        struct cds_lfht_iter iter;
+        bool found = false;
+
+        ivg_rcu_read_lock();
+        handle = find(handles, key, &iter);
+        if (handle && handle->kind == (uint32_t)kind) {
+                *driver_handle = handle->value;
+                found = true;
+        }
+        ivg_rcu_read_unlock();
+        return found;
+}
+
+/* 0, -EEXIST or -ENOMEM. */
+static int insert(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key, ivg_id context, void *driver_handle)
+{
+        struct ivg_handle *handle;
+        struct cds_lfht_node *present;
+
+        /* A bound, not a count that anything hangs on: relaxed. */
+        if (atomic_fetch_add_explicit(&handles->count, 1, memory_order_relaxed) >= IVG_HANDLES_MAX)
+                goto none;
+        handle = malloc(sizeof(*handle));
+        if (!handle)
+                goto none;
+        cds_lfht_node_init(&handle->node);
+        handle->key = key;
+        handle->value = driver_handle;
+        handle->kind = (uint32_t)kind;
+        handle->context = context;
+        ivg_rcu_tsan_release(handle);
+        ivg_rcu_read_lock();
+        present = cds_lfht_add_unique(handles->table, hash_of(key), match_key, &key, &handle->node);
+        ivg_rcu_read_unlock();
+        if (present == &handle->node)
+                return 0;
+        free(handle);
+        atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+        return -EEXIST;
+none:
+        atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+        return -ENOMEM;
+}
+
+static void *take_out(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key)
+{
+        struct cds_lfht_iter iter;
+        struct ivg_handle *handle;
+        void *value = NULL;
+
+        ivg_rcu_read_lock();
+        handle = find(handles, key, &iter);
+        if (handle && handle->kind == (uint32_t)kind && cds_lfht_del(handles->table, &handle->node) == 0) {
+                value = handle->value;
+                atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+                ivg_rcu_free(&handle->rcu);
+        }
+        ivg_rcu_read_unlock();
+        return value;
+}
+
+/* ---- numbers of the guest ---- */
+
+CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id, void **driver_handle)
+{
+        return lookup(exec->handles, kind, id, driver_handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle)
+{
+        if ((id & ((1u << IVG_ID_INDEX_BITS) - 1)) < IVG_ID_FIRST || kind <= IVG_KIND_NONE || kind >= IVG_KIND_COUNT ||
+            insert(call->exec->handles, kind, id, call->context, driver_handle)) {
+                ivg_exec_refuse(call, IVG_FAULT_HANDLE, id);
+                return false;
+        }
+        return true;
+}
+
+void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id)
+{
+        return take_out(exec->handles, kind, id);
+}
+
+void ivg_handles_visit(struct ivg_exec *exec, enum ivg_kind kind, void (*visit)(void *arg, ivg_id id, void *handle),
+                       void *arg)
+{
+        struct cds_lfht_iter iter;
+        struct cds_lfht_node *node;
+
+        ivg_rcu_read_lock();
+        for (cds_lfht_first(exec->handles->table, &iter); (node = cds_lfht_iter_get_node(&iter));
+             cds_lfht_next(exec->handles->table, &iter)) {
+                const struct ivg_handle *handle = handle_of(node);
+                const uint64_t key = handle->key;
+
+                if (handle->kind == (uint32_t)kind && !(key & IVG_THREAD_STREAM_BIT))
+                        visit(arg, (ivg_id)key, handle->value);
+        }
+        ivg_rcu_read_unlock();
+}
+
+/* What cuCtxDestroy takes with it. Libraries, kernels, graphs, pools and physical memory outlive contexts; a link is
+ * our own structure. */
+static bool dies_with_context(uint32_t kind)
+{
+        switch (kind) {
+        case IVG_KIND_STREAM:
+        case IVG_KIND_EVENT:
+        case IVG_KIND_MODULE:
+        case IVG_KIND_FUNCTION:
+        case IVG_KIND_GRAPH_EXEC:
+        case IVG_KIND_ARRAY:
+        case IVG_KIND_MIPMAP:
+        case IVG_KIND_TEXTURE:
+        case IVG_KIND_SURFACE:
+                return true;
+        default:
+                return false;
+        }
+}
+
+void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context)
+{
+        struct ivg_handles *handles = exec->handles;
+        struct cds_lfht_iter iter;
+        struct cds_lfht_node *node;
+
+        ivg_rcu_read_lock();
+        for (cds_lfht_first(handles->table, &iter); (node = cds_lfht_iter_get_node(&iter));
+             cds_lfht_next(handles->table, &iter)) {
+                struct ivg_handle *handle = handle_of(node);
+
+                if (handle->context == context && dies_with_context(handle->kind) &&
+                    cds_lfht_del(handles->table, node) == 0) {
+                        atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+                        ivg_rcu_free(&handle->rcu);
+                }
+        }
+        ivg_rcu_read_unlock();
+}
+
+CUresult ivg_handle_function(struct ivg_exec_call *call, ivg_id id, CUfunction *function)
+{
+        void *handle;
+
+        /* The driver takes a CUkernel in a CUfunction's place at a launch; functions are asked for more often. */
+        if (!lookup(call->exec->handles, IVG_KIND_FUNCTION, id, &handle) &&
+            !lookup(call->exec->handles, IVG_KIND_KERNEL, id, &handle))
+                return CUDA_ERROR_INVALID_HANDLE;
+        *function = handle;
+        return CUDA_SUCCESS;
+}
+
+/* ---- per-thread default streams ---- */
+
+static uint64_t thread_stream_key(uint32_t producer, ivg_id context)
+{
+        return IVG_THREAD_STREAM_BIT | (uint64_t)producer << 32 | context;
+}
+
+/* Notes the context with the producer, so that the stream is found again at the thread's end. */
+static bool note_context(struct ivg_exec_producer *producer, ivg_id context)
+{
+        for (uint32_t i = 0; i < IVG_THREAD_STREAMS_MAX; i++) {
+                uint32_t seen = 0;
+
+                if (ivg_compare_exchange_acq_rel_u32(&producer->stream_contexts[i], &seen, context) || seen == context)
+                        return true;
+        }
+        return false;
+}
+
+static CUresult make_thread_stream(struct ivg_exec_call *call, uint64_t key, CUstream *stream)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        void *present;
+        CUresult result;
+
+        if (!note_context(&call->exec->producers[call->producer], call->context))
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        /* CU_STREAM_DEFAULT: it waits for the legacy stream, as the driver's own per-thread stream does. */
+        result = driver->cuStreamCreate(stream, CU_STREAM_DEFAULT);
+        if (result)
+                return result;
+        if (insert(call->exec->handles, IVG_KIND_STREAM, key, call->context, *stream) == 0)
+                return CUDA_SUCCESS;
+        /* The lane and the consumer may both be here for one guest thread: the other was first. */
+        driver->cuStreamDestroy_v2(*stream);
+        if (!lookup(call->exec->handles, IVG_KIND_STREAM, key, &present))
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        *stream = present;
+        return CUDA_SUCCESS;
+}
+
+CUresult ivg_handle_stream(struct ivg_exec_call *call, ivg_id id, CUstream *stream)
+{
+        void *handle;
+
+        if (id == IVG_ID_STREAM_LEGACY) {
+                *stream = CU_STREAM_LEGACY;
+                return CUDA_SUCCESS;
+        }
+        if (id == IVG_ID_STREAM_PER_THREAD) {
+                const uint64_t key = thread_stream_key(call->producer, call->context);
+
+                if (!lookup(call->exec->handles, IVG_KIND_STREAM, key, &handle))
+                        return make_thread_stream(call, key, stream);
+        } else if (!lookup(call->exec->handles, IVG_KIND_STREAM, id, &handle)) {
+                return CUDA_ERROR_INVALID_HANDLE;
+        }
+        *stream = handle;
+        return CUDA_SUCCESS;
+}
+
+void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer)
+{
+        struct ivg_exec_producer *line = &exec->producers[producer];
+
+        for (uint32_t i = 0; i < IVG_THREAD_STREAMS_MAX; i++) {
+                const ivg_id context = atomic_exchange_explicit(&line->stream_contexts[i], 0, memory_order_acq_rel);
+                CUstream stream;
+
+                if (!context)
+                        continue;
+                stream = take_out(exec->handles, IVG_KIND_STREAM, thread_stream_key(producer, context));
+                /* Not waited for: the driver frees it when its work is done. A failure was the context's end. */
+                if (stream && ivg_context_enter(exec, context) == CUDA_SUCCESS)
+                        exec->driver.cuStreamDestroy_v2(stream);
+        }
+}
+
+void ivg_thread_streams_context_ends(struct ivg_exec *exec, ivg_id context)
+{
+        for (uint32_t producer = 0; producer < IVG_RING_PRODUCERS; producer++)
+                for (uint32_t i = 0; i < IVG_THREAD_STREAMS_MAX; i++) {
+                        uint32_t seen = context;
+
+                        if (ivg_compare_exchange_acq_rel_u32(&exec->producers[producer].stream_contexts[i], &seen, 0))
+                                take_out(exec->handles, IVG_KIND_STREAM, thread_stream_key(producer, context));
+                }
+}

@@ -1,0 +1,261 @@
+/* ivgpu-exec: one guest process's executor.
+ *
+ * Started by ivgpud with exactly the descriptors it needs; runs until the mediator's socket ends, SIGTERM, or a fault
+ * of the channel. The main thread starts everything, then only waits; calls run on the consumer, the lanes and the
+ * reaper.
+ *
+ *   region, driver, ring -> READY -> wait -> ring closed -> threads stopped -> contexts closed -> _exit
+ *
+ * The end must not depend on the driver: from the moment it begins a timer runs whose handler calls _exit, and so gives
+ * the GPU's memory back through the kernel. Nothing is left to atexit handlers, which belong to the driver too. */
+#include "exec_internal.h"
+#include "options.h"
+#include "rcu.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+/* ---- what the process gives up at once ---- */
+
+static void harden_process(pid_t parent)
+{
+        const struct rlimit none = {0, 0};
+
+        /* Guest bytes and driver state belong in no core file; nothing here ever needs more rights. */
+        setrlimit(RLIMIT_CORE, &none);
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+        if (getppid() != parent) /* the mediator died before the line above */
+                _exit(IVG_EXEC_EXIT_TOLD);
+        signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_signals(void)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        /* Before any thread starts, so that all of them, the driver's too, leave these to the descriptor. */
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void cut_off(int number)
+{
+        (void)number;
+        _exit(IVG_EXEC_EXIT_STUCK);
+}
+
+static void start_exit_timer(uint32_t ms)
+{
+        const struct sigaction action = {.sa_handler = cut_off};
+        const struct itimerval timer = {.it_value = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000}};
+
+        sigaction(SIGALRM, &action, NULL);
+        setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* ---- what the mediator is told ---- */
+
+static void tell(int control_fd, const struct ivg_exec_message *message)
+{
+        /* The mediator reads at once or is gone; then the next poll of the descriptor says so. */
+        if (send(control_fd, message, sizeof(*message), MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(*message))
+                ivg_log(IVG_LOG_WARNING, "the mediator was not told (message %u): %s", message->type, strerror(errno));
+}
+
+__attribute__((noreturn)) static void fail(int control_fd, enum ivg_error_code code, const char *text)
+{
+        struct ivg_exec_message message = {
+                .magic = IVG_EXEC_CONTROL_MAGIC, .type = IVG_EXEC_FAILED, .code = (uint32_t)code};
+
+        snprintf(message.text, sizeof(message.text), "%s", text);
+        ivg_log(IVG_LOG_ERROR, "%s", text);
+        tell(control_fd, &message);
+        _exit(IVG_EXEC_EXIT_START);
+}
+
+static void tell_ready(int control_fd, int driver_version, int device_count)
+{
+        const struct ivg_exec_message message = {.magic = IVG_EXEC_CONTROL_MAGIC,
+                                                 .type = IVG_EXEC_READY,
+                                                 .driver_version = driver_version,
+                                                 .device_count = device_count};
+
+        tell(control_fd, &message);
+}
+
+static void tell_fault(int control_fd, enum ivg_ring_fault fault)
+{
+        struct ivg_exec_message message = {.magic = IVG_EXEC_CONTROL_MAGIC,
+                                           .type = IVG_EXEC_FAULT,
+                                           .code = IVG_ERROR_INVALID_REQUEST,
+                                           .fault = (uint32_t)fault};
+
+        snprintf(message.text, sizeof(message.text), "the guest broke a rule: %s", ivg_ring_fault_name(fault));
+        tell(control_fd, &message);
+}
+
+/* ---- waiting ---- */
+
+/* Runs until told to end. The ring's end that the guest is to see goes to *state. */
+static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, int control_fd, int signal_fd, enum ivg_ring_state *state)
+{
+        struct pollfd fds[3] = {{.fd = control_fd, .events = POLLIN},
+                                {.fd = signal_fd, .events = POLLIN},
+                                {.fd = exec->event_fd, .events = POLLIN}};
+        int timeout_ms = -1;
+
+        for (;;) {
+                const int ready = poll(fds, 3, timeout_ms);
+
+                if (ready < 0 && errno == EINTR)
+                        continue;
+                if (ready <= 0) { /* after a fault, and nobody ended us */
+                        *state = IVG_RING_FAULT;
+                        return IVG_EXEC_EXIT_FAULT;
+                }
+                /* The mediator sends nothing: this is its end. Looked at first, since its death also raises our signal.
+                 */
+                if (fds[0].revents) {
+                        *state = IVG_RING_PEER_GONE;
+                        return IVG_EXEC_EXIT_TOLD;
+                }
+                if (fds[1].revents) {
+                        *state = IVG_RING_CLOSED;
+                        return IVG_EXEC_EXIT_TOLD;
+                }
+                fds[2].fd = -1; /* once */
+                tell_fault(control_fd, (enum ivg_ring_fault)ivg_load_acquire_u32(&exec->fault));
+                timeout_ms = (int)IVG_EXEC_FAULT_LINGER_MS;
+        }
+}
+
+/* ---- the driver ---- */
+
+static bool driver_complete(const struct ivg_driver *driver, const char **missing)
+{
+        const struct {
+                bool there;
+                const char *name;
+        } needed[] = {
+#define NEEDED(symbol) {driver->symbol != NULL, #symbol}
+                NEEDED(cuInit),
+                NEEDED(cuDriverGetVersion),
+                NEEDED(cuDeviceGetCount),
+                NEEDED(cuCtxSetCurrent),
+                NEEDED(cuStreamCreate),
+                NEEDED(cuStreamDestroy_v2),
+                NEEDED(cuMemHostRegister_v2),
+                NEEDED(cuMemHostUnregister),
+                NEEDED(cuMemHostGetDevicePointer_v2),
+                NEEDED(cuMemGetAddressRange_v2),
+                NEEDED(cuMemcpyHtoDAsync_v2),
+                NEEDED(cuMemcpyDtoHAsync_v2),
+                NEEDED(cuStreamWriteValue64_v2),
+                NEEDED(cuLaunchKernel),
+                NEEDED(cuDevicePrimaryCtxRetain),
+                NEEDED(cuDevicePrimaryCtxRelease_v2),
+                NEEDED(cuCtxDestroy_v2),
+                NEEDED(cuDeviceGet),
+#undef NEEDED
+        };
+
+        for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+                if (!needed[i].there) {
+                        *missing = needed[i].name;
+                        return false;
+                }
+        return true;
+}
+
+static bool start_driver(struct ivg_exec *exec, const char *path, int *version, int *device_count,
+                         char text[IVG_EXEC_TEXT_BYTES])
+{
+        const char *missing = NULL;
+        CUresult result;
+
+        if (ivg_driver_open(&exec->driver, path)) {
+                const char *reason = dlerror();
+
+                snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s: %s", path, reason ? reason : "cannot be loaded");
+                return false;
+        }
+        if (!driver_complete(&exec->driver, &missing)) {
+                snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s lacks %s", path, missing);
+                return false;
+        }
+        result = exec->driver.cuInit(0);
+        if (!result)
+                result = exec->driver.cuDriverGetVersion(version);
+        if (!result)
+                result = exec->driver.cuDeviceGetCount(device_count);
+        if (result) {
+                snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s: cuInit: CUDA error %d", path, (int)result);
+                return false;
+        }
+        return true;
+}
+
+/* ---- the way through ---- */
+
+static void end(struct ivg_exec *exec, enum ivg_ring_state state, enum ivg_exec_exit exit_code)
+{
+        start_exit_timer(2 * IVG_EXEC_CLOSE_MS);
+        /* A thread that is still inside the driver holds what closing would need: leave that to the kernel. */
+        if (ivg_exec_stop(exec, state, IVG_EXEC_CLOSE_MS) == 0)
+                ivg_exec_close_contexts(exec);
+        else
+                exit_code = IVG_EXEC_EXIT_STUCK;
+        ivg_log(IVG_LOG_INFO, "end: %llu records in %llu batches, %llu sleeps",
+                (unsigned long long)ivg_load_relaxed_u64(&exec->host_channel->records_consumed),
+                (unsigned long long)ivg_load_relaxed_u64(&exec->host_channel->batches),
+                (unsigned long long)ivg_load_relaxed_u64(&exec->host_channel->sleeps));
+        _exit((int)exit_code);
+}
+
+int main(int argc, char **argv)
+{
+        const pid_t parent = getppid();
+        struct ivg_exec_options options;
+        struct ivg_exec *exec = NULL;
+        struct ivg_error error = {.text = ""};
+        enum ivg_ring_state state = IVG_RING_CLOSED;
+        enum ivg_exec_exit exit_code;
+        char text[IVG_EXEC_TEXT_BYTES];
+        int signal_fd, version = 0, device_count = 0;
+
+        if (!ivg_exec_options_parse(&options, argc, argv))
+                return IVG_EXEC_EXIT_USAGE;
+        harden_process(parent);
+        ivg_log_setup(options.log_level, options.vm_id, options.channel.channel);
+        signal_fd = open_signals();
+        if (signal_fd < 0)
+                fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, "no signal descriptor");
+        ivg_exec_thread_begins("ivgpu-exec");
+
+        if (ivg_exec_create(&options.channel, &exec, &error))
+                fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
+        if (!start_driver(exec, options.driver, &version, &device_count, text))
+                fail(options.control_fd, IVG_ERROR_CUDA_ERROR, text);
+        if (ivg_exec_start(exec, &error))
+                fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
+        ivg_log(IVG_LOG_INFO, "ready: driver %s, version %d, %d device(s)", options.driver, version, device_count);
+        tell_ready(options.control_fd, version, device_count);
+
+        exit_code = wait_for_end(exec, options.control_fd, signal_fd, &state);
+        end(exec, state, exit_code);
+}

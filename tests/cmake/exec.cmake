@@ -1,0 +1,28 @@
+set(exec_unit_tests
+    exec_handles_are_looked_up_with_their_kind
+    exec_images_contain_their_own_lengths
+    exec_copies_stay_inside_the_guests_memory
+    exec_lanes_keep_order_and_block_nobody
+    exec_ranges_agree_with_a_model
+    exec_refuses_broken_records
+    exec_tells_deferred_errors_once)
+foreach(test ${exec_unit_tests})
+  ivg_add_test(${test}
+               SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c
+                       ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
+               LIBS ivg_exec_core LABELS unit exec)
+endforeach()
+
+# The program itself, with a small driver library of the test's own.
+if(BUILD_TESTING)
+  add_library(exec_process_driver SHARED ${CMAKE_SOURCE_DIR}/tests/unit/exec_process_driver.c)
+  target_link_libraries(exec_process_driver PRIVATE ivg_calls)
+  set_target_properties(exec_process_driver PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  ivg_add_test(exec_process_ends_when_told SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_process_ends_when_told.c
+               LIBS ivg_calls ivg_glue ivg_ring LABELS unit exec)
+  add_dependencies(exec_process_ends_when_told ivgpu-exec exec_process_driver)
+  target_include_directories(exec_process_ends_when_told PRIVATE ${CMAKE_SOURCE_DIR}/hostexec/common)
+  target_compile_definitions(exec_process_ends_when_told
+                             PRIVATE EXEC_PROGRAM="$<TARGET_FILE:ivgpu-exec>"
+                                     EXEC_DRIVER="$<TARGET_FILE:exec_process_driver>")
+endif()

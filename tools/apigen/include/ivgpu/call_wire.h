@@ -1,0 +1,104 @@
+/* The wire form of a call: what the generated encoders and decoders share beyond the table itself.
+ *
+ * A request is one ring record: struct ivg_call_header, then the call's fixed part (a generated struct, fields in table
+ * order with natural alignment), then its inline byte ranges, each starting at a multiple of 8. An answer is the
+ * mailbox's result, then the call's fixed answer part and its byte ranges likewise: up to 48 bytes in the mailbox, up
+ * to IVG_ANSWER_AREA_BYTES in the thread's answer area. Longer ranges travel in the arena, both ways. */
+#ifndef IVGPU_CALL_WIRE_H
+#define IVGPU_CALL_WIRE_H
+
+#include <stdint.h>
+
+/* Object numbers: minted by the guest, unique while alive; 24 bits of index, 8 bits of generation above. */
+typedef uint32_t ivg_id;
+#define IVG_ID_NONE 0u
+#define IVG_ID_STREAM_LEGACY 1u     /* CU_STREAM_LEGACY, and the NULL stream of plain symbols */
+#define IVG_ID_STREAM_PER_THREAD 2u /* CU_STREAM_PER_THREAD, and the NULL stream of _ptsz/_ptds symbols */
+#define IVG_ID_FIRST 16u            /* lowest index of a minted number */
+#define IVG_ID_INDEX_BITS 24u
+
+enum ivg_kind { /* of a numbered object; the executor's table checks it at each look-up */
+                IVG_KIND_NONE = 0,
+                IVG_KIND_CONTEXT,
+                IVG_KIND_STREAM,
+                IVG_KIND_EVENT,
+                IVG_KIND_MODULE,
+                IVG_KIND_FUNCTION,
+                IVG_KIND_LIBRARY,
+                IVG_KIND_KERNEL,
+                IVG_KIND_LINK,
+                IVG_KIND_GRAPH,
+                IVG_KIND_GRAPH_NODE,
+                IVG_KIND_GRAPH_EXEC,
+                IVG_KIND_MEMORY_POOL,
+                IVG_KIND_MEMORY_HANDLE,
+                IVG_KIND_ARRAY,
+                IVG_KIND_MIPMAP,
+                IVG_KIND_TEXTURE,
+                IVG_KIND_SURFACE,
+                IVG_KIND_USER_OBJECT,
+                IVG_KIND_COUNT
+};
+
+struct ivg_call_header {
+        uint32_t sequence_low; /* of the mailbox sequence; answers carry the full one kept by the guest thread */
+        uint32_t context;      /* ivg_id of the caller's current context, or IVG_ID_NONE */
+        uint16_t bytes;        /* of the whole request, header included; <= the record's payload */
+        uint8_t producer;      /* index of the calling thread's line and mailbox */
+        uint8_t flags;         /* IVG_CALL_WANTS_ANSWER */
+        uint32_t reserved;     /* zero */
+};
+#define IVG_CALL_WANTS_ANSWER 1u
+
+/* A byte range of a request or answer. `bytes` 0 with where NULL: the caller passed NULL. */
+enum ivg_range_where { IVG_RANGE_NULL = 0, IVG_RANGE_INLINE = 1, IVG_RANGE_ARENA = 2 };
+struct ivg_wire_range {
+        uint32_t bytes;
+        uint32_t where;  /* enum ivg_range_where */
+        uint64_t offset; /* INLINE: from the start of the request; ARENA: from the start of the arena */
+};
+
+/* ---- structures of internal calls (tools/apigen/calls.txt) ---- */
+
+/* ivgDeviceSnapshot: what never changes about a device, in one answer. */
+#define IVG_DEVICE_ATTRIBUTES 160u /* CU_DEVICE_ATTRIBUTE_MAX of a newer driver still fits */
+struct ivg_wire_device {
+        char name[256];
+        uint8_t uuid[16];
+        char pci_bus_id[32];
+        uint64_t total_bytes;
+        uint64_t known[(IVG_DEVICE_ATTRIBUTES + 63) / 64]; /* bit n: attributes[n] is the driver's answer */
+        int32_t attributes[IVG_DEVICE_ATTRIBUTES];
+};
+
+/* ivgFunctionDescribe: a function's or kernel's attributes; its parameters come beside it. */
+#define IVG_FUNCTION_ATTRIBUTES 32u
+struct ivg_wire_function {
+        int32_t attributes[IVG_FUNCTION_ATTRIBUTES];
+        uint32_t known; /* bit n: attributes[n] is the driver's answer */
+        uint32_t loaded;
+        uint32_t parameters_count; /* of the kernel, even when fewer were asked for */
+        uint32_t reserved;
+};
+#define IVG_FUNCTION_PARAMETERS_MAX 512u
+struct ivg_wire_parameter {
+        uint32_t offset, bytes;
+};
+
+/* An option of a module load or a link, with its value as a number. Options whose values are addresses (log buffers,
+ * symbol names) do not travel in this form: logs are ranges of the call, the others are refused by the guest. */
+struct ivg_wire_jit_option {
+        uint32_t option; /* enum CUjit_option */
+        uint32_t reserved;
+        uint64_t value;
+};
+
+/* The bytes of a CUtensorMap, whose own alignment of 128 no record has. */
+struct ivg_wire_tensor_map {
+        uint64_t words[16];
+};
+
+_Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
+_Static_assert(sizeof(struct ivg_wire_range) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
+
+#endif
