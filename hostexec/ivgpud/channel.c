@@ -1,0 +1,169 @@
+/* A channel's life as the host sees it; the states are in region_layout.h.
+ *
+ *   FREE ──guest OPEN──► STARTING ──executor's "ready"──► READY ──executor ends by itself──► DEAD
+ *    ▲                      │  │                            │                                 │
+ *    │                      │  └──"failed", too late────► FAILED                              │
+ *    └── generation + 1 ◄───┴──── guest CLOSED, and the executor is gone ◄──┴─────────────────┘
+ * The host's word is private here (channel->state) and only shown in the region; it is never read back. */
+#include "mediator.h"
+#include <errno.h>
+#include <string.h>
+
+static struct ivg_host_channel *host_channel(const struct ivg_channel *channel)
+{
+        return &ivg_region_host_pages(&channel->tenant->region)->channels[channel->index];
+}
+
+/* The guest's state, FREE when its word is of another generation: such a word means nothing. */
+static uint32_t guest_state(const struct ivg_channel *channel)
+{
+        /* Acquire, pairs with G1 (link_channel.c): pid and program are there when OPEN is. */
+        const uint64_t word =
+                ivg_load_acquire_u64(&ivg_region_guest_pages(&channel->tenant->region)->channels[channel->index].state);
+
+        return ivg_channel_word_generation(word) == channel->generation ? ivg_channel_word_state(word)
+                                                                        : (uint32_t)IVG_GUEST_CHANNEL_FREE;
+}
+
+static void set_state(struct ivg_channel *channel, enum ivg_host_channel_state state, enum ivg_error_code reason)
+{
+        struct ivg_host_channel *host = host_channel(channel);
+
+        channel->state = state;
+        ivg_store_relaxed_u32(&host->reason, reason); /* ordered by the next store */
+        /* H1, release, pairs with H2 (link_channel.c): whatever the state speaks of is complete. */
+        ivg_store_release_u64(&host->state, ivg_channel_word(channel->generation, state));
+        ivg_tenant_interrupt(channel->tenant, channel->index);
+}
+
+void ivg_channel_init(struct ivg_channel *channel, struct ivg_tenant *tenant, uint32_t index)
+{
+        channel->tenant = tenant;
+        channel->index = index;
+        channel->state = IVG_HOST_CHANNEL_FREE;
+        /* As ivg_region_create formatted it; nobody else knows the region yet. */
+        channel->generation = ivg_channel_word_generation(ivg_load_relaxed_u64(&host_channel(channel)->state));
+}
+
+/* ---- to FREE ---- */
+
+/* The executor that wrote these is gone. Relaxed: set_state orders it for the next claimant. */
+static void counters_clear(struct ivg_host_channel *host)
+{
+        ivg_store_relaxed_u32(&host->executor_pid, 0);
+        ivg_store_relaxed_u64(&host->records_consumed, 0);
+        ivg_store_relaxed_u64(&host->batches, 0);
+        ivg_store_relaxed_u64(&host->sleeps, 0);
+        ivg_store_relaxed_u64(&host->interrupts, 0);
+        ivg_store_relaxed_u64(&host->arena_bytes_from_guest, 0);
+        ivg_store_relaxed_u64(&host->arena_bytes_to_guest, 0);
+        ivg_store_relaxed_u64(&host->calls_failed, 0);
+        ivg_store_relaxed_u64(&host->calls_unsupported, 0);
+}
+
+bool ivg_channel_clear(struct ivg_channel *channel)
+{
+        if (channel->executor) {
+                ivg_executor_end(channel->executor);
+                return false;
+        }
+        if (channel->state != IVG_HOST_CHANNEL_FREE) {
+                counters_clear(host_channel(channel));
+                channel->generation++;
+                if (channel->generation == 0) /* 2^32 programs later; 0 is no generation */
+                        channel->generation = 1;
+                set_state(channel, IVG_HOST_CHANNEL_FREE, IVG_ERROR_NONE);
+        }
+        return true;
+}
+
+/* ---- from the guest ---- */
+
+static void start(struct ivg_channel *channel)
+{
+        struct ivg_tenant *tenant = channel->tenant;
+        struct ivg_error error = {""};
+
+        set_state(channel, IVG_HOST_CHANNEL_STARTING, IVG_ERROR_NONE);
+        if (ivg_executor_start(channel, &channel->executor, &error) < 0) {
+                ivg_channel_failed(channel, IVG_ERROR_MEDIATOR_UNAVAILABLE, error.text);
+                return;
+        }
+        tenant->executors_alive++;
+        ivg_store_relaxed_u32(&host_channel(channel)->executor_pid, (uint32_t)channel->executor->pid); /* to show */
+}
+
+void ivg_channel_look(struct ivg_channel *channel)
+{
+        const uint32_t asked = guest_state(channel);
+
+        if (channel->state == IVG_HOST_CHANNEL_FREE) {
+                if (asked == IVG_GUEST_CHANNEL_OPEN)
+                        start(channel);
+        } else if (asked == IVG_GUEST_CHANNEL_CLOSED) {
+                (void)ivg_channel_clear(channel);
+        }
+}
+
+/* ---- from the executor ---- */
+
+void ivg_channel_ready(struct ivg_channel *channel, const struct ivg_exec_message *message)
+{
+        const struct ivg_tenant *tenant = channel->tenant;
+
+        if (channel->state != IVG_HOST_CHANNEL_STARTING)
+                return;
+        set_state(channel, IVG_HOST_CHANNEL_READY, IVG_ERROR_NONE);
+        ivg_log(IVG_LOG_INFO,
+                "[cuda-executor] CUDA_CALL_INIT vm=%u — pipeline live (%s, channel %u, generation %u, pid %d, driver "
+                "%d, %d devices)",
+                tenant->vm_id, tenant->name, channel->index, channel->generation, (int)channel->executor->pid,
+                message->driver_version, message->device_count);
+}
+
+void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, const char *text)
+{
+        struct ivg_tenant *tenant = channel->tenant;
+
+        tenant->account->ended.executor_failures++;
+        tenant->mediator->pools[tenant->pool].ended.executor_failures++;
+        ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s", tenant->name, channel->index, (int)code,
+                ivg_error_code_name(code), text);
+        if (channel->state == IVG_HOST_CHANNEL_STARTING)
+                set_state(channel, IVG_HOST_CHANNEL_FAILED, code);
+}
+
+void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_message *message)
+{
+        struct ivg_tenant *tenant = channel->tenant;
+
+        tenant->account->ended.faults++;
+        tenant->mediator->pools[tenant->pool].ended.faults++;
+        ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s (fault %u)", tenant->name, channel->index,
+                IVG_ERROR_INVALID_REQUEST, ivg_error_code_name(IVG_ERROR_INVALID_REQUEST), message->text,
+                message->fault);
+        set_state(channel, IVG_HOST_CHANNEL_DEAD, IVG_ERROR_INVALID_REQUEST);
+}
+
+void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const char *how)
+{
+        struct ivg_tenant *tenant = channel->tenant;
+        const bool was_starting = channel->state == IVG_HOST_CHANNEL_STARTING;
+
+        /* If it did not write a better reason itself. */
+        ivg_ring_mark_peer_gone(ivg_region_ring_host(&tenant->region, channel->index), channel->generation);
+        ivg_stats_settle(channel);
+        channel->executor = NULL;
+        if (!told && was_starting)
+                ivg_channel_failed(channel, IVG_ERROR_MEDIATOR_UNAVAILABLE, how);
+        else if (!told && channel->state == IVG_HOST_CHANNEL_READY)
+                ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s", tenant->name, channel->index,
+                        IVG_ERROR_CUDA_ERROR, ivg_error_code_name(IVG_ERROR_CUDA_ERROR), how);
+        if (channel->state == IVG_HOST_CHANNEL_READY || channel->state == IVG_HOST_CHANNEL_STARTING)
+                set_state(channel, IVG_HOST_CHANNEL_DEAD, told ? IVG_ERROR_MEDIATOR_UNAVAILABLE : IVG_ERROR_CUDA_ERROR);
+        else
+                ivg_tenant_interrupt(tenant, channel->index); /* the ring's status may have changed */
+        if (!tenant->ending && (guest_state(channel) == IVG_GUEST_CHANNEL_CLOSED || tenant->epoch_pending != 0))
+                (void)ivg_channel_clear(channel);
+        ivg_tenant_executor_gone(tenant);
+}

@@ -1,0 +1,196 @@
+/* The loop: descriptors, signals, the tick, and the end. */
+#include "mediator.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t ivg_loop_now_ms(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+/* ---- sources and garbage ---- */
+
+int ivg_loop_watch(struct ivg_mediator *mediator, struct ivg_source *source)
+{
+        struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = source};
+
+        return epoll_ctl(mediator->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0 ? -errno : 0;
+}
+
+void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source)
+{
+        if (source->fd < 0)
+                return;
+        /* Not left to close(): others hold the same open file (a guest's eventfds), and then it would stay watched. */
+        epoll_ctl(mediator->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+        source->fd = -1;
+}
+
+void ivg_loop_close(struct ivg_mediator *mediator, struct ivg_source *source)
+{
+        const int fd = source->fd;
+
+        ivg_loop_unwatch(mediator, source);
+        if (fd >= 0)
+                close(fd);
+}
+
+void ivg_loop_free(struct ivg_mediator *mediator, struct ivg_garbage *garbage)
+{
+        garbage->next = mediator->garbage;
+        mediator->garbage = garbage;
+}
+
+static void garbage_collect(struct ivg_mediator *mediator)
+{
+        while (mediator->garbage) {
+                struct ivg_garbage *garbage = mediator->garbage;
+
+                mediator->garbage = garbage->next;
+                free(garbage);
+        }
+}
+
+/* ---- the tick ---- */
+
+static void tick(struct ivg_mediator *mediator)
+{
+        const uint64_t now_ms = ivg_loop_now_ms();
+
+        for (struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next)
+                ivg_tenant_beat(tenant);
+        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                ivg_executor_tick(executor, now_ms);
+        ivg_local_tick(mediator, now_ms);
+        if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
+                mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;
+                ivg_log(IVG_LOG_INFO, "[HEARTBEAT] alive");
+        }
+}
+
+static void timer_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
+{
+        uint64_t expirations;
+
+        (void)events;
+        if (read(source->fd, &expirations, sizeof(expirations)) == (ssize_t)sizeof(expirations))
+                tick(mediator);
+}
+
+static int timer_open(struct ivg_mediator *mediator)
+{
+        const struct itimerspec period = {.it_interval = {.tv_nsec = IVG_HEARTBEAT_MS * 1000000l},
+                                          .it_value = {.tv_nsec = IVG_HEARTBEAT_MS * 1000000l}};
+
+        mediator->timer = (struct ivg_source){.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                                              .ready = timer_ready};
+        if (mediator->timer.fd < 0 || timerfd_settime(mediator->timer.fd, 0, &period, NULL) < 0)
+                return -errno;
+        return ivg_loop_watch(mediator, &mediator->timer);
+}
+
+/* ---- signals ---- */
+
+static void signals_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
+{
+        struct signalfd_siginfo info;
+
+        (void)events;
+        while (source->fd >= 0 && read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+                if (info.ssi_signo == SIGUSR1)
+                        ivg_stats_write(mediator, STDERR_FILENO);
+                else if (info.ssi_signo == SIGHUP)
+                        ivg_log(IVG_LOG_WARNING, "SIGHUP: the configuration is read at start only; nothing changed");
+                else
+                        ivg_loop_end(mediator, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        }
+}
+
+static void signals_set(sigset_t *set)
+{
+        sigemptyset(set);
+        sigaddset(set, SIGTERM);
+        sigaddset(set, SIGINT);
+        sigaddset(set, SIGUSR1);
+        sigaddset(set, SIGHUP);
+}
+
+void ivg_loop_hold_signals(void)
+{
+        sigset_t set;
+
+        signals_set(&set);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static int signals_open(struct ivg_mediator *mediator)
+{
+        sigset_t set;
+
+        signals_set(&set);
+        mediator->signals =
+                (struct ivg_source){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .ready = signals_ready};
+        return mediator->signals.fd < 0 ? -errno : ivg_loop_watch(mediator, &mediator->signals);
+}
+
+/* ---- run and end ---- */
+
+void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
+{
+        if (mediator->ending) {
+                ivg_log(IVG_LOG_INFO, "%s again: executors are killed", why);
+                for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                        ivg_executor_tick(executor, UINT64_MAX);
+                return;
+        }
+        mediator->ending = true;
+        ivg_log(IVG_LOG_INFO, "ends: %s", why);
+        for (uint32_t i = 0; i < mediator->config.vm_count; i++)
+                ivg_vm_close(&mediator->vms[i]);
+        ivg_local_close(mediator);
+}
+
+static int loop_open(struct ivg_mediator *mediator)
+{
+        int rc = signals_open(mediator);
+
+        if (rc == 0)
+                rc = timer_open(mediator);
+        mediator->next_heartbeat_log_ms = ivg_loop_now_ms() + mediator->config.heartbeat_log_s * 1000ull;
+        return rc;
+}
+
+int ivg_loop_run(struct ivg_mediator *mediator, struct ivg_error *error)
+{
+        struct epoll_event events[IVG_EVENTS_PER_TURN];
+        int rc = loop_open(mediator);
+
+        while (rc == 0 && !(mediator->ending && !mediator->executors && !mediator->tenants)) {
+                const int count = epoll_wait(mediator->epoll_fd, events, IVG_EVENTS_PER_TURN, -1);
+
+                if (count < 0 && errno != EINTR)
+                        rc = -errno;
+                for (int i = 0; i < count; i++) {
+                        struct ivg_source *source = events[i].data.ptr;
+
+                        if (source->fd >= 0) /* else closed by an earlier event of this turn */
+                                source->ready(mediator, source, events[i].events);
+                }
+                garbage_collect(mediator);
+        }
+        if (rc < 0)
+                ivg_error_set(error, "event loop: %s", strerror(-rc));
+        ivg_loop_close(mediator, &mediator->timer);
+        ivg_loop_close(mediator, &mediator->signals);
+        return rc;
+}

@@ -1,0 +1,438 @@
+/* ivgpud: the mediator. Gives regions to VMs and local programs, starts and ends their executors, tells what happens.
+ *
+ *   options, configuration -> driver found -> sockets -> (background) -> loop -> sockets gone, executors gone ->
+ * statistics
+ *
+ * It must not die of anything a guest, a QEMU, a program or a driver does: it parses no record, maps no arena, loads no
+ * driver, and waits for nobody. */
+#include "driver_find.h"
+#include "mediator.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* Descriptors below this are never used for anything of ours: executors get theirs there (executor.c). */
+#define FD_FIRST 10
+
+#define EXIT_USAGE 2
+#define EXIT_START 3
+
+extern char **environ;
+
+struct options {
+        const char *config, *local, *device, *driver, *executor;
+        bool foreground, quiet;
+        int stats_fd, ready_fd;
+};
+
+static struct ivg_mediator mediator;
+
+/* ---- options ---- */
+
+static void usage(FILE *out)
+{
+        fprintf(out,
+                "usage: ivgpud [--config FILE] [options]\n"
+                "  --config FILE      VMs, pools, limits; see ivgpud.conf.example\n"
+                "  --local SOCKET     serve programs of this machine there\n"
+                "  --device soft|cuda the driver that executors load\n"
+                "  --driver PATH      its libcuda.so.1\n"
+                "  --executor PATH    ivgpu-exec, if not beside this program\n"
+                "  --foreground       stay in the foreground\n"
+                "  --quiet            say warnings and errors only\n"
+                "  --stats-fd N       at the end, write the [MEDIATOR STATS] block to this descriptor and close it\n"
+                "  --ready-fd N       when all sockets listen, write \"ready\" and a newline there and close it\n"
+                "The command line wins over the file. SIGUSR1 prints statistics; SIGTERM ends in order.\n");
+}
+
+static int parse_fd(const char *text)
+{
+        char *end;
+        const long value = strtol(text, &end, 10);
+
+        return *text == '\0' || *end != '\0' || value < 0 || value > 1 << 20 ? -1 : (int)value;
+}
+
+static bool parse_options(int argc, char **argv, struct options *options)
+{
+        static const struct option names[] = {
+                {"config", required_argument, NULL, 'c'},
+                {"local", required_argument, NULL, 'l'},
+                {"device", required_argument, NULL, 'd'},
+                {"driver", required_argument, NULL, 'D'},
+                {"executor", required_argument, NULL, 'e'},
+                {"foreground", no_argument, NULL, 'f'},
+                {"quiet", no_argument, NULL, 'q'},
+                {"stats-fd", required_argument, NULL, 's'},
+                {"ready-fd", required_argument, NULL, 'r'},
+                {"help", no_argument, NULL, 'h'},
+                {NULL, 0, NULL, 0},
+        };
+        int option;
+
+        *options = (struct options){.stats_fd = -1, .ready_fd = -1};
+        while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
+                switch (option) {
+                case 'c':
+                        options->config = optarg;
+                        break;
+                case 'l':
+                        options->local = optarg;
+                        break;
+                case 'd':
+                        options->device = optarg;
+                        break;
+                case 'D':
+                        options->driver = optarg;
+                        break;
+                case 'e':
+                        options->executor = optarg;
+                        break;
+                case 'f':
+                        options->foreground = true;
+                        break;
+                case 'q':
+                        options->quiet = true;
+                        break;
+                case 's':
+                case 'r':
+                        *(option == 's' ? &options->stats_fd : &options->ready_fd) = parse_fd(optarg);
+                        if (parse_fd(optarg) < 0) {
+                                fprintf(stderr, "ivgpud: \"%s\" is no descriptor\n", optarg);
+                                return false;
+                        }
+                        break;
+                case 'h':
+                        usage(stdout);
+                        exit(0);
+                default:
+                        return false;
+                }
+        }
+        if (optind != argc)
+                fprintf(stderr, "ivgpud: \"%s\" is not expected\n", argv[optind]);
+        return optind == argc;
+}
+
+static int path_take(char *to, size_t capacity, const char *option, const char *path, struct ivg_error *error)
+{
+        if (path[0] == '\0' || strlen(path) >= capacity) {
+                ivg_error_set(error, "--%s: %zu bytes are outside 1..%zu", option, strlen(path), capacity - 1);
+                return -EINVAL;
+        }
+        strcpy(to, path);
+        return 0;
+}
+
+static int configure(const struct options *options, struct ivg_error *error)
+{
+        struct ivg_config *config = &mediator.config;
+        int rc = 0;
+
+        ivg_config_init(config);
+        if (options->config)
+                rc = ivg_config_read(config, options->config, error);
+        if (rc == 0 && options->local)
+                rc = path_take(config->local.socket, sizeof(config->local.socket), "local", options->local, error);
+        if (rc == 0 && options->driver)
+                rc = path_take(config->driver, sizeof(config->driver), "driver", options->driver, error);
+        if (rc == 0 && options->executor)
+                rc = path_take(config->executor, sizeof(config->executor), "executor", options->executor, error);
+        if (rc == 0 && options->device) {
+                if (strcmp(options->device, "soft") != 0 && strcmp(options->device, "cuda") != 0) {
+                        ivg_error_set(error, "--device: \"%s\" is neither \"soft\" nor \"cuda\"", options->device);
+                        return -EINVAL;
+                }
+                config->device = strcmp(options->device, "soft") == 0 ? IVG_DEVICE_SOFT : IVG_DEVICE_CUDA;
+        }
+        return rc == 0 ? ivg_config_finish(config, error) : rc;
+}
+
+/* ---- what executors are started with ---- */
+
+static int find_driver(struct ivg_error *error)
+{
+        const struct ivg_config *config = &mediator.config;
+        int rc;
+
+        if (config->device == IVG_DEVICE_SOFT) {
+                if (config->driver[0] != '\0')
+                        rc = realpath(config->driver, mediator.driver_path) ? 0 : -errno;
+                else
+                        rc = ivg_path_beside_program("../lib/softgpu/libcuda.so.1", mediator.driver_path);
+                if (rc < 0)
+                        ivg_error_set(error, "soft GPU: %s: %s",
+                                      config->driver[0] != '\0' ? config->driver : "../lib/softgpu/libcuda.so.1",
+                                      strerror(-rc));
+                else if (ivg_driver_is_shim(mediator.driver_path)) {
+                        ivg_error_set(error, "%s is ivgpu's own libcuda.so.1 for guests", mediator.driver_path);
+                        rc = -EINVAL;
+                }
+                return rc;
+        }
+        rc = ivg_driver_find(config->driver[0] != '\0' ? config->driver : NULL, mediator.driver_path, error);
+        if (rc < 0)
+                ivg_error_prefix(error, "no CUDA driver");
+        else
+                ivg_log(IVG_LOG_INFO, "driver %s", mediator.driver_path);
+        return rc;
+}
+
+static int find_executor(struct ivg_error *error)
+{
+        const char *given = mediator.config.executor;
+        int rc = 0;
+
+        if (given[0] == '\0')
+                rc = ivg_path_beside_program("ivgpu-exec", mediator.executor_path);
+        else if (!realpath(given, mediator.executor_path))
+                rc = -errno;
+        if (rc == 0 && access(mediator.executor_path, X_OK) < 0)
+                rc = -errno;
+        if (rc < 0)
+                ivg_error_set(error, "executor %s: %s", given[0] != '\0' ? given : "ivgpu-exec beside this program",
+                              strerror(-rc));
+        return rc;
+}
+
+/* Our own variables are for guests' programs; the pool's GPUs are told in the driver's way. */
+static int environment_make(const struct ivg_pool_config *pool, char ***out)
+{
+        size_t count = 0, used = 0;
+        char **environment;
+        char *gpus;
+
+        while (environ[count])
+                count++;
+        environment = calloc(count + 2, sizeof(char *));
+        gpus = calloc(1, 32 + (size_t)pool->gpu_count * 8);
+        if (!environment || !gpus) {
+                free(environment);
+                free(gpus);
+                return -ENOMEM;
+        }
+        for (size_t i = 0; i < count; i++)
+                if (strncmp(environ[i], "IVGPU_", 6) != 0 &&
+                    (pool->gpu_count == 0 || strncmp(environ[i], "CUDA_VISIBLE_DEVICES=", 21) != 0))
+                        environment[used++] = environ[i];
+        if (pool->gpu_count != 0) {
+                strcpy(gpus, "CUDA_VISIBLE_DEVICES=");
+                for (uint32_t i = 0; i < pool->gpu_count; i++)
+                        sprintf(gpus + strlen(gpus), "%s%u", i ? "," : "", pool->gpus[i]);
+                environment[used++] = gpus;
+        } else {
+                free(gpus);
+        }
+        *out = environment;
+        return 0;
+}
+
+static void environments_free(void)
+{
+        for (uint32_t i = 0; i < mediator.config.pool_count; i++) {
+                char **environment = mediator.executor_environment[i];
+
+                for (size_t j = 0; mediator.config.pools[i].gpu_count != 0 && environment && environment[j]; j++)
+                        if (!environment[j + 1]) /* the last is ours */
+                                free(environment[j]);
+                free(environment);
+        }
+}
+
+/* ---- descriptors ---- */
+
+/* What the caller gave us goes above FD_FIRST, everything else inherited is closed in executors. */
+static int descriptors_settle(struct options *options, struct ivg_error *error)
+{
+        int *const given[] = {&options->stats_fd, &options->ready_fd};
+        int fd;
+
+        for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+                if (*given[i] < 0)
+                        continue;
+                fd = fcntl(*given[i], F_DUPFD_CLOEXEC, FD_FIRST);
+                if (fd < 0) {
+                        ivg_error_set(error, "descriptor %d: %s", *given[i], strerror(errno));
+                        return -errno;
+                }
+                if (*given[i] > STDERR_FILENO)
+                        close(*given[i]);
+                *given[i] = fd;
+        }
+        if (close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0) {
+                ivg_error_set(error, "close_range: %s", strerror(errno));
+                return -errno;
+        }
+        do { /* occupies what is free below FD_FIRST, standard descriptors included */
+                fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        } while (fd >= 0 && fd < FD_FIRST);
+        if (fd < 0) {
+                ivg_error_set(error, "/dev/null: %s", strerror(errno));
+                return -errno;
+        }
+        close(fd);
+        return 0;
+}
+
+static void descriptors_allow_many(void)
+{
+        struct rlimit limit;
+
+        /* Each VM takes two for every vector. */
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+                limit.rlim_cur = limit.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &limit);
+        }
+}
+
+/* ---- start ---- */
+
+static int open_sockets(struct ivg_error *error)
+{
+        int rc = 0;
+
+        mediator.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (mediator.epoll_fd < 0) {
+                ivg_error_set(error, "epoll: %s", strerror(errno));
+                return -errno;
+        }
+        mediator.local.listener.fd = -1;
+        for (uint32_t i = 0; i < mediator.config.vm_count; i++)
+                mediator.vms[i].listener.fd = mediator.vms[i].qemu.fd = -1;
+        for (uint32_t i = 0; rc >= 0 && i < mediator.config.vm_count; i++)
+                rc = ivg_vm_open(&mediator, &mediator.vms[i], &mediator.config.vms[i], error);
+        if (rc >= 0)
+                rc = ivg_local_open(&mediator, error);
+        return rc;
+}
+
+static int prepare(struct options *options, struct ivg_error *error)
+{
+        int rc = descriptors_settle(options, error);
+
+        if (rc == 0)
+                rc = find_executor(error);
+        if (rc == 0)
+                rc = find_driver(error);
+        for (uint32_t i = 0; rc == 0 && i < mediator.config.pool_count; i++) {
+                rc = environment_make(&mediator.config.pools[i], &mediator.executor_environment[i]);
+                if (rc < 0)
+                        ivg_error_set(error, "no memory");
+        }
+        if (rc == 0)
+                rc = open_sockets(error);
+        return rc;
+}
+
+static void close_sockets(void)
+{
+        for (uint32_t i = 0; i < mediator.config.vm_count; i++)
+                ivg_vm_close(&mediator.vms[i]);
+        ivg_local_close(&mediator);
+}
+
+/* The parent ends once the sockets listen: whoever started us may connect then. */
+static int go_to_background(struct ivg_error *error)
+{
+        const pid_t pid = fork();
+
+        if (pid < 0) {
+                ivg_error_set(error, "fork: %s", strerror(errno));
+                return -errno;
+        }
+        if (pid > 0)
+                _exit(0);
+        setsid();
+        return 0;
+}
+
+/* systemd's notification, which is one datagram: not worth a library in a program that is copied to test machines. */
+static void notify_manager(const char *state)
+{
+        const char *path = getenv("NOTIFY_SOCKET");
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd;
+
+        if (!path || strlen(path) >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
+                return;
+        memcpy(address.sun_path, path, strlen(path));
+        if (path[0] == '@')
+                address.sun_path[0] = '\0';
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return;
+        if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+                   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path))) < 0)
+                ivg_log(IVG_LOG_WARNING, "NOTIFY_SOCKET %s: %s", path, strerror(errno));
+        close(fd);
+}
+
+static void announce(int ready_fd)
+{
+        for (uint32_t i = 0; i < mediator.config.vm_count; i++)
+                ivg_log(IVG_LOG_INFO, "[SOCKET] VM %u (%s), pool %s: listening on %s", mediator.config.vms[i].vm_id,
+                        mediator.config.vms[i].name, mediator.config.pools[mediator.config.vms[i].pool].name,
+                        mediator.config.vms[i].socket);
+        if (mediator.config.local.socket[0] != '\0')
+                ivg_log(IVG_LOG_INFO, "[SOCKET] local programs, pool %s: listening on %s",
+                        mediator.config.pools[mediator.config.local.pool].name, mediator.config.local.socket);
+        if (ready_fd >= 0 && write(ready_fd, "ready\n", 6) != 6)
+                ivg_log(IVG_LOG_WARNING, "telling that it is ready: %s", strerror(errno));
+        if (ready_fd >= 0)
+                close(ready_fd);
+        notify_manager("READY=1");
+}
+
+int main(int argc, char **argv)
+{
+        struct options options;
+        struct ivg_error error = {""};
+        int rc;
+
+        if (!parse_options(argc, argv, &options)) {
+                usage(stderr);
+                return EXIT_USAGE;
+        }
+        mediator.quiet = options.quiet;
+        ivg_log_setup(options.quiet ? IVG_LOG_WARNING : IVG_LOG_INFO);
+        signal(SIGPIPE, SIG_IGN);
+        ivg_loop_hold_signals();
+        descriptors_allow_many();
+        rc = configure(&options, &error);
+        if (rc < 0) {
+                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                return EXIT_USAGE;
+        }
+        rc = prepare(&options, &error);
+        if (rc >= 0 && !options.foreground)
+                rc = go_to_background(&error);
+        if (rc < 0) {
+                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                close_sockets();
+                environments_free();
+                return EXIT_START;
+        }
+        announce(options.ready_fd);
+        rc = ivg_loop_run(&mediator, &error);
+        notify_manager("STOPPING=1");
+        if (rc < 0)
+                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+        if (!options.quiet)
+                ivg_stats_write(&mediator, STDERR_FILENO);
+        if (options.stats_fd >= 0) {
+                ivg_stats_write(&mediator, options.stats_fd);
+                close(options.stats_fd);
+        }
+        close(mediator.epoll_fd);
+        environments_free();
+        return rc < 0 ? 1 : 0;
+}

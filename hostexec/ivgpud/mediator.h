@@ -1,0 +1,225 @@
+/* Inside ivgpud: the mediator's objects and how its files use each other.
+ *
+ *   main.c ── loop.c ──┬─ vm.c      a VM: its listening socket, its QEMU
+ *                      ├─ local.c   local programs: listening socket, hello, life
+ *                      │     └────┬─ tenant.c    one region and its channels (of a QEMU or of a local program)
+ *                      │          ├─ channel.c   a channel's states (region_layout.h)
+ *                      │          └─ executor.c  one ivgpu-exec process
+ *                      └─ stats.c, log.c
+ *
+ * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
+ * are read. Objects are freed at the end of a turn of the loop, since other events of the same turn may name them. */
+#ifndef IVGPUD_MEDIATOR_H
+#define IVGPUD_MEDIATOR_H
+
+#include "config.h"
+#include "exec_control.h"
+#include "ivgpu/ring.h"
+#include "ivgpu/server.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- limits, each with its motive ---- */
+
+#define IVG_EVENTS_PER_TURN 64
+/* After SIGTERM an executor has so long to give back contexts; together with one tick below a second, so that a killed
+ * program's memory is back within one. */
+#define IVG_EXECUTOR_TERM_MS 700u
+/* A local program connects and says hello in one breath; one that does not is holding a place. */
+#define IVG_HELLO_MS 5000u
+#define IVG_LOCAL_PROGRAMS_MAX 256u
+/* Messages of one executor handled in one turn: it sends at most three in its life. */
+#define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
+/* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
+#define IVG_QEMU_BYTES_PER_TURN 64u
+
+/* ---- loop.c ---- */
+
+struct ivg_mediator;
+
+struct ivg_source {
+        int fd; /* -1: not watched (any more) */
+        void (*ready)(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events);
+};
+
+struct ivg_garbage { /* first member of whatever ivg_loop_free takes */
+        struct ivg_garbage *next;
+};
+
+/* Watches source->fd for EPOLLIN and hang-up. -errno. */
+int ivg_loop_watch(struct ivg_mediator *mediator, struct ivg_source *source);
+void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source); /* leaves the descriptor open */
+void ivg_loop_close(struct ivg_mediator *mediator, struct ivg_source *source);   /* and closes it */
+void ivg_loop_free(struct ivg_mediator *mediator, struct ivg_garbage *garbage);  /* at the end of the turn */
+uint64_t ivg_loop_now_ms(void);
+/* Before any socket exists: from then on a signal waits for the loop, which ends in order. Without it a SIGTERM right
+ * after "ready" would leave sockets behind and statistics unwritten. */
+void ivg_loop_hold_signals(void);
+/* Runs until ivg_loop_end has been asked for and every executor is gone. 0 or -errno of the loop itself. */
+int ivg_loop_run(struct ivg_mediator *mediator, struct ivg_error *error);
+void ivg_loop_end(struct ivg_mediator *mediator, const char *why);
+
+/* ---- stats.c ---- */
+
+struct ivg_totals {
+        uint64_t records, batches, sleeps, interrupts, bytes_from_guest, bytes_to_guest, failed,
+                unsupported;                                /* host's */
+        uint64_t calls, calls_sync, calls_local, doorbells; /* the guest's claims: shown, nothing depends on them */
+        uint64_t programs, faults, executor_failures;
+};
+
+struct ivg_account { /* what a pool, a VM, or all local programs did; of those that are gone */
+        struct ivg_totals ended;
+};
+
+/* Adds the counters of `channel` in its present generation. */
+struct ivg_channel;
+void ivg_stats_collect(const struct ivg_channel *channel, struct ivg_totals *totals);
+/* Moves them to the accounts of its tenant: once, when its executor is gone. */
+void ivg_stats_settle(struct ivg_channel *channel);
+/* The [MEDIATOR STATS] block, to the end of it or to the first failure. */
+void ivg_stats_write(struct ivg_mediator *mediator, int fd);
+
+/* ---- tenant.c ---- */
+
+enum ivg_tenant_kind { IVG_TENANT_VM, IVG_TENANT_LOCAL };
+
+struct ivg_channel {
+        struct ivg_tenant *tenant;
+        uint32_t index, generation;
+        enum ivg_host_channel_state state;
+        struct ivg_executor *executor; /* NULL: none, or gone */
+        struct ivg_totals faults_only; /* what the shared counters do not hold */
+};
+
+struct ivg_tenant {
+        struct ivg_garbage garbage;
+        struct ivg_tenant *next;
+        struct ivg_mediator *mediator;
+        enum ivg_tenant_kind kind;
+        uint32_t vm_id;
+        char name[64]; /* "VM 1 (demo)", "local program 4711" */
+        uint32_t pool;
+        struct ivg_account *account;
+        int memfd;
+        struct ivg_region region;
+        struct ivg_doorbells doorbells; /* of a VM; a local program's three: vector 0 and 1 */
+        struct ivg_source control;      /* the guest rings when a state word has changed */
+        uint64_t epoch_pending;         /* a boot epoch to adopt once the old executors are gone; 0: none */
+        uint32_t executors_alive;
+        bool ending; /* its QEMU or program is gone: freed with the last executor */
+        struct ivg_channel channels[IVG_CHANNELS_MAX];
+};
+
+struct ivg_tenant_config {
+        enum ivg_tenant_kind kind;
+        uint32_t vm_id, pool, region_mib, channels, vectors;
+        const char *name;    /* for messages */
+        const char *vm_name; /* for the region page */
+        struct ivg_account *account;
+};
+int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_config *config, struct ivg_tenant **tenant,
+                      struct ivg_error *error);
+/* Its QEMU or program is gone: ends every executor, drops the region when the last is gone. The caller forgets it. */
+void ivg_tenant_end(struct ivg_tenant *tenant, const char *why);
+void ivg_tenant_scan(struct ivg_tenant *tenant); /* looks at the guest's words and acts */
+void ivg_tenant_beat(struct ivg_tenant *tenant);
+void ivg_tenant_executor_gone(struct ivg_tenant *tenant);
+/* Descriptors that an executor of `channel` gets. */
+int ivg_tenant_doorbell_fd(const struct ivg_tenant *tenant, uint32_t channel);
+int ivg_tenant_interrupt_fd(const struct ivg_tenant *tenant, uint32_t channel);
+void ivg_tenant_interrupt(const struct ivg_tenant *tenant, uint32_t channel);
+
+/* ---- channel.c ---- */
+
+void ivg_channel_init(struct ivg_channel *channel, struct ivg_tenant *tenant, uint32_t index);
+void ivg_channel_look(struct ivg_channel *channel); /* at the guest's word */
+/* Ends its executor if there is one; true when none is left and the channel is (now) FREE. */
+bool ivg_channel_clear(struct ivg_channel *channel);
+void ivg_channel_ready(struct ivg_channel *channel, const struct ivg_exec_message *message);
+void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, const char *text);
+void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_message *message);
+/* `told`: we had asked it to end. */
+void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const char *how);
+
+/* ---- executor.c ---- */
+
+enum ivg_executor_phase { IVG_EXECUTOR_STARTING, IVG_EXECUTOR_READY, IVG_EXECUTOR_TERM, IVG_EXECUTOR_KILL };
+
+struct ivg_executor {
+        struct ivg_garbage garbage;
+        struct ivg_executor *next;
+        struct ivg_channel *channel;
+        pid_t pid;
+        struct ivg_source process; /* pidfd */
+        struct ivg_source control;
+        enum ivg_executor_phase phase;
+        uint64_t deadline_ms; /* STARTING: be ready; TERM: be gone */
+};
+
+int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **executor, struct ivg_error *error);
+void ivg_executor_end(struct ivg_executor *executor);                   /* SIGTERM, later SIGKILL */
+void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks at the deadline */
+
+/* ---- vm.c, local.c ---- */
+
+struct ivg_vm {
+        struct ivg_mediator *mediator;
+        const struct ivg_vm_config *config;
+        struct ivg_source listener;
+        struct ivg_source qemu;
+        struct ivg_tenant *tenant; /* NULL: no QEMU */
+        struct ivg_account account;
+};
+/* Listens; refuses what could not work for the first QEMU either (geometry). */
+int ivg_vm_open(struct ivg_mediator *mediator, struct ivg_vm *vm, const struct ivg_vm_config *config,
+                struct ivg_error *error);
+void ivg_vm_close(struct ivg_vm *vm);
+
+struct ivg_local_program {
+        struct ivg_garbage garbage;
+        struct ivg_local_program *next;
+        struct ivg_source socket;
+        struct ivg_source process; /* pidfd; -1: not known */
+        struct ivg_tenant *tenant; /* NULL until hello */
+        uint64_t deadline_ms;      /* of the hello */
+};
+struct ivg_local {
+        struct ivg_mediator *mediator;
+        struct ivg_source listener;
+        struct ivg_local_program *programs;
+        uint32_t program_count;
+        struct ivg_account account;
+};
+int ivg_local_open(struct ivg_mediator *mediator, struct ivg_error *error);
+void ivg_local_tick(struct ivg_mediator *mediator, uint64_t now_ms);
+void ivg_local_close(struct ivg_mediator *mediator);
+
+/* ---- everything ---- */
+
+struct ivg_mediator {
+        struct ivg_config config;
+        char executor_path[IVG_PATH_BYTES];
+        char driver_path[IVG_PATH_BYTES];
+        char **executor_environment[IVG_POOLS_MAX]; /* by pool */
+        int epoll_fd;
+        struct ivg_source signals, timer;
+        uint64_t next_heartbeat_log_ms;
+        bool ending;
+        bool quiet; /* warnings and errors only, also from executors */
+        struct ivg_garbage *garbage;
+        struct ivg_tenant *tenants;
+        struct ivg_executor *executors;
+        struct ivg_local local;
+        struct ivg_account pools[IVG_POOLS_MAX];
+        struct ivg_vm vms[IVG_VMS_MAX];
+};
+
+/* ---- log.c ---- */
+
+enum ivg_log_level { IVG_LOG_ERROR, IVG_LOG_WARNING, IVG_LOG_INFO };
+void ivg_log_setup(enum ivg_log_level shown);
+/* One line on stderr with a timestamp; never blocks for long: one write. */
+void ivg_log(enum ivg_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,208 @@
+/* A tenant: one region, its doorbells, its channels. Made when a QEMU or a local program connects, ended with it; the
+ * memory is never given to another. */
+#include "ivgpu_calls.h"
+#include "mediator.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CONTROL_VECTOR 0u
+#define LOCAL_VECTOR 1u /* a local program has two pairs of eventfds: control, and its one channel's */
+
+static uint32_t channel_vector(const struct ivg_tenant *tenant, uint32_t channel)
+{
+        return tenant->kind == IVG_TENANT_LOCAL ? LOCAL_VECTOR : 1 + channel % (tenant->doorbells.vector_count - 1);
+}
+
+int ivg_tenant_doorbell_fd(const struct ivg_tenant *tenant, uint32_t channel)
+{
+        return tenant->doorbells.to_host[channel_vector(tenant, channel)];
+}
+
+int ivg_tenant_interrupt_fd(const struct ivg_tenant *tenant, uint32_t channel)
+{
+        return tenant->doorbells.to_guest[channel_vector(tenant, channel)];
+}
+
+void ivg_tenant_interrupt(const struct ivg_tenant *tenant, uint32_t channel)
+{
+        const uint64_t one = 1;
+
+        /* A counter that is full wakes as well. */
+        if (write(ivg_tenant_interrupt_fd(tenant, channel), &one, sizeof(one)) < 0 && errno != EAGAIN)
+                ivg_log(IVG_LOG_WARNING, "%s: interrupt for channel %u: %s", tenant->name, channel, strerror(errno));
+}
+
+void ivg_tenant_beat(struct ivg_tenant *tenant)
+{
+        _Atomic(uint64_t) *heartbeat = &ivg_region_host_pages(&tenant->region)->heartbeat;
+
+        /* Relaxed: one writer, and nothing hangs on its order. */
+        ivg_store_relaxed_u64(heartbeat, ivg_load_relaxed_u64(heartbeat) + 1);
+}
+
+/* ---- creation ---- */
+
+static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config *config, struct ivg_error *error)
+{
+        const struct ivg_region_config region_config = {
+                .region_bytes = (uint64_t)config->region_mib << 20,
+                .channel_count = config->channels,
+                .vector_count = config->kind == IVG_TENANT_VM ? config->vectors : 0,
+                .vm_id = config->vm_id,
+                .vm_name = config->vm_name,
+                .call_table_fingerprint = IVG_CALL_TABLE_FINGERPRINT,
+        };
+        void *page;
+        int rc = ivg_region_create(&region_config, &tenant->memfd, error);
+
+        if (rc < 0)
+                return rc;
+        page = mmap(NULL, IVG_PAGE_BYTES, PROT_READ, MAP_SHARED, tenant->memfd, 0);
+        if (page == MAP_FAILED) {
+                ivg_error_set(error, "region page: %s", strerror(errno));
+                return -errno;
+        }
+        rc = ivg_region_check(page, region_config.region_bytes, IVG_CALL_TABLE_FINGERPRINT, &tenant->region, error);
+        munmap(page, IVG_PAGE_BYTES);
+        if (rc == 0)
+                rc = ivg_region_map(&tenant->region, tenant->memfd, IVG_SIDE_HOST_MEDIATOR, IVG_CHANNEL_NONE, error);
+        return rc;
+}
+
+/* Everything but the object itself. */
+static void resources_release(struct ivg_tenant *tenant)
+{
+        ivg_loop_unwatch(tenant->mediator, &tenant->control);
+        ivg_region_unmap(&tenant->region);
+        ivg_doorbells_close(&tenant->doorbells);
+        if (tenant->memfd >= 0)
+                close(tenant->memfd);
+        tenant->memfd = -1;
+}
+
+static void control_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
+{
+        struct ivg_tenant *tenant = (void *)((char *)source - offsetof(struct ivg_tenant, control));
+        uint64_t rings;
+
+        (void)mediator;
+        (void)events;
+        /* Drained first: what is stored after this look rings again. */
+        if (read(source->fd, &rings, sizeof(rings)) == (ssize_t)sizeof(rings))
+                ivg_tenant_scan(tenant);
+}
+
+int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_config *config, struct ivg_tenant **out,
+                      struct ivg_error *error)
+{
+        struct ivg_tenant *tenant = calloc(1, sizeof(*tenant));
+        int rc;
+
+        if (!tenant) {
+                ivg_error_set(error, "no memory");
+                return -ENOMEM;
+        }
+        tenant->mediator = mediator;
+        tenant->kind = config->kind;
+        tenant->vm_id = config->vm_id;
+        tenant->pool = config->pool;
+        tenant->account = config->account;
+        tenant->memfd = -1;
+        tenant->control.fd = -1;
+        snprintf(tenant->name, sizeof(tenant->name), "%s", config->name);
+        rc = region_open(tenant, config, error);
+        if (rc == 0)
+                rc = ivg_doorbells_create(&tenant->doorbells, config->kind == IVG_TENANT_VM ? config->vectors : 2,
+                                          error);
+        if (rc == 0) {
+                tenant->control =
+                        (struct ivg_source){.fd = tenant->doorbells.to_host[CONTROL_VECTOR], .ready = control_ready};
+                rc = ivg_loop_watch(mediator, &tenant->control);
+                if (rc < 0) {
+                        tenant->control.fd = -1;
+                        ivg_error_set(error, "watching the control doorbell: %s", strerror(-rc));
+                }
+        }
+        if (rc < 0) {
+                resources_release(tenant);
+                free(tenant);
+                return rc;
+        }
+        for (uint32_t i = 0; i < config->channels; i++)
+                ivg_channel_init(&tenant->channels[i], tenant, i);
+        ivg_tenant_beat(tenant);
+        tenant->next = mediator->tenants;
+        mediator->tenants = tenant;
+        *out = tenant;
+        return 0;
+}
+
+/* ---- end ---- */
+
+static void tenant_drop(struct ivg_tenant *tenant)
+{
+        struct ivg_tenant **link = &tenant->mediator->tenants;
+
+        while (*link != tenant)
+                link = &(*link)->next;
+        *link = tenant->next;
+        resources_release(tenant);
+        ivg_loop_free(tenant->mediator, &tenant->garbage);
+}
+
+void ivg_tenant_end(struct ivg_tenant *tenant, const char *why)
+{
+        ivg_log(IVG_LOG_INFO, "[CONNECTION] %s: %s; %u executors end", tenant->name, why, tenant->executors_alive);
+        tenant->ending = true;
+        ivg_loop_unwatch(tenant->mediator, &tenant->control);
+        for (uint32_t i = 0; i < tenant->region.channel_count; i++)
+                (void)ivg_channel_clear(&tenant->channels[i]);
+        if (tenant->executors_alive == 0)
+                tenant_drop(tenant);
+}
+
+void ivg_tenant_executor_gone(struct ivg_tenant *tenant)
+{
+        tenant->executors_alive--;
+        if (tenant->ending && tenant->executors_alive == 0)
+                tenant_drop(tenant);
+        else if (tenant->epoch_pending != 0 && tenant->executors_alive == 0)
+                ivg_tenant_scan(tenant);
+}
+
+/* ---- what the guest's words ask for ---- */
+
+/* True when there is nothing to wait for. */
+static bool epoch_follow(struct ivg_tenant *tenant)
+{
+        struct ivg_host_pages *host = ivg_region_host_pages(&tenant->region);
+        /* Acquire, pairs with the guest driver's release: its channel words are those of this boot. */
+        const uint64_t epoch = ivg_load_acquire_u64(&ivg_region_guest_pages(&tenant->region)->boot_epoch);
+        bool clear = true;
+
+        /* Relaxed: this thread wrote it. */
+        if (epoch == 0 || epoch == ivg_load_relaxed_u64(&host->epoch_seen))
+                return true;
+        if (epoch != tenant->epoch_pending && ivg_load_relaxed_u64(&host->epoch_seen) != 0)
+                ivg_log(IVG_LOG_INFO, "%s: the guest has booted anew; its earlier programs end", tenant->name);
+        tenant->epoch_pending = epoch;
+        for (uint32_t i = 0; i < tenant->region.channel_count; i++)
+                clear &= ivg_channel_clear(&tenant->channels[i]);
+        if (!clear)
+                return false;
+        tenant->epoch_pending = 0;
+        /* Release, pairs with the guest's wait for it: older channels are ended, their memory is nobody's. */
+        ivg_store_release_u64(&host->epoch_seen, epoch);
+        return true;
+}
+
+void ivg_tenant_scan(struct ivg_tenant *tenant)
+{
+        if (tenant->ending || tenant->mediator->ending || !epoch_follow(tenant))
+                return;
+        for (uint32_t i = 0; i < tenant->region.channel_count; i++)
+                ivg_channel_look(&tenant->channels[i]);
+}

@@ -1,0 +1,36 @@
+ivg_add_test(ivgpud_config_names_every_mistake
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/ivgpud_config_names_every_mistake.c
+             LIBS ivg_mediator LABELS unit ivgpud)
+if(TARGET ivgpud_config_names_every_mistake)
+  target_compile_definitions(ivgpud_config_names_every_mistake
+                             PRIVATE EXAMPLE_CONFIG="${CMAKE_SOURCE_DIR}/hostexec/ivgpud/ivgpud.conf.example")
+endif()
+
+if(BUILD_TESTING)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  foreach(test ivgpud_keeps_channels_and_executors_in_step ivgpu_run_is_transparent)
+    add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
+    set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;ivgpud"
+                         ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  endforeach()
+endif()
+
+# Drivers that can be and that cannot, each a library of its own.
+if(BUILD_TESTING)
+  set(fake_drivers ${CMAKE_BINARY_DIR}/tests/fake_drivers)
+  foreach(kind RANGE 0 3)
+    add_library(fake_driver_${kind} MODULE ${CMAKE_SOURCE_DIR}/tests/unit/ivgpud_fake_driver.c)
+    target_compile_definitions(fake_driver_${kind} PRIVATE FAKE_DRIVER=${kind})
+    set_target_properties(fake_driver_${kind} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${fake_drivers})
+    list(APPEND fake_driver_targets fake_driver_${kind})
+  endforeach()
+  ivg_add_test(ivgpud_finds_only_drivers_that_can_be
+               SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/ivgpud_finds_only_drivers_that_can_be.c
+               LIBS ivg_mediator LABELS unit ivgpud)
+  target_compile_definitions(ivgpud_finds_only_drivers_that_can_be PRIVATE FAKE_DRIVERS="${fake_drivers}")
+  add_dependencies(ivgpud_finds_only_drivers_that_can_be ${fake_driver_targets})
+  if(TARGET ivg_libcuda)
+    target_compile_definitions(ivgpud_finds_only_drivers_that_can_be PRIVATE SHIM_PATH="$<TARGET_FILE:ivg_libcuda>")
+    add_dependencies(ivgpud_finds_only_drivers_that_can_be ivg_libcuda)
+  endif()
+endif()
