@@ -6,7 +6,7 @@
 
 #define RING_LAYOUT_FACTS                                                                                        \
         sizeof(struct ivg_ring_guest_part), sizeof(struct ivg_ring_host_part), sizeof(struct ivg_ring_producer), \
-                offsetof(struct ivg_ring_guest_part, waiters), offsetof(struct ivg_ring_producer, calls),          \
+                offsetof(struct ivg_ring_guest_part, waiters), offsetof(struct ivg_ring_producer, calls),        \
                 offsetof(struct ivg_ring_guest_part, producers), offsetof(struct ivg_ring_guest_part, slots),    \
                 offsetof(struct ivg_ring_host_part, status), offsetof(struct ivg_ring_host_part, fault),         \
                 offsetof(struct ivg_ring_host_part, mailboxes), offsetof(struct ivg_ring_mailbox, payload),      \

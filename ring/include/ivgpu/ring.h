@@ -39,9 +39,9 @@ struct ivg_record { /* a claim; lives on the producer's stack between reserve an
 };
 
 /* Formats the guest part for a new owner, first position `start` (0 in production; tests start near 2^32): every slot,
- * producer line and counter becomes zero, so that nothing an earlier owner left can be taken for a record. Called before
- * ivg_consumer_open, while nobody else uses the part: by the executor, whose guest waits until it is ready, or by a guest
- * driver that has just claimed the channel. */
+ * producer line and counter becomes zero, so that nothing an earlier owner left can be taken for a record. Called
+ * before ivg_consumer_open, while nobody else uses the part: by the executor, whose guest waits until it is ready, or
+ * by a guest driver that has just claimed the channel. */
 void ivg_ring_format(struct ivg_ring_guest_part *guest, uint64_t start);
 
 /* Binds `ring` to its mapped parts. Callers: one thread, before any producer. Fails: -ESTALE when the host part's
