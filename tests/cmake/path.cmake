@@ -1,0 +1,10 @@
+# What breaks, seen from a program: the whole path in local mode.
+if(BUILD_TESTING)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME path_faults COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/path_faults.py)
+  set(path_environment "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  if(IVG_SANITIZE)
+    list(APPEND path_environment "IVGPU_SANITIZED=1")
+  endif()
+  set_tests_properties(path_faults PROPERTIES TIMEOUT 300 LABELS "integration;cuda" ENVIRONMENT "${path_environment}")
+endif()

@@ -1,0 +1,57 @@
+/* Handles that are none: made up, destroyed, of another kind. NVIDIA's own driver may crash on these; ours answers
+ * CUDA_ERROR_INVALID_HANDLE (or INVALID_CONTEXT) and goes on. Not run natively. */
+#include "check.h"
+
+static void refused(CUresult result, const char *what)
+{
+        CHECK(result == CUDA_ERROR_INVALID_HANDLE || result == CUDA_ERROR_INVALID_CONTEXT ||
+                      result == CUDA_ERROR_INVALID_VALUE,
+              "%s answered %d", what, (int)result);
+}
+
+int main(void)
+{
+        test_context();
+        CUmodule module = test_module();
+        CUfunction function = test_function(module, "increment");
+        CUstream stream;
+        CUevent event;
+        CUdeviceptr counter;
+        static char not_ours[256];
+        CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+        CU(cuEventCreate(&event, CU_EVENT_DEFAULT));
+        CU(cuMemAlloc_v2(&counter, 4));
+        CU(cuMemsetD32_v2(counter, 0, 1));
+        void *parameters[] = {&counter};
+
+        refused(cuStreamSynchronize((CUstream)(uintptr_t)0x1234560), "a made-up stream");
+        refused(cuStreamSynchronize((CUstream)(void *)not_ours), "the program's own memory as a stream");
+        refused(cuStreamSynchronize((CUstream)event), "an event as a stream");
+        refused(cuEventRecord((CUevent)stream, NULL), "a stream as an event");
+        refused(cuEventSynchronize((CUevent)((char *)event + 8)), "the inside of an event");
+        refused(cuModuleGetFunction(&function, (CUmodule)event, "increment"), "an event as a module");
+        refused(cuLaunchKernel((CUfunction)module, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL),
+                "a module as a function");
+        refused(cuCtxSetCurrent((CUcontext)(void *)not_ours), "the program's own memory as a context");
+
+        CU(cuEventDestroy_v2(event));
+        refused(cuEventRecord(event, NULL), "a destroyed event");
+        refused(cuEventDestroy_v2(event), "a destroyed event, destroyed again");
+        CU(cuStreamDestroy_v2(stream));
+        refused(cuStreamQuery(stream), "a destroyed stream");
+
+        CUmodule second = test_module();
+        CUfunction of_second = test_function(second, "increment");
+        CU(cuModuleUnload(second));
+        refused(cuModuleGetFunction(&of_second, second, "increment"), "an unloaded module");
+        refused(cuLaunchKernel(of_second, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL),
+                "a function of an unloaded module");
+
+        function = test_function(module, "increment"); /* everything still works */
+        uint32_t value = 0;
+        CU(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL));
+        CU(cuMemcpyDtoH_v2(&value, counter, 4));
+        CHECK(value == 1, "%u launches ran, one was right", value);
+        puts("handles: none accepted that is none");
+        return 0;
+}

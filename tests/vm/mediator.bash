@@ -1,0 +1,78 @@
+# Sourced after common.bash: a private ivgpud with one VM on the soft GPU, guests booted beside the test, and what the
+# tests ask about both. The mediator's own files lie in $work, what a guest must see in $shared (read-only there).
+vm_start_mediator() {
+        local build=$1 program
+        for program in bin/ivgpud bin/ivgpu-exec lib/ivgpu/libcuda.so.1 tests/cuda/demo tests/cuda/launch_rate; do
+                [[ -e $build/$program ]] || fail "$build/$program is not built"
+        done
+        vm_socket=$work/vm1.sock
+        shared=$(mktemp -d "$build/tests/vm-shared.XXXXXX")
+        vm_own_folder "$shared"
+        cat > "$work/ivgpud.conf" <<CONF
+mediator = { device = "soft"; };
+pools = ( { name = "A"; } );
+vms = ( { vm_id = 1; name = "vm1"; pool = "A"; priority = "high"; weight = 10; socket = "$vm_socket"; region_mib = 256;
+          channels = 6; vectors = 7; } );
+CONF
+        "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground > "$work/ivgpud.log" 2>&1 &
+        mediator_pid=$!
+        vm_own "$mediator_pid"
+        vm_wait_for 5 test -S "$vm_socket"
+}
+
+# vm_boot NAME JOB [run-guest's options]: boots in the background; console in $work/NAME.console, QEMU in $work/NAME.pid.
+vm_boot() {
+        local name=$1 job=$2
+        shift 2
+        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 110 --pidfile "$work/$name.pid" "$@" \
+                "$job" > "$work/$name.console" 2>&1 &
+        guest_pid=$!
+        vm_own "$guest_pid"
+}
+
+# vm_join NAME: waits for the guest's end; its script's exit code in $guest_status.
+vm_join() {
+        guest_status=0
+        wait "$guest_pid" || guest_status=$?
+        cat "$work/$1.console"
+}
+
+vm_console_says() {
+        grep -q -- "$2" "$work/$1.console"
+}
+
+# Waits for a line of the guest's script; a guest that ended without it fails the test with its console.
+vm_wait_line() {
+        local seconds=$1 name=$2 line=$3 end
+        end=$((SECONDS + seconds))
+        until vm_console_says "$name" "$line"; do
+                if [[ $SECONDS -gt $end ]] || ! kill -0 "$guest_pid" 2> /dev/null; then
+                        fail "the guest did not say '$line' within $seconds s"
+                fi
+                sleep 0.05
+        done
+}
+
+executors_count() {
+        pgrep -c -P "$mediator_pid" || true
+}
+
+executors_are() {
+        [[ $(executors_count) -eq $1 ]]
+}
+
+# The inode of the region that the mediator holds for its VM (another one is another, clean memory); nothing: no region.
+region_inode() {
+        local fd
+        for fd in /proc/"$mediator_pid"/fd/*; do
+                if [[ $(readlink "$fd") == *memfd:ivgpu-region* ]]; then
+                        stat -L -c %i "$fd"
+                        return 0
+                fi
+        done
+        return 0
+}
+
+milliseconds() {
+        date +%s%3N
+}

@@ -1,0 +1,69 @@
+#!/bin/bash
+# One boot: every CUDA test program in the guest, alone and two at once; then one is killed and its channel is recovered
+# by the next program. usage: programs.bash BUILD_FOLDER
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/common.bash"
+source "$here/mediator.bash"
+build=$(realpath "$1")
+vm_require "$build"
+vm_work
+vm_start_mediator "$build"
+
+programs=(demo handles memory streams modules fault process launch_rate)
+for program in runtime_static runtime_shared; do
+        [[ -x $build/tests/cuda/$program ]] && programs+=("$program")
+done
+cat > "$work/job" <<JOB
+export LD_LIBRARY_PATH=$build/lib/ivgpu
+bin=$build/tests/cuda
+cd /
+say() { echo "PROGRAM \$1 ended with \$2"; [ \$2 -eq 0 ] || cat /tmp/\$1.out; }
+for program in ${programs[*]}; do
+        timeout 60 \$bin/\$program > /tmp/\$program.out 2>&1; say \$program \$?
+done
+timeout 60 \$bin/threads 8 > /tmp/threads.out 2>&1; say threads \$?
+
+timeout 60 \$bin/memory > /tmp/first_of_two.out 2>&1 & first=\$!
+timeout 60 \$bin/streams > /tmp/second_of_two.out 2>&1 & second=\$!
+wait \$first; say first_of_two \$?
+wait \$second; say second_of_two \$?
+echo MARK-all-ended; sleep 1
+
+\$bin/launch_rate 1000000000 > /tmp/victim.out 2>&1 & victim=\$!
+sleep 1.5
+echo MARK-victim-runs; sleep 1
+kill -KILL \$victim; wait \$victim; echo "PROGRAM victim ended with \$?"
+echo MARK-victim-dead; sleep 1
+timeout 60 \$bin/demo > /tmp/successor.out 2>&1; say successor \$?
+echo MARK-recovered; sleep 2
+JOB
+vm_boot guest "$work/job"
+
+vm_wait_line 80 guest MARK-all-ended
+vm_wait_for 2 executors_are 0
+vm_wait_line 20 guest MARK-victim-runs
+expect_equal "$(executors_count)" 1 "executors while one program runs"
+vm_wait_line 20 guest MARK-recovered
+vm_wait_for 2 executors_are 0 # the dead program's was ended when its successor came
+vm_join guest
+expect_equal "$guest_status" 0 "exit code of the guest's script"
+for program in "${programs[@]}" threads first_of_two second_of_two successor; do
+        vm_console_says guest "PROGRAM $program ended with 0" || fail "$program"
+done
+vm_console_says guest "PROGRAM victim ended with 137" || fail "the victim was not killed"
+
+# What the host counted: everything ran on the first channels, two at once on two of them.
+kill -USR1 "$mediator_pid"
+stats_are_told() { grep -q 'Total processed:' "$work/ivgpud.log"; }
+vm_wait_for 2 stats_are_told
+expect_match "$(grep 'VM 1 (vm1): programs' "$work/ivgpud.log")" 'programs ([0-9]+) \(0 running\), records ([0-9]+) in' \
+        "the host's count"
+programs_counted=${BASH_REMATCH[1]} records_counted=${BASH_REMATCH[2]}
+[[ $programs_counted -ge $((${#programs[@]} + 5)) ]] || fail "the host counted $programs_counted programs"
+for channel in 0 1; do
+        grep -qE "channel=$channel pid=[0-9]+\]: end: [1-9][0-9]* records" "$work/ivgpud.log" ||
+                fail "no executor of channel $channel consumed records"
+done
+[[ $records_counted -gt 10000 ]] || fail "the host counted only $records_counted records"
+echo "programs: OK (${#programs[@]} programs, threads, two at once, recovery)"
