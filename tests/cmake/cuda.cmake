@@ -43,3 +43,11 @@ if(IVG_NVCC AND NOT IVG_SANITIZE)
 else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
 endif()
+
+# What tools/demo needs, without the tests.
+add_custom_target(demo_parts DEPENDS ivgpud ivgpu-exec ivgpu-run ivg_libcuda ivg_softgpu cuda_demo)
+foreach(cudart static shared)
+  if(TARGET cuda_runtime_${cudart})
+    add_dependencies(demo_parts cuda_runtime_${cudart})
+  endif()
+endforeach()

@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.bash"
 build=$1
-vm_require "$build"
+vm_require
 vm_work
 
 "$build/tests/vm_attach_host" "$work/vm.sock" > "$work/host.log" 2>&1 &
@@ -17,7 +17,7 @@ cat > "$work/job" <<JOB
 $build/tests/vm_attach_guest
 JOB
 status=0
-"$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$work/vm.sock" --vectors 3 --memory 512 --timeout 60 "$work/job" || status=$?
+"$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$work/vm.sock" --vectors 3 --memory 512 --timeout 60 --show "$build" "$work/job" || status=$?
 expect_equal "$status" 0 "exit code of the guest's program"
 host_status=0
 wait "$host_pid" || host_status=$?

@@ -24,7 +24,7 @@ CONF
 vm_boot() {
         local name=$1 job=$2
         shift 2
-        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 110 --pidfile "$work/$name.pid" "$@" \
+        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 110 --pidfile "$work/$name.pid" --show "$build" "$@" \
                 "$job" > "$work/$name.console" 2>&1 &
         guest_pid=$!
         vm_own "$guest_pid"

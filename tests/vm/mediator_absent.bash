@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.bash"
 source "$here/mediator.bash"
 build=$(realpath "$1")
-vm_require "$build"
+vm_require
 vm_work
 vm_start_mediator "$build"
 
