@@ -23,7 +23,8 @@ struct liveness {
         uint32_t *block_of;    /* instruction to block */
         uint32_t *block_start; /* one more than there are blocks */
         uint32_t block_count;
-        uint32_t words; /* of one set */
+        uint64_t table_edges; /* of brx.idx: the passes follow each */
+        uint32_t words;       /* of one set */
         uint64_t *in, *out, *use, *def;
         uint32_t block, insn; /* of the walk */
 };
@@ -100,6 +101,7 @@ static void find_blocks(struct liveness *live)
 
                         for (uint32_t k = 0; k < table->count; k++)
                                 live->block_of[table->targets[k]] = 1;
+                        live->table_edges += table->count;
                 }
                 if (ends_block(insn) && i + 1 < count)
                         live->block_of[i + 1] = 1;
@@ -256,7 +258,7 @@ static void compute_intervals(struct liveness *live)
         set_words = (size_t)live->words * live->block_count;
         if (live->global_count == 0)
                 return;
-        if (set_words <= PTX_LIVENESS_BYTES_MAX / (4 * sizeof(*sets)))
+        if (set_words + live->table_edges * live->words <= PTX_LIVENESS_BYTES_MAX / (4 * sizeof(*sets)))
                 sets = calloc(set_words * 4, sizeof(*sets));
         if (!sets) {
                 widen_all(live);

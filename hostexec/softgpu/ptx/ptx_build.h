@@ -172,7 +172,7 @@ ptx_ref ptx_register_new(struct ptx_builder *builder, enum ptx_type type);
 
 /* ptx_variable.c: from the space directive to the semicolon. */
 struct ptx_linkage {
-        bool external, visible, weak, common;
+        bool external; /* .visible, .weak and .common matter to a linker only */
 };
 void ptx_parse_variable(struct ptx_builder *builder, const struct ptx_linkage *linkage);
 bool ptx_accept_type(struct ptx_builder *builder, enum ptx_type *type);

@@ -156,6 +156,18 @@ static void decode_nanosleep(struct ptx_builder *builder)
                          NONE, NONE);
 }
 
+/* Programmatic dependent launch: a launch here starts after the one before it has ended, so there is nothing to wait
+ * for. */
+static void decode_griddepcontrol(struct ptx_builder *builder)
+{
+        struct ptx_statement *s = &builder->statement;
+
+        if (!ptx_take(s, PTX_FLAG_WAIT) && !ptx_take(s, PTX_FLAG_LAUNCH_DEPENDENTS))
+                ptx_refuse(builder, "this form is not implemented");
+        if (ptx_count_operands(builder, 0, 0))
+                ptx_emit(builder, ptx_op_fence, NONE, NONE, NONE, NONE);
+}
+
 /* bar.warp.sync members */
 static void decode_warp_barrier(struct ptx_builder *builder)
 {
@@ -230,7 +242,16 @@ static void decode_bar(struct ptx_builder *builder)
 }
 
 const struct ptx_decoder_entry ptx_decoders_control[] = {
-        {"bra", decode_bra},   {"brx", decode_brx},     {"call", decode_call},  {"ret", decode_ret},
-        {"exit", decode_exit}, {"trap", decode_trap},   {"brkpt", decode_trap}, {"nanosleep", decode_nanosleep},
-        {"bar", decode_bar},   {"barrier", decode_bar}, {NULL, NULL},
+        {"bra", decode_bra},
+        {"brx", decode_brx},
+        {"call", decode_call},
+        {"ret", decode_ret},
+        {"exit", decode_exit},
+        {"trap", decode_trap},
+        {"brkpt", decode_trap},
+        {"nanosleep", decode_nanosleep},
+        {"bar", decode_bar},
+        {"barrier", decode_bar},
+        {"griddepcontrol", decode_griddepcontrol},
+        {NULL, NULL},
 };

@@ -45,8 +45,7 @@ static uint8_t take_order(struct ptx_statement *s)
         ptx_take(s, PTX_FLAG_WEAK);
         ptx_take(s, PTX_FLAG_RELAXED);
         ptx_take(s, PTX_FLAG_MMIO);
-        if (ptx_take(s, PTX_FLAG_VOLATILE))
-                roles |= 0;
+        ptx_take(s, PTX_FLAG_VOLATILE); /* every access happens, and once, as it is */
         if (ptx_take(s, PTX_FLAG_ACQUIRE))
                 roles |= PTX_ROLE_ACQUIRE;
         if (ptx_take(s, PTX_FLAG_RELEASE))

@@ -72,8 +72,19 @@ struct reach {
         uint64_t *stack; /* local bytes from this function down */
         struct ptx_function **path;
         const struct ptx_call **next_call;
+        struct ptx_function **reached; /* what is not in state 0 */
+        uint32_t reached_count;
         bool unbounded; /* recursion or an indirect call */
 };
+
+static void enter(struct reach *r, struct ptx_function *f, uint32_t depth)
+{
+        r->path[depth] = f;
+        r->next_call[depth] = f->calls;
+        r->state[f->index] = 1;
+        r->stack[f->index] = 0;
+        r->reached[r->reached_count++] = f;
+}
 
 static void visit_calls(struct reach *r, struct ptx_function *root)
 {
@@ -81,10 +92,7 @@ static void visit_calls(struct reach *r, struct ptx_function *root)
 
         if (r->state[root->index] == 2)
                 return;
-        r->path[0] = root;
-        r->next_call[0] = root->calls;
-        r->state[root->index] = 1;
-        r->stack[root->index] = 0;
+        enter(r, root, 0);
         for (;;) {
                 struct ptx_function *f = r->path[depth];
                 const struct ptx_call *call = r->next_call[depth];
@@ -113,11 +121,7 @@ static void visit_calls(struct reach *r, struct ptx_function *root)
                         if (r->stack[callee->index] > r->stack[f->index])
                                 r->stack[f->index] = r->stack[callee->index];
                 } else {
-                        depth++;
-                        r->path[depth] = callee;
-                        r->next_call[depth] = callee->calls;
-                        r->state[callee->index] = 1;
-                        r->stack[callee->index] = 0;
+                        enter(r, callee, ++depth);
                 }
         }
 }
@@ -129,11 +133,12 @@ static void reach_from(struct reach *r, struct ptx_function *entry)
         bool indirect = false;
         uint64_t deepest = 0;
 
-        memset(r->state, 0, m->function_count * sizeof(*r->state));
+        while (r->reached_count)
+                r->state[r->reached[--r->reached_count]->index] = 0;
         r->unbounded = false;
         visit_calls(r, entry);
-        for (struct ptx_function *f = m->functions; f && !indirect; f = f->next)
-                indirect = r->state[f->index] == 2 && f->calls_indirectly;
+        for (uint32_t i = 0; i < r->reached_count && !indirect; i++)
+                indirect = r->reached[i]->calls_indirectly;
         for (struct ptx_function *f = m->functions; f && indirect; f = f->next)
                 if (f->address_taken && f->is_defined && !f->is_entry) {
                         visit_calls(r, f);
@@ -185,9 +190,9 @@ static void finish_entry(struct ptx_builder *builder, struct reach *r, struct pt
 
         reach_from(r, entry);
         entry->dynamic_align = 16;
-        for (struct ptx_function *f = builder->module->functions; f; f = f->next) {
-                if (r->state[f->index] != 2)
-                        continue;
+        for (uint32_t k = 0; k < r->reached_count; k++) {
+                const struct ptx_function *f = r->reached[k];
+
                 if (f->registers > entry->registers)
                         entry->registers = f->registers;
                 for (uint32_t i = 0; i < f->shared_count; i++)
@@ -221,7 +226,8 @@ static void finish_entries(struct ptx_builder *builder)
         r.stack = calloc(m->function_count + 1, sizeof(*r.stack));
         r.path = calloc(m->function_count + 1, sizeof(*r.path));
         r.next_call = calloc(m->function_count + 1, sizeof(*r.next_call));
-        if (!list || !seen || !r.state || !r.stack || !r.path || !r.next_call)
+        r.reached = calloc(m->function_count + 1, sizeof(*r.reached));
+        if (!list || !seen || !r.state || !r.stack || !r.path || !r.next_call || !r.reached)
                 ptx_fail(builder, PTX_OUT_OF_MEMORY, 0, "no memory for %u functions", m->function_count);
         for (struct ptx_function *f = m->functions; f && builder->status == PTX_OK; f = f->next)
                 if (f->is_entry && f->is_defined) {
@@ -232,6 +238,7 @@ static void finish_entries(struct ptx_builder *builder)
         free(r.stack);
         free(r.path);
         free(r.next_call);
+        free(r.reached);
         free(list);
         free(seen);
 }

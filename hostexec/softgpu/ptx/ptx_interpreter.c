@@ -413,7 +413,7 @@ static bool try_warp_barrier(struct ptx_warp *warp, uint32_t members)
                         f->pc++;
                 }
         }
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        ptx_fence();
         return true;
 }
 

@@ -151,6 +151,17 @@ static inline void *ptx_at(const struct ptx_warp *warp, ptx_ref ref)
                 }                                                                  \
         } while (0)
 
+/* membar, fence, and the order that .acquire and .release ask for. ThreadSanitizer knows no fences: for it, every fence
+ * is a read-modify-write of one word. */
+#ifdef IVG_TSAN
+void ptx_fence(void);
+#else
+static inline void ptx_fence(void)
+{
+        atomic_thread_fence(memory_order_seq_cst);
+}
+#endif
+
 /* Relaxed: the flags order nothing, they only end loops. */
 static inline bool ptx_must_stop(const struct ptx_run *run)
 {

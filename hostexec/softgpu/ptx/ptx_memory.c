@@ -7,16 +7,25 @@
 #define LOAD(T, P) __atomic_load_n((const lane_##T *)(const void *)(P), __ATOMIC_RELAXED)
 #define STORE(T, P, V) __atomic_store_n((lane_##T *)(void *)(P), (lane_##T)(V), __ATOMIC_RELAXED)
 
+#ifdef IVG_TSAN
+void ptx_fence(void)
+{
+        static _Atomic(uint32_t) word;
+
+        atomic_fetch_add(&word, 1);
+}
+#endif
+
 static inline void acquire(const struct ptx_insn *insn)
 {
         if (insn->roles & PTX_ROLE_ACQUIRE)
-                __atomic_thread_fence(__ATOMIC_SEQ_CST);
+                ptx_fence();
 }
 
 static inline void release(const struct ptx_insn *insn)
 {
         if (insn->roles & PTX_ROLE_RELEASE)
-                __atomic_thread_fence(__ATOMIC_SEQ_CST);
+                ptx_fence();
 }
 
 /* One 32-bit or 64-bit register per lane: nearly all loads of nearly all kernels. */
@@ -174,7 +183,7 @@ int ptx_op_fence(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t ma
         (void)warp;
         (void)insn;
         (void)mask;
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        ptx_fence();
         return 0;
 }
 

@@ -83,24 +83,13 @@ static void skip_file(struct ptx_builder *builder)
                 ptx_expect_integer(builder, UINT64_MAX, &ignored);
 }
 
-/* .alias a, b; a function of two names: the alias was declared before. */
-static void parse_alias(struct ptx_builder *builder)
-{
-        ptx_fail(builder, PTX_UNSUPPORTED, builder->token.line, "directive '.alias'");
-}
-
 static void take_linkage(struct ptx_builder *builder, struct ptx_linkage *linkage)
 {
         while (builder->token.kind == PTX_TOKEN_DOT) {
                 if (ptx_token_is(&builder->token, "extern"))
                         linkage->external = true;
-                else if (ptx_token_is(&builder->token, "visible"))
-                        linkage->visible = true;
-                else if (ptx_token_is(&builder->token, "weak"))
-                        linkage->weak = true;
-                else if (ptx_token_is(&builder->token, "common"))
-                        linkage->common = true;
-                else
+                else if (!ptx_token_is(&builder->token, "visible") && !ptx_token_is(&builder->token, "weak") &&
+                         !ptx_token_is(&builder->token, "common"))
                         return;
                 ptx_advance(builder);
         }
@@ -141,8 +130,6 @@ static void parse_directive(struct ptx_builder *builder)
                 ptx_advance(builder);
                 ptx_advance(builder);
                 ptx_expect_punct(builder, ';');
-        } else if (ptx_token_is(&directive, "alias")) {
-                parse_alias(builder);
         } else {
                 ptx_parse_variable(builder, &linkage);
         }

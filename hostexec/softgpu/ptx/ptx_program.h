@@ -109,7 +109,6 @@ struct ptx_insn {
 /* Fragments of a matrix instruction, spread over the lanes: the first `written` registers are results. */
 struct ptx_matrix {
         uint32_t written, total;
-        uint32_t shape;
         ptx_ref registers[24];
 };
 
