@@ -78,10 +78,8 @@ SG_ENTRY(cuMemFreeHost, void *pointer)
         const CUresult result = sg_context_current(&context);
         if (result != CUDA_SUCCESS)
                 return result;
-        struct sg_allocation *allocation = sg_registry_take(sg_address(pointer), 1u << SG_MEMORY_PINNED);
-        if (allocation == NULL)
+        if (!sg_allocation_free(sg_address(pointer), 1u << SG_MEMORY_PINNED))
                 return CUDA_ERROR_INVALID_VALUE;
-        sg_allocation_retire(allocation);
         return sg_context_check(context);
 }
 
@@ -134,10 +132,8 @@ SG_ENTRY(cuMemHostUnregister, void *pointer)
         const CUresult result = sg_context_current(&context);
         if (result != CUDA_SUCCESS)
                 return result;
-        struct sg_allocation *allocation = sg_registry_take(sg_address(pointer), 1u << SG_MEMORY_REGISTERED);
-        if (allocation == NULL)
+        if (!sg_allocation_free(sg_address(pointer), 1u << SG_MEMORY_REGISTERED))
                 return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-        sg_allocation_retire(allocation);
         return sg_context_check(context);
 }
 

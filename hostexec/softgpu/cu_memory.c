@@ -51,16 +51,31 @@ CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_me
         return result;
 }
 
-void sg_allocation_retire(struct sg_allocation *allocation)
+/* As on a GPU, a free waits for the work that may still use the memory. Work of other contexts that saw it keeps it
+ * mapped through its snapshot. */
+static void sg_allocation_drain(const struct sg_allocation *allocation)
 {
-        /* As on a GPU, a free waits for the work that may still use the memory. Work of other contexts that saw it
-         * keeps it mapped through its snapshot. */
         if (allocation->kind == SG_MEMORY_DEVICE)
                 (void)sg_context_drain(allocation->context);
         else
                 sg_contexts_drain();
+}
+
+bool sg_allocation_free(uint64_t address, unsigned kind_mask)
+{
+        struct sg_allocation *allocation = sg_registry_find(address);
+        if (allocation == NULL)
+                return false;
+        /* Before it leaves the registry: work that is queued and not yet started still takes its map from there. */
+        if (allocation->start == address && (kind_mask >> allocation->kind & 1) != 0)
+                sg_allocation_drain(allocation);
+        sg_allocation_put(allocation);
+        allocation = sg_registry_take(address, kind_mask);
+        if (allocation == NULL)
+                return false;
         sg_contexts_forget_maps();
         sg_allocation_put(allocation);
+        return true;
 }
 
 SG_ENTRY(cuMemGetInfo_v2, size_t *free_bytes, size_t *total_bytes)
@@ -118,10 +133,8 @@ SG_ENTRY(cuMemFree_v2, CUdeviceptr address)
                 return result;
         if (address == 0)
                 return CUDA_SUCCESS;
-        struct sg_allocation *allocation = sg_registry_take(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED);
-        if (allocation == NULL)
+        if (!sg_allocation_free(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED))
                 return CUDA_ERROR_INVALID_VALUE;
-        sg_allocation_retire(allocation);
         return sg_context_check(context);
 }
 

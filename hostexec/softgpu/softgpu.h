@@ -262,8 +262,9 @@ void sg_map_release(struct sg_map *map);
 void sg_map_forget(struct sg_context *context);
 /* Lets go of every idle snapshot, and so of freed memory that only they held. */
 void sg_contexts_forget_maps(void);
-/* Removes, waits for the work that may use it, and frees. */
-void sg_allocation_retire(struct sg_allocation *allocation);
+/* Waits for the work that may use the memory at exactly `address`, then ends it; false: nothing of those kinds is
+ * there. */
+bool sg_allocation_free(uint64_t address, unsigned kind_mask);
 
 /* ---- work (cu_work.c) ---- */
 

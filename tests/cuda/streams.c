@@ -36,6 +36,20 @@ static void many_launches(void)
         CU(cuMemFree_v2(counter));
 }
 
+/* Memory may be freed while queued kernels still use it: the free waits for them. */
+static void free_behind_queued_work(void)
+{
+        CUstream stream;
+        CUdeviceptr data;
+        CU(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
+        CU(cuMemAlloc_v2(&data, 4096));
+        for (int i = 0; i < 20; i++)
+                spin(data, 200000, stream);
+        CU(cuMemFree_v2(data));
+        CU(cuStreamSynchronize(stream));
+        CU(cuStreamDestroy_v2(stream));
+}
+
 /* Stream b waits for an event of stream a, behind a long kernel. */
 static void wait_across_streams(void)
 {
@@ -137,6 +151,7 @@ int main(void)
         test_context();
         module = test_module();
         many_launches();
+        free_behind_queued_work();
         wait_across_streams();
         events();
         default_streams();
