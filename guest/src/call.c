@@ -115,7 +115,7 @@ static struct ivg_thread *thread_for_call(CUresult *result)
 
         *result = CUDA_SUCCESS;
         if (__builtin_expect(thread == NULL || lost != 0, 0)) {
-                *result = ivg_process_refusal();
+                *result = ivg_thread_local()->in_callback ? CUDA_ERROR_NOT_PERMITTED : ivg_process_refusal();
                 return NULL;
         }
         return thread;
