@@ -44,6 +44,8 @@
 #define IVG_CALLBACK_SPIN_NS 20000u
 #define IVG_CALLBACK_PAUSE_NS_MIN 20000u
 #define IVG_CALLBACK_PAUSE_NS_MAX 1000000u
+/* What kernels have printed and the guest has not fetched; beyond it the oldest goes. */
+#define IVG_OUTPUT_UNREAD_MAX (64ull << 20)
 /* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
 #define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
 
@@ -254,6 +256,15 @@ void ivg_callback_give(struct ivg_callback *callback); /* it was never handed to
 /* What the driver is given: a CUhostFn and a CUstreamCallback. They return when the guest has run its function. */
 void ivg_callback_host_function(void *callback);
 void ivg_callback_stream_callback(CUstream stream, CUresult status, void *callback);
+
+/* ---- output.c: what the driver prints for kernels ---- */
+/* Takes this process's stdout and stderr: from here on they are the guest's, and the log keeps the old stderr. Before
+ * the driver is loaded; once. Fails: -errno, nothing has changed then. */
+int ivg_output_open(void);
+/* After a call that may have made the driver print: tells the guest how much there is. Nothing when not opened. */
+void ivg_output_publish(struct ivg_exec *exec);
+/* At the end: what nobody fetched goes to the log's stream, within bounds. */
+void ivg_output_close(void);
 
 /* ---- futex, clock ---- */
 uint64_t ivg_clock_ns(void); /* monotonic */

@@ -124,6 +124,14 @@ enum ivg_callback_kind {
         IVG_CALLBACK_STREAM_CALLBACK    /* CUstreamCallback(stream, status, data) */
 };
 
+/* ---- what kernels print ----
+ *
+ * The driver prints it to the executor's stdout and stderr, as a rule when something is synchronized. The completion
+ * word IVG_OUTPUT_PRINTED counts the bytes so far; it moves before the answer of the call that made the driver print. A
+ * guest that sees it move fetches the text (ivgOutputFetch) and writes it to its own streams. */
+#define IVG_OUTPUT_PRINTED 3200u
+#define IVG_OUTPUT_FETCH_BYTES 0x10000u
+
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 _Static_assert(sizeof(struct ivg_wire_range) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 
