@@ -135,10 +135,10 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
         CUresult result = ivg_context_require(&context);
         if (result != CUDA_SUCCESS || dptr == 0)
                 return result;
-        if (!ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_DEVICE, &range) &&
-            !ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_POOLED, &range))
-                return CUDA_ERROR_INVALID_VALUE;
-        return ivg_send_cuMemFree_v2(dptr);
+        if (ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_DEVICE, &range) ||
+            ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_POOLED, &range))
+                return ivg_send_cuMemFree_v2(dptr);
+        return ivg_managed_free(dptr, &result) ? result : CUDA_ERROR_INVALID_VALUE;
 }
 
 /* ---- in stream order, from pools ---- */

@@ -115,7 +115,7 @@ static struct ivg_thread *thread_for_call(CUresult *result)
 
         *result = CUDA_SUCCESS;
         if (__builtin_expect(thread == NULL || lost != 0, 0)) {
-                *result = ivg_process_refusal();
+                *result = ivg_thread_local()->in_callback ? CUDA_ERROR_NOT_PERMITTED : ivg_process_refusal();
                 return NULL;
         }
         return thread;
@@ -234,5 +234,7 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
         if (result == CUDA_SUCCESS)
                 result = answer_read(&answer, answer_out, answer_bytes_min, answer_bytes_max, answer_bytes);
         ivg_thread_producer_give(thread);
+        if (__builtin_expect(ivg_output_is_there(), 0) && !thread->fetching_output)
+                ivg_output_fetch();
         return result;
 }

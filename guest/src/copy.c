@@ -31,7 +31,8 @@ bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset)
         if (!ivg_arena_offset(pointer, bytes, offset))
                 return false;
         const uint64_t address = (uintptr_t)pointer;
-        return ivg_memory_find(&ivg_memory_of_host, address, &range) && range.kind == IVG_MEMORY_PINNED &&
+        return ivg_memory_find(&ivg_memory_of_host, address, &range) &&
+               (range.kind == IVG_MEMORY_PINNED || range.kind == IVG_MEMORY_MANAGED) &&
                bytes <= range.bytes - (address - range.base);
 }
 
@@ -176,13 +177,19 @@ static bool is_device_memory(uint64_t address)
         return ivg_memory_find(&ivg_memory_of_device, address, &range) && !(range.flags & IVG_MEMORY_AMBIGUOUS);
 }
 
-CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+/* The device's side of a synchronous copy may be memory that the program reads next. */
+static CUresult settle(const struct ivg_copy *copy, uint64_t destination, CUresult result)
 {
         uint64_t offset;
-        if (bytes == 0)
-                return CUDA_SUCCESS;
-        if (source == NULL || destination == 0)
-                return CUDA_ERROR_INVALID_VALUE;
+        if (result == CUDA_SUCCESS && copy->synchronous &&
+            ivg_arena_offset((const void *)(uintptr_t)destination, 1, &offset))
+                return ivg_send_cuStreamSynchronize(copy->stream);
+        return result;
+}
+
+static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+{
+        uint64_t offset;
         if (ivg_pinned_offset(source, bytes, &offset))
                 return copy_in_place(copy, send_to_device, destination, offset, bytes);
         if (is_device_memory((uintptr_t)source))
@@ -190,6 +197,15 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
         return stage_to_device(copy, destination, source, bytes);
+}
+
+CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+{
+        if (bytes == 0)
+                return CUDA_SUCCESS;
+        if (source == NULL || destination == 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        return settle(copy, destination, copy_to_device(copy, destination, source, bytes));
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)
@@ -212,7 +228,7 @@ CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, u
                 return CUDA_SUCCESS;
         if (destination == 0 || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream);
+        return settle(copy, destination, ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
 }
 
 /* The stream's earlier work may write the source or read the destination, when that is pinned. */

@@ -7,7 +7,7 @@
 static const struct attribute_rule {
         CUdevice_attribute attribute;
         int instead;
-        const char *needs; /* NULL: cannot be carried across machines */
+        const char *needs; /* NULL: `instead` whatever the host says */
         /* why is in the comment beside each group */
 } attribute_rules[] = {
         /* Pages of the guest's own memory are not the host's: nothing on the device can follow a guest pointer. */
@@ -19,9 +19,10 @@ static const struct attribute_rule {
         {CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_ONLY_PARTIAL_HOST_NATIVE_ATOMIC_SUPPORTED, 0, NULL},
-        /* Managed memory. */
-        {CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 0, "cuMemAllocManaged"},
-        {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 0, "cuMemPrefetchAsync"},
+        /* Managed memory is ours, whatever the host's driver has: arena memory, which the program may touch while
+         * kernels run (programs that find 0 here synchronize before each touch, and must not prefetch). */
+        {CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 1, NULL},
+        {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 1, NULL},
         /* Virtual memory management, and handles that are descriptors of the other machine. */
         {CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 0, "cuMemMap"},
         {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 0, NULL},

@@ -107,6 +107,8 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool open;                      /* has a line of its own */
         struct ivg_ring_producer *line; /* its own, for counting; NULL: none */
         bool connecting;                /* this thread is inside cuInit: it may call before the process is READY */
+        bool in_callback;               /* runs the program's host functions, which may make no calls */
+        bool fetching_output;
         bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
         uint32_t context_depth;
         struct ivg_object *context_stack[IVG_CONTEXT_STACK_MAX]; /* current = top; depth 0 = none */
@@ -201,6 +203,25 @@ void ivg_device_apply_rules(struct ivg_device *device);
 
 /* True when the newest symbol behind `name` ("cuMemCreate") is carried, not refused. Any thread. */
 bool ivg_symbol_carried(const char *name);
+
+/* ---- what kernels print (output.c) ---- */
+
+/* How much of it this process has seen; moves only while text is fetched. */
+extern _Atomic(uint64_t) ivg_output_seen;
+void ivg_output_fetch(void); /* writes what is there to stdout and stderr. Any thread */
+static inline bool ivg_output_is_there(void)
+{
+        const _Atomic(uint64_t) *words =
+                ivg_region_completions(ivg_link_region(ivg_process.link), ivg_link_channel(ivg_process.link));
+
+        /* Relaxed: the answer that this thread has just taken came after the word (acquired with the mailbox). */
+        return ivg_load_relaxed_u64(&words[IVG_OUTPUT_PRINTED]) != ivg_load_relaxed_u64(&ivg_output_seen);
+}
+
+/* ---- host functions (callback.c) ---- */
+
+/* Starts the thread that runs the program's host functions; before the first one is sent. Idempotent. */
+CUresult ivg_callbacks_require(void);
 
 /* ---- bulk memory (staging.c, pinned.c) ---- */
 

@@ -56,6 +56,7 @@ enum ivg_memory_kind {
         IVG_MEMORY_MAPPED,     /* mapped by cuMemMap */
         IVG_MEMORY_GLOBAL,     /* a module's or library's variable */
         IVG_MEMORY_PINNED,     /* arena memory given to the program */
+        IVG_MEMORY_MANAGED,    /* the same, by cuMemAllocManaged */
         IVG_MEMORY_REGISTERED, /* the program's own pages, noted by cuMemHostRegister; the host cannot see them */
 };
 /* Flag of a device range: memory of the program lies at the same addresses, shadow.c could not prevent it. */
@@ -138,6 +139,31 @@ extern struct ivg_arena_pool ivg_pinned_pool;
 extern struct ivg_arena_pool ivg_staging_pool;
 /* True when the whole of [pointer, pointer + bytes) is one piece of pinned memory, with its place in the arena. */
 bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
+
+/* Arena memory pinned for the device; gives way to nobody but takes what staging keeps for speed only. */
+CUresult ivg_pinned_take(uint64_t bytes, void **memory);
+
+/* ---- managed.c, managed_advice.c ---- */
+
+/* Whether `pointer` was managed memory; then it is freed and *result says how. */
+bool ivg_managed_free(uint64_t pointer, CUresult *result);
+void ivg_managed_end_of_context(const struct ivg_object *context);
+
+/* What a program has said about a piece of managed memory. Locations: type INVALID is "none". */
+struct ivg_advice {
+        bool read_mostly, accessed_by_host;
+        uint64_t accessed_by; /* one bit for each device */
+        CUmemLocation preferred, prefetched;
+};
+/* From address to address, in whole pages. One lock, cold. */
+CUresult ivg_advice_begin(uint64_t start, uint64_t end); /* new memory, nothing said yet; OUT_OF_MEMORY */
+void ivg_advice_end(uint64_t start, uint64_t end);
+/* Changes or reads every piece of a range; CUDA_ERROR_INVALID_VALUE when not all of it is managed, nothing is visited
+ * then. */
+CUresult ivg_advice_change(uint64_t address, uint64_t bytes, void (*change)(struct ivg_advice *advice, const void *arg),
+                           const void *arg);
+CUresult ivg_advice_read(uint64_t address, uint64_t bytes, void (*read)(const struct ivg_advice *advice, void *arg),
+                         void *arg);
 
 /* What a copy works on: the caller's context and stream, and whether it returns only after the copy. */
 struct ivg_copy {

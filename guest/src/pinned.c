@@ -16,7 +16,7 @@
 
 struct ivg_arena_pool ivg_pinned_pool = IVG_ARENA_POOL("pinned", true, 0);
 
-static CUresult pinned_take(uint64_t bytes, void **memory)
+CUresult ivg_pinned_take(uint64_t bytes, void **memory)
 {
         const CUresult result = ivg_pool_take(&ivg_pinned_pool, bytes, memory);
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
@@ -34,7 +34,7 @@ static CUresult host_alloc(void **pp, size_t bytes, unsigned int flags)
         if (pp == NULL || bytes == 0 || (flags & ~HOST_ALLOC_FLAGS) != 0)
                 return CUDA_ERROR_INVALID_VALUE;
         void *memory = NULL;
-        result = pinned_take(bytes, &memory);
+        result = ivg_pinned_take(bytes, &memory);
         if (result != CUDA_SUCCESS)
                 return result;
         struct ivg_memory_range range = {
@@ -171,4 +171,5 @@ void ivg_memory_end_of_context(struct ivg_object *context)
                 continue;
         while (ivg_memory_remove_of_context(&ivg_memory_of_host, context, IVG_MEMORY_PINNED, &range))
                 (void)ivg_pool_give(&ivg_pinned_pool, (void *)(uintptr_t)range.base, range.bytes); /* it logs */
+        ivg_managed_end_of_context(context);
 }

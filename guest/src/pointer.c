@@ -13,7 +13,8 @@ static bool find(CUdeviceptr pointer, struct ivg_memory_range *range)
 
 static bool is_host(const struct ivg_memory_range *range)
 {
-        return range->kind == IVG_MEMORY_PINNED || range->kind == IVG_MEMORY_REGISTERED;
+        return range->kind == IVG_MEMORY_PINNED || range->kind == IVG_MEMORY_REGISTERED ||
+               range->kind == IVG_MEMORY_MANAGED;
 }
 
 /* The attributes with a 64-bit answer; NOT_SUPPORTED: not one of them. */
@@ -59,7 +60,9 @@ static CUresult narrow_attribute(const struct ivg_memory_range *range, CUpointer
 {
         switch (attribute) {
         case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-                *value = is_host(range) ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+                /* Managed memory counts as the device's; IS_MANAGED tells. */
+                *value =
+                        is_host(range) && range->kind != IVG_MEMORY_MANAGED ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
                 return CUDA_SUCCESS;
         case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
                 *value = (uint32_t)range->device;
@@ -72,14 +75,16 @@ static CUresult narrow_attribute(const struct ivg_memory_range *range, CUpointer
         }
 }
 
-static CUresult boolean_attribute(CUpointer_attribute attribute, uint8_t *value)
+static CUresult boolean_attribute(const struct ivg_memory_range *range, CUpointer_attribute attribute, uint8_t *value)
 {
         switch (attribute) {
         case CU_POINTER_ATTRIBUTE_MAPPED:
                 *value = 1;
                 return CUDA_SUCCESS;
-        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+                *value = range->kind == IVG_MEMORY_MANAGED;
+                return CUDA_SUCCESS;
+        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
@@ -107,7 +112,7 @@ static CUresult attribute_store(const struct ivg_memory_range *range, CUpointer_
                 memcpy(data, &narrow, sizeof narrow);
         if (result != CUDA_ERROR_NOT_SUPPORTED)
                 return result;
-        result = boolean_attribute(attribute, &boolean);
+        result = boolean_attribute(range, attribute, &boolean);
         if (result == CUDA_SUCCESS)
                 memcpy(data, &boolean, sizeof boolean);
         return result == CUDA_ERROR_NOT_SUPPORTED ? CUDA_ERROR_INVALID_VALUE : result;

@@ -288,7 +288,11 @@ CUresult ivg_process_connect(void)
  */
 __attribute__((destructor)) static void process_end(void)
 {
-        const uint32_t state = ivg_exchange_seq_cst_u32(&ivg_process.state, IVG_PROCESS_ENDED);
+        uint32_t state;
+
+        if (ivg_process_check() == CUDA_SUCCESS && ivg_output_is_there())
+                ivg_output_fetch();
+        state = ivg_exchange_seq_cst_u32(&ivg_process.state, IVG_PROCESS_ENDED);
 
         if (state != IVG_PROCESS_CONNECTED && state != IVG_PROCESS_READY)
                 return;

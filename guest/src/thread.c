@@ -78,6 +78,8 @@ static bool take_line(struct ivg_thread *thread)
 {
         const uint32_t state = ivg_load_acquire_u32(&ivg_process.state);
 
+        if (thread->in_callback)
+                return false;
         if (state != IVG_PROCESS_READY && !(state == IVG_PROCESS_CONNECTING && thread->connecting))
                 return false;
         if (ivg_producer_open(&ivg_process.ring, (uint32_t)gettid(), &thread->producer) == 0) {

@@ -97,6 +97,39 @@ CUresult ivg_host_ivgLaunchEx(struct ivg_exec_call *call, const struct ivg_args_
         return driver->cuLaunchKernelEx(&config, args->function, NULL, bytes ? extra : NULL);
 }
 
+/* A stream that captures puts the function into its graph, where it stays as long as the graph. Nobody tells when that
+ * ends, so it stays as long as the executor, and is counted by IVG_CALLBACKS_MAX. */
+static bool stream_captures(const struct ivg_driver *driver, CUstream stream)
+{
+        CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+
+        return driver->cuStreamIsCapturing && driver->cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
+               status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+}
+
+CUresult ivg_host_ivgHostFunction(struct ivg_exec_call *call, const struct ivg_args_ivgHostFunction *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        struct ivg_callback *callback;
+        CUresult result;
+
+        if (args->kind > IVG_CALLBACK_STREAM_CALLBACK)
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->kind);
+        if (!driver->cuLaunchHostFunc || !driver->cuStreamAddCallback)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        callback = ivg_callback_take(call->exec, args->function, args->data, args->stream_handle,
+                                     (enum ivg_callback_kind)args->kind, stream_captures(driver, args->stream));
+        if (!callback)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        if (args->kind == IVG_CALLBACK_HOST_FUNCTION)
+                result = driver->cuLaunchHostFunc(args->stream, ivg_callback_host_function, callback);
+        else
+                result = driver->cuStreamAddCallback(args->stream, ivg_callback_stream_callback, callback, 0);
+        if (result != CUDA_SUCCESS)
+                ivg_callback_give(callback);
+        return result;
+}
+
 CUresult ivg_host_ivgOccupancyClusters(struct ivg_exec_call *call, const struct ivg_args_ivgOccupancyClusters *args)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);

@@ -20,7 +20,7 @@ static CUresult completion_prepare(struct ivg_exec_call *call, struct completion
         *completion = (struct completion){.index = index, .value = value};
         if (index == IVG_COMPLETION_NONE)
                 return CUDA_SUCCESS;
-        if (index >= IVG_COMPLETION_WORDS || value & IVG_COMPLETION_FAILED)
+        if (index >= IVG_COMPLETION_COPY_WORDS || value & IVG_COMPLETION_FAILED)
                 return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, index);
         return ivg_pinned_completion_word(call->exec, call->context, index, &completion->address);
 }

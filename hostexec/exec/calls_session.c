@@ -51,6 +51,11 @@ CUresult ivg_host_ivgTakeAsyncError(struct ivg_exec_call *call, const struct ivg
         return CUDA_SUCCESS;
 }
 
+CUresult ivg_host_ivgCallbacksStart(struct ivg_exec_call *call, const struct ivg_args_ivgCallbacksStart *args)
+{
+        return ivg_callbacks_start(call, args->arena_offset);
+}
+
 CUresult ivg_host_ivgThreadEnd(struct ivg_exec_call *call, const struct ivg_args_ivgThreadEnd *args)
 {
         (void)args;

@@ -37,6 +37,15 @@
 #define IVG_EXEC_CLOSE_MS 300u
 /* Devices of one host. */
 #define IVG_EXEC_DEVICES_MAX 64u
+/* Host functions queued in streams and not yet run; those in graphs stay. 64 bytes each. */
+#define IVG_CALLBACKS_MAX (1u << 20)
+/* While the guest runs a host function the executor looks at its count: for so long without a pause, then with pauses
+ * that double up to the most. Nothing wakes the executor here, as a consumer that is inside the driver cannot. */
+#define IVG_CALLBACK_SPIN_NS 20000u
+#define IVG_CALLBACK_PAUSE_NS_MIN 20000u
+#define IVG_CALLBACK_PAUSE_NS_MAX 1000000u
+/* What kernels have printed and the guest has not fetched; beyond it the oldest goes. */
+#define IVG_OUTPUT_UNREAD_MAX (64ull << 20)
 /* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
 #define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
 
@@ -96,6 +105,7 @@ struct ivg_exec {
         struct ivg_handles *handles;
         struct ivg_ranges *ranges;
         struct ivg_pinned *pinned;
+        struct ivg_callbacks *callbacks;
         _Atomic(uint64_t) arena; /* window address; 0 before ivgHello */
 
         _Atomic(uint32_t) stop;          /* no more records, no more lane calls */
@@ -231,6 +241,30 @@ void ivg_pinned_context_begins(struct ivg_exec *exec, ivg_id context);
 void ivg_pinned_context_ends(struct ivg_exec *exec, ivg_id context);
 /* The device's address of a completion word; registers the words' pages at first use. */
 CUresult ivg_pinned_completion_word(struct ivg_exec *exec, ivg_id context, uint32_t index, CUdeviceptr *address);
+
+/* ---- callbacks.c: functions of the guest that run in stream order ---- */
+struct ivg_callback; /* one function of the guest, for the driver as `userData` */
+struct ivg_callbacks *ivg_callbacks_create(void);
+void ivg_callbacks_destroy(struct ivg_callbacks *callbacks); /* the driver runs none any more */
+/* Where the guest counts; in this channel's part of the arena. */
+CUresult ivg_callbacks_start(struct ivg_exec_call *call, uint64_t arena_offset);
+/* Prepares one. `again`: it runs any number of times (a graph's) and is given back by ivg_callback_give; else it gives
+ * itself back when it has run. NULL: too many, or ivg_callbacks_start has not been called. */
+struct ivg_callback *ivg_callback_take(struct ivg_exec *exec, uint64_t function, uint64_t data, uint64_t stream_handle,
+                                       enum ivg_callback_kind kind, bool again);
+void ivg_callback_give(struct ivg_callback *callback); /* it was never handed to the driver, or will never run again */
+/* What the driver is given: a CUhostFn and a CUstreamCallback. They return when the guest has run its function. */
+void ivg_callback_host_function(void *callback);
+void ivg_callback_stream_callback(CUstream stream, CUresult status, void *callback);
+
+/* ---- output.c: what the driver prints for kernels ---- */
+/* Takes this process's stdout and stderr: from here on they are the guest's, and the log keeps the old stderr. Before
+ * the driver is loaded; once. Fails: -errno, nothing has changed then. */
+int ivg_output_open(void);
+/* After a call that may have made the driver print: tells the guest how much there is. Nothing when not opened. */
+void ivg_output_publish(struct ivg_exec *exec);
+/* At the end: what nobody fetched goes to the log's stream, within bounds. */
+void ivg_output_close(void);
 
 /* ---- futex, clock ---- */
 uint64_t ivg_clock_ns(void); /* monotonic */

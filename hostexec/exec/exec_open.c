@@ -91,7 +91,9 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->handles = ivg_handles_create();
         exec->ranges = ivg_ranges_create();
         exec->pinned = ivg_pinned_create();
-        if (exec->stop_fd < 0 || exec->event_fd < 0 || !exec->handles || !exec->ranges || !exec->pinned) {
+        exec->callbacks = ivg_callbacks_create();
+        if (exec->stop_fd < 0 || exec->event_fd < 0 || !exec->handles || !exec->ranges || !exec->pinned ||
+            !exec->callbacks) {
                 ivg_error_set(error, "tables or event descriptors: %s", strerror(errno));
                 result = -ENOMEM;
         } else {
@@ -235,6 +237,7 @@ void ivg_exec_destroy(struct ivg_exec *exec)
         ivg_lanes_destroy(exec);
         if (exec->region.base)
                 ivg_region_unmap(&exec->region);
+        ivg_callbacks_destroy(exec->callbacks);
         ivg_pinned_destroy(exec->pinned);
         ivg_ranges_destroy(exec->ranges);
         ivg_handles_destroy(exec->handles);

@@ -127,6 +127,9 @@ void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
                 call = fresh;
                 result = execute(&call, descriptor);
         }
+        /* The driver prints what kernels have printed when it synchronizes, which only calls of lanes make it do. */
+        if (descriptor->lane)
+                ivg_output_publish(exec);
         if (call.fault != IVG_FAULT_NONE) {
                 char text[IVG_CALL_TEXT_BYTES];
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 static enum ivg_log_level shown_level = IVG_LOG_INFO;
+static int log_fd = STDERR_FILENO;
 static char line_prefix[64] = "ivgpu-exec: ";
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
@@ -17,6 +18,16 @@ void ivg_log_setup(enum ivg_log_level shown, uint32_t vm_id, uint32_t channel)
         shown_level = shown;
         snprintf(line_prefix, sizeof(line_prefix), "ivgpu-exec[vm=%u channel=%u pid=%d]: ", vm_id, channel,
                  (int)getpid());
+}
+
+void ivg_log_set_fd(int fd)
+{
+        log_fd = fd;
+}
+
+int ivg_log_fd(void)
+{
+        return log_fd;
 }
 
 bool ivg_log_level_parse(const char *word, enum ivg_log_level *level)
@@ -53,7 +64,7 @@ void ivg_log(enum ivg_log_level level, const char *format, ...)
                 length = (int)sizeof(line) - 2;
         line[length++] = '\n';
         /* One write: lines of several threads and processes do not mix. Nothing helps when stderr is gone. */
-        if (write(STDERR_FILENO, line, (size_t)length) < 0)
+        if (write(log_fd, line, (size_t)length) < 0)
                 return;
 }
 

@@ -9,6 +9,9 @@ enum ivg_log_level { IVG_LOG_ERROR, IVG_LOG_WARNING, IVG_LOG_INFO, IVG_LOG_DEBUG
 
 /* Before any thread starts: what is shown, and what every line begins with. */
 void ivg_log_setup(enum ivg_log_level shown, uint32_t vm_id, uint32_t channel);
+/* Where lines go; stderr before. Before any thread starts. */
+void ivg_log_set_fd(int fd);
+int ivg_log_fd(void);
 bool ivg_log_level_parse(const char *word, enum ivg_log_level *level); /* "error", "warning", "info", "debug" */
 void ivg_log(enum ivg_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool ivg_log_shows(enum ivg_log_level level);

@@ -224,6 +224,7 @@ static void end(struct ivg_exec *exec, enum ivg_ring_state state, enum ivg_exec_
                 (unsigned long long)ivg_load_relaxed_u64(&exec->host_channel->records_consumed),
                 (unsigned long long)ivg_load_relaxed_u64(&exec->host_channel->batches),
                 (unsigned long long)ivg_load_relaxed_u64(&exec->host_channel->sleeps));
+        ivg_output_close();
         _exit((int)exit_code);
 }
 
@@ -249,6 +250,8 @@ int main(int argc, char **argv)
 
         if (ivg_exec_create(&options.channel, &exec, &error))
                 fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
+        if (ivg_output_open()) /* the driver's first words are the log's, what kernels print is the guest's */
+                ivg_log(IVG_LOG_WARNING, "what kernels print cannot be caught: %s", strerror(errno));
         if (!start_driver(exec, options.driver, &version, &device_count, text))
                 fail(options.control_fd, IVG_ERROR_CUDA_ERROR, text);
         if (ivg_exec_start(exec, &error))

@@ -1,5 +1,6 @@
 set(exec_unit_tests
     exec_handles_are_looked_up_with_their_kind
+    exec_host_functions_wait_for_the_guest
     exec_images_contain_their_own_lengths
     exec_copies_stay_inside_the_guests_memory
     exec_lanes_keep_order_and_block_nobody

@@ -109,14 +109,14 @@ static void what_is_not_there_is_told_apart(void **state)
 
 static void refused_names_exist_and_answer_not_supported(void **state)
 {
-        CUresult (*add_callback)(CUstream, void *, void *, unsigned int);
+        CUresult (*get_handle)(void *, CUdeviceptr);
         CUdriverProcAddressQueryResult status;
         void *found;
 
         (void)state;
-        assert_int_equal(ask("cuStreamAddCallback", &found, 13000, 0, &status), CUDA_SUCCESS);
-        *(void **)&add_callback = found;
-        assert_int_equal(add_callback(NULL, NULL, NULL, 0), CUDA_ERROR_NOT_SUPPORTED);
+        assert_int_equal(ask("cuIpcGetMemHandle", &found, 13000, 0, &status), CUDA_SUCCESS);
+        *(void **)&get_handle = found;
+        assert_int_equal(get_handle(NULL, 0), CUDA_ERROR_NOT_SUPPORTED);
 }
 
 int main(void)

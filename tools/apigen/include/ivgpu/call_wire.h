@@ -98,6 +98,40 @@ struct ivg_wire_tensor_map {
         uint64_t words[16];
 };
 
+/* ---- host functions: the host's way to call into the guest ----
+ *
+ * A stream that comes to a host function stops there. The executor puts it into the queue below, which lies among the
+ * channel's completion words (host-written, the guest maps them read-only), and interrupts; the guest runs it and
+ * counts it in a word of its own in the arena (ivgCallbacksStart), which the executor watches: then the stream goes on.
+ * No record is involved, since the consumer may be inside a driver call that waits for this very stream.
+ *
+ *   word IVG_CALLBACK_DUE            how many host functions have come due so far; stored last, with release
+ *   words IVG_CALLBACK_QUEUE + 4 * (n % IVG_CALLBACK_SLOTS)   the n-th, counted from 0: see enum ivg_callback_word
+ * At most IVG_CALLBACK_SLOTS are due and not yet counted. */
+#define IVG_COMPLETION_COPY_WORDS 2048u /* words below are for copies */
+#define IVG_CALLBACK_DUE 2048u
+#define IVG_CALLBACK_QUEUE 2056u
+#define IVG_CALLBACK_SLOTS 256u
+enum ivg_callback_word {
+        IVG_CALLBACK_FUNCTION,
+        IVG_CALLBACK_DATA,
+        IVG_CALLBACK_STREAM,
+        IVG_CALLBACK_STATUS, /* CUresult, and enum ivg_callback_kind << 32 */
+        IVG_CALLBACK_WORDS
+};
+enum ivg_callback_kind {
+        IVG_CALLBACK_HOST_FUNCTION = 0, /* CUhostFn(data) */
+        IVG_CALLBACK_STREAM_CALLBACK    /* CUstreamCallback(stream, status, data) */
+};
+
+/* ---- what kernels print ----
+ *
+ * The driver prints it to the executor's stdout and stderr, as a rule when something is synchronized. The completion
+ * word IVG_OUTPUT_PRINTED counts the bytes so far; it moves before the answer of the call that made the driver print. A
+ * guest that sees it move fetches the text (ivgOutputFetch) and writes it to its own streams. */
+#define IVG_OUTPUT_PRINTED 3200u
+#define IVG_OUTPUT_FETCH_BYTES 0x10000u
+
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 _Static_assert(sizeof(struct ivg_wire_range) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 
