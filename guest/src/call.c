@@ -124,8 +124,10 @@ static struct ivg_thread *thread_for_call(CUresult *result)
 CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes)
 {
         CUresult result;
-        struct ivg_thread *thread = thread_for_call(&result);
 
+        if (ivg_capturing())
+                return ivg_call_sync(number, request, request_bytes, NULL, 0, 0, NULL);
+        struct ivg_thread *thread = thread_for_call(&result);
         if (thread == NULL)
                 return result;
         result = send_record(ivg_thread_producer_take(thread), number, request, request_bytes, 0, 0);
@@ -214,6 +216,30 @@ static CUresult answer_read(const struct answer *answer, void *out, uint32_t byt
         return result;
 }
 
+/* Calls that the program did not make itself must not spoil its capture. */
+static bool is_our_own(uint16_t number)
+{
+        switch (number) {
+        case IVG_CALL_ivgExtentsRegister:
+        case IVG_CALL_ivgExtentsUnregister:
+        case IVG_CALL_ivgTakeAsyncError:
+        case IVG_CALL_ivgThreadEnd:
+        case IVG_CALL_ivgDeviceSnapshot:
+        case IVG_CALL_ivgFunctionDescribe:
+                return true;
+        default:
+                return false;
+        }
+}
+
+static uint8_t capture_flags(const struct ivg_thread *thread, uint16_t number)
+{
+        if (!ivg_capturing())
+                return 0;
+        const uint32_t mode = is_our_own(number) ? CU_STREAM_CAPTURE_MODE_RELAXED : thread->capture_mode;
+        return (uint8_t)(IVG_CALL_CAPTURING | mode << IVG_CALL_MODE_SHIFT);
+}
+
 CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, void *answer_out,
                        uint32_t answer_bytes_min, uint32_t answer_bytes_max, uint32_t *answer_bytes)
 {
@@ -227,8 +253,8 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
         producer = ivg_thread_producer_take(thread);
         answer.producer = producer;
         answer.sequence = ++producer->sequence;
-        result =
-                send_record(producer, number, request, request_bytes, IVG_CALL_WANTS_ANSWER, (uint32_t)answer.sequence);
+        result = send_record(producer, number, request, request_bytes,
+                             IVG_CALL_WANTS_ANSWER | capture_flags(thread, number), (uint32_t)answer.sequence);
         if (result == CUDA_SUCCESS && !answer_spin(&answer))
                 result = answer_sleep(producer, &answer);
         if (result == CUDA_SUCCESS)

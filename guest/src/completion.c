@@ -151,7 +151,8 @@ CUresult ivg_completion_wait(struct ivg_completion *completion)
         if (spin(completion, &result))
                 return result == CUDA_SUCCESS ? result : tell(result);
         const struct ivg_object *context = ivg_context_current();
-        if (context == NULL || context->id != completion->context)
+        /* Nor may a stream be synchronized that captures, or while another does. */
+        if (context == NULL || context->id != completion->context || ivg_capturing())
                 return poll_foreign(completion);
         result = ivg_send_cuStreamSynchronize(completion->stream);
         if (result == CUDA_SUCCESS) {

@@ -5,6 +5,9 @@
  *   staged    pageable: chunks through copy buffers, the processor's copy of one beside the DMA of the others
  *   on device no host side
  *
+ * A copy that a capture takes is made again at each launch of the graph, when the program's pageable memory cannot be
+ * reached: only the ways without it remain, the others are refused.
+ *
  * One thread copies for one call: it moves 9 to 10 GB/s into the arena on the machines we measured, more than the
  * driver's own pageable path, and helper threads would be strangers in the program's process.
  *
@@ -21,8 +24,11 @@
 CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         copy->synchronous = synchronous;
-        const CUresult result = ivg_context_require(&copy->context);
-        return result != CUDA_SUCCESS ? result : ivg_stream_id(stream, null_stream, &copy->stream);
+        CUresult result = ivg_context_require(&copy->context);
+        if (result == CUDA_SUCCESS)
+                result = ivg_stream_id(stream, null_stream, &copy->stream);
+        copy->captured = result == CUDA_SUCCESS && ivg_capture_takes(copy->stream);
+        return result;
 }
 
 bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset)
@@ -56,7 +62,7 @@ static CUresult send_from_device(uint64_t device, uint64_t arena_offset, uint64_
 static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint64_t device, uint64_t arena_offset,
                               uint64_t bytes)
 {
-        struct ivg_completion *completion = copy->synchronous ? ivg_completion_take() : NULL;
+        struct ivg_completion *completion = copy->synchronous && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
                 const CUresult result = send(device, arena_offset, bytes, copy->stream, IVG_COMPLETION_NONE, 0);
                 return result != CUDA_SUCCESS || !copy->synchronous ? result
@@ -194,6 +200,8 @@ static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination
                 return copy_in_place(copy, send_to_device, destination, offset, bytes);
         if (is_device_memory((uintptr_t)source))
                 return ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
+        if (copy->captured)
+                return ivg_refuse("capture of a copy from pageable memory");
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
         return stage_to_device(copy, destination, source, bytes);
@@ -219,6 +227,8 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
                 return copy_in_place(copy, send_from_device, source, offset, bytes);
         if (is_device_memory((uintptr_t)destination))
                 return ivg_copy_on_device(copy, (uintptr_t)destination, source, bytes);
+        if (copy->captured)
+                return ivg_refuse("capture of a copy to pageable memory");
         return stage_from_device(copy, destination, source, bytes);
 }
 

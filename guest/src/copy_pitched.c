@@ -107,7 +107,7 @@ static CUresult send_box(const struct ivg_copy *copy, const struct box *box, uin
 static CUresult copy_box_in_place(const struct ivg_copy *copy, const struct box *box)
 {
         const bool wait = copy->synchronous && (box->to.kind == SIDE_PINNED || box->from.kind == SIDE_PINNED);
-        struct ivg_completion *completion = wait ? ivg_completion_take() : NULL;
+        struct ivg_completion *completion = wait && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
                 const CUresult result = send_box(copy, box, IVG_COMPLETION_NONE, 0);
                 return result != CUDA_SUCCESS || !wait ? result : ivg_send_cuStreamSynchronize(copy->stream);
@@ -210,6 +210,8 @@ static CUresult copy_box(const struct ivg_copy *copy, const struct box *box)
                 return copy_box_on_host(copy, box);
         if (box->to.kind != SIDE_PAGEABLE && box->from.kind != SIDE_PAGEABLE)
                 return copy_box_in_place(copy, box);
+        if (copy->captured)
+                return ivg_refuse("capture of a pitched copy with pageable memory");
         return box->width <= IVG_COPY_CHUNK_BYTES ? stage_box(copy, box) : copy_rows_singly(copy, box);
 }
 

@@ -110,6 +110,7 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
         bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
+        uint32_t capture_mode; /* CUstreamCaptureMode of cuThreadExchangeStreamCaptureMode */
         uint32_t context_depth;
         struct ivg_object *context_stack[IVG_CONTEXT_STACK_MAX]; /* current = top; depth 0 = none */
         ivg_id context_ids[IVG_CONTEXT_STACK_MAX];               /* as pushed: a reused cell has another number */
@@ -121,6 +122,19 @@ struct ivg_producer *ivg_thread_producer_take(struct ivg_thread *thread);
 void ivg_thread_producer_give(struct ivg_thread *thread);
 CUresult ivg_threads_start(void); /* process.c, once, when the ring is bound: takes the shared line */
 void ivg_thread_forked(void);     /* process.c, in a fork()ed child: this thread has no line any more */
+
+/* ---- stream capture (capture.c) ---- */
+
+/* Captures under way in this process. While there are any, every call wants an answer and runs on its thread's lane
+ * (IVG_CALL_CAPTURING): so the driver tells each mistake to the call that made it. Relaxed: between threads the program
+ * itself orders a capture's begin and what belongs to it. */
+extern _Atomic(uint32_t) ivg_captures;
+static inline bool ivg_capturing(void)
+{
+        return __builtin_expect(ivg_load_relaxed_u32(&ivg_captures) != 0, 0);
+}
+/* True when work given to the stream now becomes part of a graph. Costs nothing while nothing captures. */
+bool ivg_capture_takes(ivg_id stream);
 
 /* ---- objects (objects.c): every handle the program holds points at one of these ---- */
 
@@ -153,6 +167,12 @@ void ivg_objects_destroy_of_context(const struct ivg_object *context);
 struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle);
 /* A stream handle as a number: NULL and special handles too. `null_stream` is IVG_ID_STREAM_LEGACY or _PER_THREAD. */
 CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id);
+/* What a stream handle stands for: *stream is NULL for the special ones, whose context is the current one. */
+CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context);
+/* The live object of `kind` with this number, else NULL. */
+struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id);
+/* Live objects of `kind`; of graph nodes: whether a graph's end has any to look for. */
+uint32_t ivg_objects_live(enum ivg_kind kind);
 /* Function or kernel handle (CUDA accepts both at a launch). */
 struct ivg_object *ivg_object_of_function(const void *handle);
 

@@ -170,6 +170,7 @@ struct ivg_copy {
         struct ivg_object *context;
         ivg_id stream;
         bool synchronous;
+        bool captured; /* the copy becomes part of a graph: no staging, nobody waits */
 };
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes);
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);

@@ -26,6 +26,7 @@ static struct {
         uint32_t fresh;                 /* first cell never used */
         uint32_t free_first, free_last; /* queue through next_free(); 0: empty (cell 0 is never used) */
         uint32_t free_count;
+        _Atomic(uint32_t) live[IVG_KIND_COUNT];
         void (*release[IVG_KIND_COUNT])(struct ivg_object *object);
 } objects = {.lock = PTHREAD_MUTEX_INITIALIZER, .fresh = IVG_ID_FIRST};
 
@@ -118,6 +119,7 @@ CUresult ivg_object_create(enum ivg_kind kind, struct ivg_object *context, struc
         object->data = NULL;
         for (size_t i = 0; i < sizeof(object->values) / sizeof(object->values[0]); i++)
                 object->values[i] = 0;
+        atomic_fetch_add_explicit(&objects.live[kind], 1, memory_order_relaxed); /* a count for hints */
         /* Release, pairs with the acquire in ivg_object_of: who sees the kind sees the rest. */
         ivg_store_release_u32(&object->kind, kind);
         *out = object;
@@ -132,6 +134,7 @@ void ivg_object_destroy(struct ivg_object *object)
 
         if (kind == IVG_KIND_NONE || kind >= IVG_KIND_COUNT)
                 return;
+        atomic_fetch_sub_explicit(&objects.live[kind], 1, memory_order_relaxed);
         if (objects.release[kind] != NULL)
                 objects.release[kind](object);
 
@@ -186,6 +189,22 @@ struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle)
 
         /* Acquire, pairs with the release in ivg_object_create. */
         return object != NULL && ivg_load_acquire_u32(&object->kind) == (uint32_t)kind ? object : NULL;
+}
+
+struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id)
+{
+        const uint64_t offset = (id & (CELLS_MAX - 1)) * CELL_BYTES;
+        struct ivg_object *object;
+
+        if (offset >= ivg_load_acquire_u64(&objects.usable_bytes)) /* pairs with commit_more */
+                return NULL;
+        object = ivg_object_of(kind, cell_at(id & (CELLS_MAX - 1)));
+        return object != NULL && object->id == id ? object : NULL;
+}
+
+uint32_t ivg_objects_live(enum ivg_kind kind)
+{
+        return atomic_load_explicit(&objects.live[kind], memory_order_relaxed);
 }
 
 struct ivg_object *ivg_object_of_function(const void *handle)

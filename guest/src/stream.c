@@ -81,8 +81,7 @@ CUresult cuStreamDestroy_v2(CUstream hStream)
 
 /* ---- questions ---- */
 
-/* What `handle` stands for: *stream is NULL for the special ones, whose context is the current one. */
-static CUresult stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context)
+CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context)
 {
         CUresult result;
 
@@ -103,7 +102,7 @@ static CUresult stream_given(CUstream handle, struct ivg_object **stream, struct
 CUresult cuStreamGetFlags(CUstream hStream, unsigned int *flags)
 {
         struct ivg_object *stream, *context;
-        const CUresult result = stream_given(hStream, &stream, &context);
+        const CUresult result = ivg_stream_given(hStream, &stream, &context);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -116,7 +115,7 @@ CUresult cuStreamGetFlags(CUstream hStream, unsigned int *flags)
 CUresult cuStreamGetPriority(CUstream hStream, int *priority)
 {
         struct ivg_object *stream, *context;
-        const CUresult result = stream_given(hStream, &stream, &context);
+        const CUresult result = ivg_stream_given(hStream, &stream, &context);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -129,7 +128,7 @@ CUresult cuStreamGetPriority(CUstream hStream, int *priority)
 CUresult cuStreamGetCtx(CUstream hStream, CUcontext *pctx)
 {
         struct ivg_object *stream, *context;
-        const CUresult result = stream_given(hStream, &stream, &context);
+        const CUresult result = ivg_stream_given(hStream, &stream, &context);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -150,7 +149,7 @@ CUresult cuStreamGetCtx_v2(CUstream hStream, CUcontext *pCtx, CUgreenCtx *pGreen
 CUresult cuStreamGetDevice(CUstream hStream, CUdevice *device)
 {
         struct ivg_object *stream, *context;
-        const CUresult result = stream_given(hStream, &stream, &context);
+        const CUresult result = ivg_stream_given(hStream, &stream, &context);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -163,7 +162,7 @@ CUresult cuStreamGetDevice(CUstream hStream, CUdevice *device)
 static CUresult stream_id(CUstream handle, bool per_thread, unsigned long long *id)
 {
         struct ivg_object *stream, *context;
-        const CUresult result = stream_given(handle, &stream, &context);
+        const CUresult result = ivg_stream_given(handle, &stream, &context);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -186,71 +185,6 @@ CUresult cuStreamGetId(CUstream hStream, unsigned long long *streamId)
 CUresult cuStreamGetId_ptsz(CUstream hStream, unsigned long long *streamId)
 {
         return ivg_local("cuStreamGetId_ptsz", stream_id(hStream, true, streamId));
-}
-
-/* ---- capture: beginning one is refused, so nothing captures ---- */
-
-static CUresult capture_none(CUstream handle, CUstreamCaptureStatus *status, cuuint64_t *id)
-{
-        struct ivg_object *stream, *context;
-        const CUresult result = stream_given(handle, &stream, &context);
-
-        if (result != CUDA_SUCCESS)
-                return result;
-        if (status == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        *status = CU_STREAM_CAPTURE_STATUS_NONE;
-        if (id != NULL)
-                *id = 0;
-        return CUDA_SUCCESS;
-}
-
-CUresult cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *captureStatus)
-{
-        return ivg_local("cuStreamIsCapturing", capture_none(hStream, captureStatus, NULL));
-}
-
-CUresult cuStreamGetCaptureInfo(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out)
-{
-        return ivg_local("cuStreamGetCaptureInfo", capture_none(hStream, captureStatus_out, id_out));
-}
-
-/* The remaining outputs are only defined while a capture is under way. */
-CUresult cuStreamGetCaptureInfo_v2(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                   CUgraph *graph_out, const CUgraphNode **dependencies_out,
-                                   size_t *numDependencies_out)
-{
-        (void)graph_out;
-        (void)dependencies_out;
-        (void)numDependencies_out;
-        return ivg_local("cuStreamGetCaptureInfo_v2", capture_none(hStream, captureStatus_out, id_out));
-}
-
-CUresult cuStreamGetCaptureInfo_v3(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                   CUgraph *graph_out, const CUgraphNode **dependencies_out,
-                                   const CUgraphEdgeData **edgeData_out, size_t *numDependencies_out)
-{
-        (void)graph_out;
-        (void)dependencies_out;
-        (void)edgeData_out;
-        (void)numDependencies_out;
-        return ivg_local("cuStreamGetCaptureInfo_v3", capture_none(hStream, captureStatus_out, id_out));
-}
-
-/* The mode is per thread and only read by captures, so keeping it is all there is to it. */
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
-{
-        static _Thread_local CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
-        const CUresult result = ivg_process_check();
-        CUstreamCaptureMode before = current;
-
-        if (result != CUDA_SUCCESS)
-                return result;
-        if (mode == NULL || (unsigned int)*mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-                return CUDA_ERROR_INVALID_VALUE;
-        current = *mode;
-        *mode = before;
-        return ivg_local("cuThreadExchangeStreamCaptureMode", CUDA_SUCCESS);
 }
 
 /* ---- the same questions by the names for a per-thread default stream: the answers do not differ ---- */
@@ -278,30 +212,4 @@ CUresult cuStreamGetCtx_v2_ptsz(CUstream hStream, CUcontext *pCtx, CUgreenCtx *p
 CUresult cuStreamGetDevice_ptsz(CUstream hStream, CUdevice *device)
 {
         return cuStreamGetDevice(hStream, device);
-}
-
-CUresult cuStreamIsCapturing_ptsz(CUstream hStream, CUstreamCaptureStatus *captureStatus)
-{
-        return cuStreamIsCapturing(hStream, captureStatus);
-}
-
-CUresult cuStreamGetCaptureInfo_ptsz(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out)
-{
-        return cuStreamGetCaptureInfo(hStream, captureStatus_out, id_out);
-}
-
-CUresult cuStreamGetCaptureInfo_v2_ptsz(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                        CUgraph *graph_out, const CUgraphNode **dependencies_out,
-                                        size_t *numDependencies_out)
-{
-        return cuStreamGetCaptureInfo_v2(hStream, captureStatus_out, id_out, graph_out, dependencies_out,
-                                         numDependencies_out);
-}
-
-CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                        CUgraph *graph_out, const CUgraphNode **dependencies_out,
-                                        const CUgraphEdgeData **edgeData_out, size_t *numDependencies_out)
-{
-        return cuStreamGetCaptureInfo_v3(hStream, captureStatus_out, id_out, graph_out, dependencies_out, edgeData_out,
-                                         numDependencies_out);
 }

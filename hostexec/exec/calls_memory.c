@@ -91,6 +91,9 @@ CUresult ivg_host_ivgCopyHtoDInline(struct ivg_exec_call *call, const struct ivg
 
         if (result != CUDA_SUCCESS || args->data_bytes == 0)
                 return result;
+        /* A graph would look at the record again, long after it is gone. */
+        if (ivg_capture_under_way(call->exec, args->stream))
+                return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
         /* The driver has read pageable memory of this size when it returns, so the record may go. */
         return call->exec->driver.cuMemcpyHtoDAsync_v2(args->dst, args->data, args->data_bytes, args->stream);
 }

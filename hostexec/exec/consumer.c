@@ -4,6 +4,7 @@
  * Where a call runs:
  *   wants an answer, may block (lane)           its guest thread's lane
  *   wants an answer, that lane is not idle yet  the lane too: a mailbox has one writer at a time
+ *   wants an answer, the process captures       the lane too: a capture knows operating-system threads (capture_mode.c)
  *   no answer, may block                        the reaper, in the ring's order
  *   all else                                    here, in the ring's order
  * So a call on a lane starts after every earlier record has been executed or given to the reaper, and waits there for
@@ -32,6 +33,17 @@ static uint64_t extend_sequence(uint64_t last, uint32_t low)
         return low > (uint32_t)last ? high | low : (high + (1ull << 32)) | low;
 }
 
+static bool flags_are_legal(uint32_t flags)
+{
+        const uint32_t mode = (flags & IVG_CALL_MODE_MASK) >> IVG_CALL_MODE_SHIFT;
+
+        if (flags & ~(IVG_CALL_WANTS_ANSWER | IVG_CALL_CAPTURING | IVG_CALL_MODE_MASK))
+                return false;
+        if (!(flags & IVG_CALL_CAPTURING))
+                return mode == 0;
+        return (flags & IVG_CALL_WANTS_ANSWER) && mode <= CU_STREAM_CAPTURE_MODE_RELAXED;
+}
+
 /* Checks a record completely up to its arguments. The record lies in private memory. */
 static bool accept_record(struct ivg_exec *exec, const struct ivg_taken_record *record,
                           struct ivg_exec_request *request)
@@ -48,7 +60,7 @@ static bool accept_record(struct ivg_exec *exec, const struct ivg_taken_record *
                 refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, header.producer, "producer");
                 return false;
         }
-        if ((header.flags & ~IVG_CALL_WANTS_ANSWER) || header.reserved) {
+        if (!flags_are_legal(header.flags) || header.reserved) {
                 refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, header.flags, "flags or reserved field");
                 return false;
         }
@@ -71,7 +83,11 @@ static bool accept_record(struct ivg_exec *exec, const struct ivg_taken_record *
                                              .producer = header.producer,
                                              .context = header.context,
                                              .wants_answer = header.flags & IVG_CALL_WANTS_ANSWER,
+                                             .capturing = header.flags & IVG_CALL_CAPTURING,
+                                             .capture_mode = CU_STREAM_CAPTURE_MODE_RELAXED,
                                              .position = record->position};
+        if (request->capturing)
+                request->capture_mode = (header.flags & IVG_CALL_MODE_MASK) >> IVG_CALL_MODE_SHIFT;
         if (request->wants_answer) {
                 struct ivg_exec_producer *producer = &exec->producers[header.producer];
 
@@ -99,7 +115,8 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
 
         if (!accept_record(exec, record, &request))
                 return;
-        if (request.wants_answer && (request.descriptor->lane || ivg_lane_pending(exec, request.producer) > 0)) {
+        if (request.wants_answer &&
+            (request.descriptor->lane || request.capturing || ivg_lane_pending(exec, request.producer) > 0)) {
                 hand_to_lane(exec, record, &request);
         } else if (request.descriptor->lane) {
                 if (!ivg_reaper_submit(exec, &request))

@@ -59,6 +59,8 @@ CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id,
                         void **driver_handle); /* INVALID_HANDLE */
 /* Fails with fault HANDLE when the number is taken or malformed. */
 bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle);
+/* The same for a graph's node, which the driver may name again. */
+bool ivg_graph_node_put(struct ivg_exec_call *call, ivg_id id, CUgraphNode node);
 void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id); /* NULL: was not there */
 /* A stream number, special ones too: PER_THREAD is a stream of the calling guest thread, made at first use. */
 CUresult ivg_handle_stream(struct ivg_exec_call *call, ivg_id id, CUstream *stream);

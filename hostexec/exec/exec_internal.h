@@ -71,6 +71,8 @@ struct ivg_exec_request {
         uint32_t producer;
         ivg_id context;
         bool wants_answer;
+        bool capturing;       /* IVG_CALL_CAPTURING */
+        uint8_t capture_mode; /* CUstreamCaptureMode to run in */
         uint64_t sequence;
         uint64_t position; /* of the record, for messages */
 };
@@ -108,11 +110,13 @@ struct ivg_exec {
         struct ivg_callbacks *callbacks;
         _Atomic(uint64_t) arena; /* window address; 0 before ivgHello */
 
-        _Atomic(uint32_t) stop;          /* no more records, no more lane calls */
-        _Atomic(uint32_t) fault;         /* enum ivg_ring_fault once the channel is closed by one */
-        _Atomic(uint32_t) deferred;      /* CUresult of the first failed asynchronous call not yet told */
-        _Atomic(uint32_t) context_epoch; /* moves when a context goes: cached current contexts are looked up again */
-        _Atomic(uint32_t) threads_alive; /* lanes; at the end they are waited for, within a bound */
+        _Atomic(uint32_t) stop;           /* no more records, no more lane calls */
+        _Atomic(uint32_t) fault;          /* enum ivg_ring_fault once the channel is closed by one */
+        _Atomic(uint32_t) deferred;       /* CUresult of the first failed asynchronous call not yet told */
+        _Atomic(uint32_t) context_epoch;  /* moves when a context goes: cached current contexts are looked up again */
+        _Atomic(uint32_t) captures_begun; /* not 0: streams may be capturing */
+        _Atomic(uint32_t) graph_nodes;    /* nodes with numbers */
+        _Atomic(uint32_t) threads_alive;  /* lanes; at the end they are waited for, within a bound */
 
         ivg_id primary[IVG_EXEC_DEVICES_MAX]; /* primary contexts, by device; under calls_context.c's mutex */
 
@@ -188,6 +192,29 @@ CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context); /* out of the
 void ivg_context_ended(struct ivg_exec *exec);
 void ivg_context_close(struct ivg_exec *exec, ivg_id context); /* calls_context.c: whatever kind it is */
 
+/* ---- capture_mode.c ---- */
+/* The calling thread's interaction mode in the driver; costs one compare when it is the wanted one already. */
+void ivg_capture_mode_enter(struct ivg_exec *exec, uint32_t mode);
+/* Captures that this thread has begun and nobody has ended on it: its lane stays. */
+extern _Thread_local uint32_t ivg_thread_captures;
+/* True when `stream` captures: what is given to the driver now is looked at again at each launch of the graph. */
+bool ivg_capture_under_way(struct ivg_exec *exec, CUstream stream);
+
+/* ---- graph_names.c: graph nodes and their numbers ---- */
+/* The node's number; takes the next of `fresh` for a node without one, in which case *used grows. IVG_ID_NONE: none
+ * left.
+ */
+ivg_id ivg_graph_node_number(struct ivg_exec_call *call, CUgraphNode node, const uint32_t *fresh, uint32_t fresh_count,
+                             uint32_t *used);
+struct ivg_forgotten {     /* numbers taken back */
+        uint32_t *numbers; /* may be NULL */
+        uint32_t capacity, count;
+};
+/* Before the driver destroys a graph or a node: takes back its nodes' numbers, those of child graphs too. Stops when
+ * `forgotten` is full. */
+void ivg_graph_forget(struct ivg_exec *exec, CUgraph graph, struct ivg_forgotten *forgotten);
+void ivg_graph_node_forget(struct ivg_exec *exec, CUgraphNode node, struct ivg_forgotten *forgotten);
+
 /* ---- lane.c ---- */
 /* Hands a call to the producer's lane, copying the request; it starts when the reaper has finished what this guest
  * thread gave it before. Consumer only. Fails: -EPROTO when IVG_LANE_SLOTS calls of this thread are there already,
@@ -214,6 +241,10 @@ void ivg_reaper_destroy(struct ivg_exec *exec); /* its thread has been joined */
 /* ---- handles.c ---- */
 struct ivg_handles *ivg_handles_create(void);
 void ivg_handles_destroy(struct ivg_handles *handles); /* no reader left */
+/* Numbers by driver handle, for handles that the driver gives out again. False: there is one already, or no memory. */
+bool ivg_handle_name_put(struct ivg_exec *exec, const void *driver_handle, ivg_id id);
+ivg_id ivg_handle_name_get(struct ivg_exec *exec, const void *driver_handle); /* IVG_ID_NONE */
+ivg_id ivg_handle_name_remove(struct ivg_exec *exec, const void *driver_handle);
 /* Calls `visit` for every live object of `kind` (a moment's view). */
 void ivg_handles_visit(struct ivg_exec *exec, enum ivg_kind kind, void (*visit)(void *arg, ivg_id id, void *handle),
                        void *arg);

@@ -119,7 +119,10 @@ void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
                                      .context = request->context,
                                      .answer = answer};
         const struct ivg_exec_call fresh = call;
-        CUresult result = execute(&call, descriptor);
+        CUresult result;
+
+        ivg_capture_mode_enter(exec, request->capture_mode);
+        result = execute(&call, descriptor);
 
         /* Frees of other guest threads may still be queued, though the program knows that they came first. */
         if (result == CUDA_ERROR_OUT_OF_MEMORY && call.fault == IVG_FAULT_NONE && request->wants_answer &&

@@ -17,6 +17,7 @@
 /* Live objects of one guest process; bounds the executor's memory (64 bytes each). */
 #define IVG_HANDLES_MAX (1u << 20)
 #define IVG_THREAD_STREAM_BIT (1ull << 63)
+#define IVG_NAME_BIT (1ull << 62) /* of a key that is a driver handle, with a number for its value */
 
 struct ivg_handle {
         struct ivg_rcu_header rcu; /* first: see rcu.h */
@@ -179,6 +180,31 @@ bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, v
 void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id)
 {
         return take_out(exec->handles, kind, id);
+}
+
+/* ---- numbers by driver handle ---- */
+
+static uint64_t name_key(const void *driver_handle)
+{
+        return IVG_NAME_BIT | (uint64_t)(uintptr_t)driver_handle;
+}
+
+bool ivg_handle_name_put(struct ivg_exec *exec, const void *driver_handle, ivg_id id)
+{
+        return insert(exec->handles, IVG_KIND_NONE, name_key(driver_handle), IVG_ID_NONE, (void *)(uintptr_t)id) == 0;
+}
+
+ivg_id ivg_handle_name_get(struct ivg_exec *exec, const void *driver_handle)
+{
+        void *number = NULL;
+
+        return lookup(exec->handles, IVG_KIND_NONE, name_key(driver_handle), &number) ? (ivg_id)(uintptr_t)number
+                                                                                       : IVG_ID_NONE;
+}
+
+ivg_id ivg_handle_name_remove(struct ivg_exec *exec, const void *driver_handle)
+{
+        return (ivg_id)(uintptr_t)take_out(exec->handles, IVG_KIND_NONE, name_key(driver_handle));
 }
 
 void ivg_handles_visit(struct ivg_exec *exec, enum ivg_kind kind, void (*visit)(void *arg, ivg_id id, void *handle),

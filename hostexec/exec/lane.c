@@ -125,6 +125,10 @@ static void *lane_main(void *argument)
                         run_next(lane, finished);
                         continue;
                 }
+                /* Only this thread may end the captures that it began; idle again, it sleeps another turn. */
+                if (ivg_thread_captures > 0 && !ivg_load_acquire_u32(&exec->stop) &&
+                    !ivg_load_acquire_u32(&lane->ending))
+                        continue;
                 if (leave(lane, finished))
                         break; /* from here on the lane is another's */
         }

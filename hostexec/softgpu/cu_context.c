@@ -319,7 +319,9 @@ CUresult sg_context_or_current(CUcontext handle, struct sg_context **out)
 SG_ENTRY(cuCtxSynchronize, void)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_current(&context);
+        CUresult result = sg_context_current(&context);
+        if (result == CUDA_SUCCESS && atomic_load(&sg_captures) != 0)
+                result = sg_capture_check_context(context);
         return result != CUDA_SUCCESS ? result : sg_context_drain(context);
 }
 
@@ -331,5 +333,7 @@ SG_ENTRY(cuCtxSynchronize_v2, CUcontext handle)
                 result = CUDA_ERROR_NOT_PERMITTED;
         if (result == CUDA_SUCCESS)
                 result = sg_context_check(context);
+        if (result == CUDA_SUCCESS && atomic_load(&sg_captures) != 0)
+                result = sg_capture_check_context(context);
         return result != CUDA_SUCCESS ? result : sg_context_drain(context);
 }

@@ -103,6 +103,7 @@ static CUresult sg_box_copy(CUstream handle, const struct sg_box_side *to, const
                 sg_object_put(stream);
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }
+        box->op.node_type = CU_GRAPH_NODE_TYPE_MEMCPY; /* pageable sides wait, and so are not captured */
         box->width = extent[0];
         box->height = extent[1];
         box->depth = extent[2];

@@ -42,6 +42,7 @@ static CUresult sg_event_resolve(CUevent handle, struct sg_event **out)
 
 void sg_event_finalize(struct sg_event *event)
 {
+        sg_capture_forget_event(event);
         sg_mark_put(event->mark);
         sg_object_put(event->context);
 }
@@ -116,7 +117,7 @@ static void sg_record_release(struct sg_op *op)
         sg_op_free(op);
 }
 
-static CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream)
+CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream)
 {
         struct sg_record_op *record = sg_op_new(sizeof(*record), sg_record_run, sg_record_release);
         struct sg_mark *mark = calloc(1, sizeof(*mark));
@@ -129,6 +130,8 @@ static CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream
         record->op.queued = sg_record_queued;
         record->event = event;
         record->mark = mark;
+        record->op.node_type = CU_GRAPH_NODE_TYPE_EVENT_RECORD;
+        sg_capture_forget_event(event);
         sg_object_get(event);
         return sg_submit(stream, &record->op);
 }
@@ -146,7 +149,8 @@ SG_ENTRY(cuEventRecordWithFlags, CUevent handle, CUstream stream_handle, unsigne
                 return result;
         if (event->context != stream->context)
                 result = CUDA_ERROR_INVALID_HANDLE;
-        else
+        else if (atomic_load(&sg_captures) == 0 || (flags & CU_EVENT_RECORD_EXTERNAL) != 0 ||
+                 !sg_capture_record(event, stream, &result))
                 result = sg_event_record(event, stream);
         sg_object_put(stream);
         return result;
@@ -175,6 +179,8 @@ SG_ENTRY(cuEventQuery, CUevent handle)
         const CUresult result = sg_event_resolve(handle, &event);
         if (result != CUDA_SUCCESS)
                 return result;
+        if (sg_event_is_captured(event))
+                return CUDA_ERROR_CAPTURED_EVENT;
         struct sg_mark *mark = sg_event_mark(event);
         const bool reached = mark == NULL || sg_point_reached(&mark->point);
         sg_mark_put(mark);
@@ -187,6 +193,8 @@ SG_ENTRY(cuEventSynchronize, CUevent handle)
         const CUresult result = sg_event_resolve(handle, &event);
         if (result != CUDA_SUCCESS)
                 return result;
+        if (sg_event_is_captured(event))
+                return CUDA_ERROR_CAPTURED_EVENT;
         struct sg_mark *mark = sg_event_mark(event);
         if (mark != NULL)
                 sg_point_wait(&mark->point);
@@ -205,6 +213,10 @@ SG_ENTRY(cuStreamWaitEvent, CUstream stream_handle, CUevent handle, unsigned fla
                 result = sg_stream_resolve(stream_handle, &stream);
         if (result != CUDA_SUCCESS)
                 return result;
+        if (atomic_load(&sg_captures) != 0 && sg_capture_wait(stream, event, &result)) {
+                sg_object_put(stream);
+                return result;
+        }
         struct sg_mark *mark = sg_event_mark(event);
         /* A stream is in order with itself, and an event never recorded is complete. */
         if (mark != NULL && mark->point.stream != stream && !sg_point_reached(&mark->point)) {

@@ -175,6 +175,7 @@ static CUresult sg_launch_in(struct sg_stream *stream, CUfunction handle, const 
         struct sg_launch_op *launch = sg_op_new(sizeof(*launch) + param_bytes, sg_launch_run, sg_launch_release);
         if (launch == NULL)
                 return CUDA_ERROR_OUT_OF_MEMORY;
+        launch->op.node_type = CU_GRAPH_NODE_TYPE_KERNEL;
         launch->function = function;
         launch->module = function->module;
         launch->shape = *shape;

@@ -68,6 +68,7 @@ static CUresult sg_fill(CUstream handle, uint64_t address, size_t pitch, uint32_
                 result = fill != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
         }
         if (fill != NULL) {
+                fill->op.node_type = CU_GRAPH_NODE_TYPE_MEMSET;
                 fill->value = value;
                 fill->element_bytes = element_bytes;
                 fill->pitch = pitch;

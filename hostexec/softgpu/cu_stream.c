@@ -140,10 +140,10 @@ SG_ENTRY(cuStreamQuery, CUstream handle)
         CUresult result = sg_stream_resolve(handle, &stream);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (!sg_stream_idle(stream))
-                result = CUDA_ERROR_NOT_READY;
-        else
-                result = sg_context_check(stream->context);
+        if (atomic_load(&sg_captures) != 0)
+                result = sg_capture_check_wait(stream);
+        if (result == CUDA_SUCCESS)
+                result = sg_stream_idle(stream) ? sg_context_check(stream->context) : CUDA_ERROR_NOT_READY;
         sg_object_put(stream);
         return result;
 }

@@ -13,6 +13,9 @@ static CUresult sg_stream_points(struct sg_op *all, struct sg_stream *stream)
 
 CUresult sg_stream_drain(struct sg_stream *stream)
 {
+        const CUresult captured = atomic_load(&sg_captures) != 0 ? sg_capture_check_wait(stream) : CUDA_SUCCESS;
+        if (captured != CUDA_SUCCESS)
+                return captured;
         struct sg_op *all = sg_op_new(sizeof(*all), NULL, NULL);
         if (all == NULL)
                 return CUDA_ERROR_OUT_OF_MEMORY;

@@ -102,6 +102,7 @@ void sg_stream_unlink(struct sg_stream *stream)
 
 void sg_stream_close(struct sg_stream *stream)
 {
+        sg_capture_forget_stream(stream);
         pthread_mutex_lock(&sg_work_lock);
         stream->closing = true;
         pthread_cond_signal(&stream->wake);
@@ -113,6 +114,7 @@ void sg_stream_close(struct sg_stream *stream)
 
 void sg_stream_finalize(struct sg_stream *stream)
 {
+        sg_capture_forget_stream(stream);
         pthread_mutex_lock(&sg_work_lock);
         sg_stream_unlink(stream);
         pthread_mutex_unlock(&sg_work_lock);
@@ -135,6 +137,7 @@ void *sg_op_new(size_t bytes, CUresult (*run)(struct sg_op *, struct sg_stream *
                 return NULL;
         op->run = run;
         op->release = release;
+        op->node_type = SG_NODE_TYPE_NONE;
         return op;
 }
 
@@ -318,8 +321,11 @@ static CUresult sg_enqueue(struct sg_stream *stream, struct sg_op *op)
 
 CUresult sg_submit(struct sg_stream *stream, struct sg_op *op)
 {
+        CUresult result;
+        if (atomic_load(&sg_captures) != 0 && sg_capture_op(stream, op, &result))
+                return result;
         pthread_mutex_lock(&sg_work_lock);
-        const CUresult result = sg_enqueue(stream, op);
+        result = sg_enqueue(stream, op);
         pthread_mutex_unlock(&sg_work_lock);
         if (result != CUDA_SUCCESS)
                 op->release(op);
@@ -340,8 +346,13 @@ static bool sg_may_run_now(const struct sg_stream *stream, const struct sg_op *o
 CUresult sg_submit_wait(struct sg_stream *stream, struct sg_op *op)
 {
         struct sg_context *context = stream->context;
+        CUresult result = atomic_load(&sg_captures) != 0 ? sg_capture_check_wait(stream) : CUDA_SUCCESS;
+        if (result != CUDA_SUCCESS) {
+                op->release(op);
+                return result;
+        }
         pthread_mutex_lock(&sg_work_lock);
-        CUresult result = sg_op_order(op, stream);
+        result = sg_op_order(op, stream);
         if (result == CUDA_SUCCESS && sg_may_run_now(stream, op)) {
                 const uint64_t sequence = ++stream->submitted;
                 pthread_mutex_unlock(&sg_work_lock);

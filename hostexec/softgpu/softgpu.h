@@ -87,6 +87,9 @@ enum sg_kind {
         SG_KERNEL,
         SG_LINK,
         SG_POOL,
+        SG_GRAPH,
+        SG_NODE,
+        SG_EXEC,
         SG_KINDS
 };
 
@@ -275,6 +278,7 @@ struct sg_point {
 
 /* One queued operation; types of operations embed it first. `run` executes on the stream's thread (or on the caller's,
  * for synchronous calls that find the stream idle) without locks; its error fails the context. */
+#define SG_NODE_TYPE_NONE (-1)
 struct sg_op {
         struct sg_op *next;
         uint64_t sequence;
@@ -282,9 +286,18 @@ struct sg_op {
         void (*release)(struct sg_op *op); /* drops references and frees the operation */
         /* Optional: called once the sequence is known, under sg_work_lock. */
         void (*queued)(struct sg_op *op, struct sg_stream *stream);
-        bool always; /* runs in a failed context too */
+        bool always;   /* runs in a failed context too */
+        int node_type; /* CUgraphNodeType of what a capture makes of it, or SG_NODE_TYPE_NONE: cannot be captured */
         unsigned point_count;
         struct sg_point *points;
+};
+
+struct sg_capture;
+struct sg_node;
+/* Nodes that something to come depends on; referenced. */
+struct sg_tips {
+        struct sg_node **nodes;
+        unsigned count;
 };
 
 enum sg_stream_role { SG_STREAM_CREATED, SG_STREAM_LEGACY, SG_STREAM_PER_THREAD };
@@ -305,6 +318,9 @@ struct sg_stream {
         struct sg_stream *next, **previous;
         pthread_cond_t wake;     /* its worker: work or closing */
         pthread_cond_t progress; /* anyone: completed has grown */
+        /* under sg_graph_lock */
+        struct sg_capture *capture; /* referenced; NULL: none */
+        struct sg_tips tips;        /* what the next captured operation depends on */
 };
 
 extern pthread_mutex_t sg_work_lock;
@@ -434,6 +450,9 @@ struct sg_event {
         struct sg_context *context; /* referenced */
         unsigned flags;
         struct sg_mark *mark; /* newest record, under sg_work_lock */
+        /* under sg_graph_lock: the newest record was captured */
+        struct sg_capture *capture; /* referenced */
+        struct sg_tips tips;
 };
 
 struct sg_library {
@@ -468,6 +487,30 @@ void sg_pool_finalize(struct sg_pool *pool);
 void sg_link_finalize(struct sg_link *link);
 void sg_context_finalize(struct sg_context *context);
 CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, struct sg_pool **out);
+
+/* ---- graphs and captures (cu_graph.c, cu_capture.c): graph.h ---- */
+
+struct sg_graph;
+struct sg_exec;
+void sg_graph_finalize(struct sg_graph *graph);
+void sg_node_finalize(struct sg_node *node);
+void sg_exec_finalize(struct sg_exec *exec);
+/* Captures under way in the process: what follows is only called when there are any. */
+extern _Atomic(uint32_t) sg_captures;
+/* True when a capture takes the operation, or refuses it; *result is then the call's. */
+bool sg_capture_op(struct sg_stream *stream, struct sg_op *op, CUresult *result);
+/* Before a call that waits for a stream or looks at it; spoils the capture that it would wait for. */
+CUresult sg_capture_check_wait(struct sg_stream *stream);
+CUresult sg_capture_check_context(struct sg_context *context);
+/* Before a call that is unsafe while others capture, by the calling thread's mode. */
+CUresult sg_capture_check_unsafe(void);
+/* True when the record or the wait is part of a capture, or refused. */
+bool sg_capture_record(struct sg_event *event, struct sg_stream *stream, CUresult *result);
+bool sg_capture_wait(struct sg_stream *stream, struct sg_event *event, CUresult *result);
+bool sg_event_is_captured(struct sg_event *event);
+void sg_capture_forget_event(struct sg_event *event);
+void sg_capture_forget_stream(struct sg_stream *stream);
+CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream);
 
 /* One line to stderr, as a driver's kernel log would carry it. */
 void sg_report(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -35,6 +35,11 @@ bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, v
         return id != IVG_ID_NONE;
 }
 
+bool ivg_graph_node_put(struct ivg_exec_call *call, ivg_id id, CUgraphNode node)
+{
+        return ivg_handle_put(call, IVG_KIND_GRAPH_NODE, id, node);
+}
+
 void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id)
 {
         (void)exec;

@@ -246,7 +246,9 @@ def default_body(model, row):
             before.append(f"{KINDS[param.kind][1]} {param.name} = 0;")
             args.append(f"&{param.name}")
             value = f"(void *)(uintptr_t){param.name}" if param.kind == "memory" else param.name
-            after += [f"if (!ivg_handle_put(call, IVG_KIND_{KINDS[param.kind][0]}, args->{param.name}, {value}))",
+            put = f"ivg_graph_node_put(call, args->{param.name}, {value})" if param.kind == "graph_node" else \
+                f"ivg_handle_put(call, IVG_KIND_{KINDS[param.kind][0]}, args->{param.name}, {value})"
+            after += [f"if (!{put})",
                       "        return CUDA_ERROR_UNKNOWN;"]
         elif param.form == "scalar":
             before.append(f"{cparam.pointee} {param.name} = 0;")

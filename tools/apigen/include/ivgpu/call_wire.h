@@ -45,10 +45,15 @@ struct ivg_call_header {
         uint32_t context;      /* ivg_id of the caller's current context, or IVG_ID_NONE */
         uint16_t bytes;        /* of the whole request, header included; <= the record's payload */
         uint8_t producer;      /* index of the calling thread's line and mailbox */
-        uint8_t flags;         /* IVG_CALL_WANTS_ANSWER */
+        uint8_t flags;         /* IVG_CALL_... */
         uint32_t reserved;     /* zero */
 };
 #define IVG_CALL_WANTS_ANSWER 1u
+/* Something in the process captures: the call, which wants an answer, runs on its thread's lane, in the thread's
+ * CUstreamCaptureMode. Without it the mode is RELAXED: the driver shall not blame a call for a capture that began later. */
+#define IVG_CALL_CAPTURING 2u
+#define IVG_CALL_MODE_SHIFT 2u /* two bits, zero without IVG_CALL_CAPTURING */
+#define IVG_CALL_MODE_MASK (3u << IVG_CALL_MODE_SHIFT)
 
 /* A byte range of a request or answer. `bytes` 0 with where NULL: the caller passed NULL. */
 enum ivg_range_where { IVG_RANGE_NULL = 0, IVG_RANGE_INLINE = 1, IVG_RANGE_ARENA = 2 };
