@@ -218,6 +218,10 @@ struct ivg_ranges *ivg_ranges_create(void);
 void ivg_ranges_destroy(struct ivg_ranges *ranges); /* no reader left */
 /* Fails: -EINVAL empty or wrapping, -EEXIST overlaps a noted range, -ENOMEM. Nothing is noted then. */
 int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context);
+/* The same, counted as memory of `device` while it is noted. */
+int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device);
+/* From now on the bytes of each device stand in device_bytes[IVG_SHOWN_DEVICES_MAX]. Before the first range. */
+void ivg_ranges_show(struct ivg_ranges *ranges, _Atomic(uint64_t) *device_bytes);
 bool ivg_ranges_remove(struct ivg_ranges *ranges, uint64_t start);
 void ivg_ranges_remove_context(struct ivg_ranges *ranges, ivg_id context);
 bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint64_t bytes);

@@ -66,6 +66,7 @@ static int map_region(struct ivg_exec *exec, struct ivg_error *error)
         (void)madvise(exec->region.base, exec->region.mapped_bytes, MADV_DONTDUMP);
         exec->host_channel = &ivg_region_host_pages(&exec->region)->channels[exec->channel];
         exec->completions = ivg_region_completions(&exec->region, exec->channel);
+        ivg_ranges_show(exec->ranges, ivg_region_host_pages(&exec->region)->device_bytes[exec->channel]);
         return 0;
 }
 
