@@ -96,7 +96,9 @@ struct ivg_exec {
         struct ivg_handles *handles;
         struct ivg_ranges *ranges;
         struct ivg_pinned *pinned;
-        _Atomic(uint64_t) arena; /* window address; 0 before ivgHello */
+        struct ivg_ipc_table *ipc;      /* NULL: none */
+        _Atomic(uint32_t) ipc_exported; /* memory of this process stands in the table: frees look there */
+        _Atomic(uint64_t) arena;        /* window address; 0 before ivgHello */
 
         _Atomic(uint32_t) stop;          /* no more records, no more lane calls */
         _Atomic(uint32_t) fault;         /* enum ivg_ring_fault once the channel is closed by one */
@@ -120,6 +122,7 @@ struct ivg_exec {
 struct ivg_exec_config {
         int region_fd, doorbell_fd, interrupt_fd; /* owned by the caller; interrupt_fd -1: none */
         uint32_t channel, generation;
+        int ipc_fd; /* the tenant's table of shared objects; -1: none, then nothing is shared */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
@@ -134,6 +137,12 @@ void ivg_exec_destroy(struct ivg_exec *exec); /* after a successful stop */
 /* Around the body of every thread that runs calls: its name, its part in RCU. */
 void ivg_exec_thread_begins(const char *name);
 void ivg_exec_thread_ends(void);
+
+/* ---- calls_ipc.c ---- */
+struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */
+void ivg_ipc_unmap(struct ivg_ipc_table *table);
+/* The memory at `address` is about to be freed: nobody opens it any more. */
+void ivg_ipc_withdraw(struct ivg_exec *exec, uint64_t address);
 
 /* ---- consumer.c ---- */
 void *ivg_consumer_main(void *exec);

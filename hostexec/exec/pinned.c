@@ -294,4 +294,5 @@ bool ivg_exec_memory_known(struct ivg_exec_call *call, uint64_t address)
 void ivg_exec_memory_remove(struct ivg_exec_call *call, uint64_t address)
 {
         (void)ivg_ranges_remove(call->exec->ranges, address); /* not noted: nothing to drop */
+        ivg_ipc_withdraw(call->exec, address);
 }

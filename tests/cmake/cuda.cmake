@@ -21,7 +21,7 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo handles memory streams modules threads fault process launch_rate loop)
+foreach(program demo handles memory streams modules threads fault process launch_rate loop ipc)
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
@@ -42,4 +42,13 @@ if(IVG_NVCC AND NOT IVG_SANITIZE)
   endforeach()
 else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
+endif()
+
+if(BUILD_TESTING)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ipc_handles_stay_in_their_machine
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
+                   ${cuda_bin}/ipc)
+  set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
+                       ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()
