@@ -44,6 +44,13 @@ else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
 endif()
 
+# Programs of older toolkits: with IVGPU_TEST_CUDART=/path/to/libcudart.so.N in the environment, else skipped with words.
+add_executable(cuda_old_runtime ${cuda_dir}/old_runtime.c)
+set_target_properties(cuda_old_runtime PROPERTIES OUTPUT_NAME old_runtime RUNTIME_OUTPUT_DIRECTORY ${cuda_bin})
+target_link_libraries(cuda_old_runtime PRIVATE ${CMAKE_DL_LIBS})
+ivg_cuda_test(old_runtime ${cuda_bin}/old_runtime)
+set_tests_properties(cuda_old_runtime PROPERTIES SKIP_RETURN_CODE 77)
+
 if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   add_test(NAME ipc_handles_stay_in_their_machine
