@@ -17,7 +17,13 @@ CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags)
         if ((Flags & CU_EVENT_INTERPROCESS) != 0) {
                 if ((Flags & CU_EVENT_DISABLE_TIMING) == 0)
                         return CUDA_ERROR_INVALID_VALUE; /* CUDA's own rule */
-                return ivg_refuse("cuEventCreate for several processes");
+                int supported = 0;
+
+                /* Creation is answered here, so what the device lacks must be known here. */
+                if (ivg_device_attribute(context->device, CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, &supported) !=
+                            CUDA_SUCCESS ||
+                    supported == 0)
+                        return ivg_refuse("cuEventCreate for several processes");
         }
         result = ivg_object_create(IVG_KIND_EVENT, context, &event);
         if (result != CUDA_SUCCESS)

@@ -4,6 +4,7 @@
 #include "context.h"
 #include "cuda_api.h"
 #include "export_check.h"
+#include "management.h"
 #include <string.h>
 #include <unistd.h>
 
@@ -360,6 +361,10 @@ CUresult cuGetExportTable(const void **ppExportTable, const CUuuid *pExportTable
 {
         if (ppExportTable == NULL || pExportTableId == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (memcmp(ivg_management_uuid, pExportTableId->bytes, sizeof(ivg_management_uuid)) == 0) {
+                *ppExportTable = &ivg_management;
+                return CUDA_SUCCESS;
+        }
         *ppExportTable = NULL;
         for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
                 if (memcmp(tables[i].uuid, pExportTableId->bytes, sizeof(tables[i].uuid)) == 0) {

@@ -52,6 +52,9 @@ enum ivg_process_state {
 extern struct ivg_process ivg_process;
 
 CUresult ivg_process_connect(void); /* idempotent; cuInit's work. Any thread */
+/* Runs `ask` in a process that is connected, whether or not it ever calls cuInit: for NVML (management.c). Any thread.
+ */
+CUresult ivg_process_ask(CUresult (*ask)(void *argument), void *argument);
 CUresult ivg_process_refusal(void); /* why calls may not go out now (not READY, or lost) */
 /* CUDA_SUCCESS when calls may go out. Hot: two loads. Acquire pairs with the release at the end of connecting. */
 static inline CUresult ivg_process_check(void)
@@ -106,7 +109,7 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         struct ivg_producer producer;
         bool open;                      /* has a line of its own */
         struct ivg_ring_producer *line; /* its own, for counting; NULL: none */
-        bool connecting;                /* this thread is inside cuInit: it may call before the process is READY */
+        bool connecting;                /* this thread connects, or asks for NVML: it may call before READY */
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
         bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */

@@ -54,6 +54,7 @@ enum ivg_memory_kind {
         IVG_MEMORY_DEVICE = 1, /* allocated by the driver */
         IVG_MEMORY_POOLED,     /* allocated in stream order, from a pool */
         IVG_MEMORY_MAPPED,     /* mapped by cuMemMap */
+        IVG_MEMORY_OPENED,     /* another process's, opened by its handle; flags count how often */
         IVG_MEMORY_GLOBAL,     /* a module's or library's variable */
         IVG_MEMORY_PINNED,     /* arena memory given to the program */
         IVG_MEMORY_MANAGED,    /* the same, by cuMemAllocManaged */

@@ -281,6 +281,20 @@ CUresult ivg_process_connect(void)
         return result == CUDA_SUCCESS ? ivg_process_check() : result;
 }
 
+CUresult ivg_process_ask(CUresult (*ask)(void *argument), void *argument)
+{
+        struct ivg_thread *thread = ivg_thread_local();
+        const bool before = thread->connecting;
+        CUresult result = connect_until(IVG_PROCESS_CONNECTED);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        thread->connecting = true;
+        result = ask(argument);
+        thread->connecting = before;
+        return result;
+}
+
 /* ---- the end ---- */
 
 /* Other threads may still run, inside calls or copying to pinned memory: nothing is unmapped, the kernel does that.

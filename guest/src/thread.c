@@ -36,9 +36,10 @@ void ivg_count_local(void)
 static void thread_end(void *argument)
 {
         struct ivg_thread *thread = argument;
+        const uint32_t state = ivg_load_acquire_u32(&ivg_process.state);
 
-        /* Not READY any more: the channel is closed, its lines are nobody's business here. */
-        if (!thread->open || ivg_load_acquire_u32(&ivg_process.state) != IVG_PROCESS_READY)
+        /* Otherwise the channel is closed, its lines are nobody's business here. */
+        if (!thread->open || (state != IVG_PROCESS_READY && state != IVG_PROCESS_CONNECTED))
                 return;
         if (ivg_process_check() == CUDA_SUCCESS)
                 (void)ivg_send_ivgThreadEnd(); /* a lost executor has no lane either */
@@ -80,7 +81,8 @@ static bool take_line(struct ivg_thread *thread)
 
         if (thread->in_callback)
                 return false;
-        if (state != IVG_PROCESS_READY && !(state == IVG_PROCESS_CONNECTING && thread->connecting))
+        if (state != IVG_PROCESS_READY &&
+            !((state == IVG_PROCESS_CONNECTING || state == IVG_PROCESS_CONNECTED) && thread->connecting))
                 return false;
         if (ivg_producer_open(&ivg_process.ring, (uint32_t)gettid(), &thread->producer) == 0) {
                 /* Without the destructor the line would stay with a dead thread: share instead. */

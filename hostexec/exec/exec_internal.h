@@ -108,7 +108,9 @@ struct ivg_exec {
         struct ivg_ranges *ranges;
         struct ivg_pinned *pinned;
         struct ivg_callbacks *callbacks;
-        _Atomic(uint64_t) arena; /* window address; 0 before ivgHello */
+        struct ivg_ipc_table *ipc;      /* NULL: none */
+        _Atomic(uint32_t) ipc_exported; /* memory of this process stands in the table: frees look there */
+        _Atomic(uint64_t) arena;        /* window address; 0 before ivgHello */
 
         _Atomic(uint32_t) stop;           /* no more records, no more lane calls */
         _Atomic(uint32_t) fault;          /* enum ivg_ring_fault once the channel is closed by one */
@@ -134,6 +136,7 @@ struct ivg_exec {
 struct ivg_exec_config {
         int region_fd, doorbell_fd, interrupt_fd; /* owned by the caller; interrupt_fd -1: none */
         uint32_t channel, generation;
+        int ipc_fd; /* the tenant's table of shared objects; -1: none, then nothing is shared */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
@@ -148,6 +151,12 @@ void ivg_exec_destroy(struct ivg_exec *exec); /* after a successful stop */
 /* Around the body of every thread that runs calls: its name, its part in RCU. */
 void ivg_exec_thread_begins(const char *name);
 void ivg_exec_thread_ends(void);
+
+/* ---- calls_ipc.c ---- */
+struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */
+void ivg_ipc_unmap(struct ivg_ipc_table *table);
+/* The memory at `address` is about to be freed: nobody opens it any more. */
+void ivg_ipc_withdraw(struct ivg_exec *exec, uint64_t address);
 
 /* ---- consumer.c ---- */
 void *ivg_consumer_main(void *exec);
@@ -259,6 +268,10 @@ struct ivg_ranges *ivg_ranges_create(void);
 void ivg_ranges_destroy(struct ivg_ranges *ranges); /* no reader left */
 /* Fails: -EINVAL empty or wrapping, -EEXIST overlaps a noted range, -ENOMEM. Nothing is noted then. */
 int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context);
+/* The same, counted as memory of `device` while it is noted. */
+int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device);
+/* From now on the bytes of each device stand in device_bytes[IVG_SHOWN_DEVICES_MAX]. Before the first range. */
+void ivg_ranges_show(struct ivg_ranges *ranges, _Atomic(uint64_t) *device_bytes);
 bool ivg_ranges_remove(struct ivg_ranges *ranges, uint64_t start);
 void ivg_ranges_remove_context(struct ivg_ranges *ranges, ivg_id context);
 bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint64_t bytes);

@@ -66,6 +66,7 @@ static int map_region(struct ivg_exec *exec, struct ivg_error *error)
         (void)madvise(exec->region.base, exec->region.mapped_bytes, MADV_DONTDUMP);
         exec->host_channel = &ivg_region_host_pages(&exec->region)->channels[exec->channel];
         exec->completions = ivg_region_completions(&exec->region, exec->channel);
+        ivg_ranges_show(exec->ranges, ivg_region_host_pages(&exec->region)->device_bytes[exec->channel]);
         return 0;
 }
 
@@ -86,6 +87,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->interrupt_fd = config->interrupt_fd;
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
                 exec->producers[i].sequence = UINT32_MAX; /* the first thread's sequences start at 2^32 + 1 */
+        exec->ipc = config->ipc_fd >= 0 ? ivg_ipc_map(config->ipc_fd) : NULL;
         exec->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         exec->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         exec->handles = ivg_handles_create();
@@ -238,6 +240,7 @@ void ivg_exec_destroy(struct ivg_exec *exec)
         if (exec->region.base)
                 ivg_region_unmap(&exec->region);
         ivg_callbacks_destroy(exec->callbacks);
+        ivg_ipc_unmap(exec->ipc);
         ivg_pinned_destroy(exec->pinned);
         ivg_ranges_destroy(exec->ranges);
         ivg_handles_destroy(exec->handles);

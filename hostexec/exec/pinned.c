@@ -266,7 +266,13 @@ CUresult ivg_exec_device_range_2d(struct ivg_exec_call *call, uint64_t address, 
 
 CUresult ivg_exec_memory_add(struct ivg_exec_call *call, uint64_t address, uint64_t bytes)
 {
-        const int error = ivg_ranges_add(call->exec->ranges, address, bytes, call->context);
+        const struct ivg_driver *driver = &call->exec->driver;
+        CUdevice device = -1;
+        int error;
+
+        if (!driver->cuCtxGetDevice || driver->cuCtxGetDevice(&device) != CUDA_SUCCESS)
+                device = -1;
+        error = ivg_ranges_add_on(call->exec->ranges, address, bytes, call->context, device);
 
         if (error)
                 ivg_log(IVG_LOG_WARNING,
@@ -288,4 +294,5 @@ bool ivg_exec_memory_known(struct ivg_exec_call *call, uint64_t address)
 void ivg_exec_memory_remove(struct ivg_exec_call *call, uint64_t address)
 {
         (void)ivg_ranges_remove(call->exec->ranges, address); /* not noted: nothing to drop */
+        ivg_ipc_withdraw(call->exec, address);
 }

@@ -20,6 +20,7 @@
 struct ivg_range {
         uint64_t start, bytes;
         ivg_id context;
+        int32_t device; /* below 0: counted nowhere */
 };
 
 struct ivg_leaf {
@@ -38,6 +39,7 @@ struct ivg_ranges {
         _Atomic(uint64_t) directory; /* struct ivg_directory *, NULL: empty */
         pthread_mutex_t mutex;       /* writers */
         uint32_t count;
+        _Atomic(uint64_t) *device_bytes; /* NULL: not shown; writers only */
 };
 
 static struct ivg_directory *directory_of(const struct ivg_ranges *ranges)
@@ -130,6 +132,24 @@ bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint6
 }
 
 /* ---- change; the writers' mutex is held ---- */
+
+/* Relaxed: a figure to look at, written under the mutex alone. */
+static void count_bytes(struct ivg_ranges *ranges, const struct ivg_range *range, bool added)
+{
+        if (ranges->device_bytes && range->device >= 0 && range->device < (int32_t)IVG_SHOWN_DEVICES_MAX) {
+                const uint64_t before = ivg_load_relaxed_u64(&ranges->device_bytes[range->device]);
+
+                ivg_store_relaxed_u64(&ranges->device_bytes[range->device],
+                                      added ? before + range->bytes : before - range->bytes);
+        }
+}
+
+/* A table that is emptied for want of memory: what is no longer noted cannot be counted down either. */
+static void count_nothing(struct ivg_ranges *ranges)
+{
+        for (uint32_t i = 0; ranges->device_bytes && i < IVG_SHOWN_DEVICES_MAX; i++)
+                ivg_store_relaxed_u64(&ranges->device_bytes[i], 0);
+}
 
 static struct ivg_directory *directory_new(uint32_t count)
 {
@@ -246,17 +266,32 @@ static int add_locked(struct ivg_ranges *ranges, const struct ivg_range *range)
         return 0;
 }
 
+void ivg_ranges_show(struct ivg_ranges *ranges, _Atomic(uint64_t) *device_bytes)
+{
+        pthread_mutex_lock(&ranges->mutex);
+        ranges->device_bytes = device_bytes;
+        count_nothing(ranges);
+        pthread_mutex_unlock(&ranges->mutex);
+}
+
 int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context)
 {
-        const struct ivg_range range = {.start = start, .bytes = bytes, .context = context};
+        return ivg_ranges_add_on(ranges, start, bytes, context, -1);
+}
+
+int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device)
+{
+        const struct ivg_range range = {.start = start, .bytes = bytes, .context = context, .device = device};
         int error;
 
         if (bytes == 0 || start + bytes < start)
                 return -EINVAL;
         pthread_mutex_lock(&ranges->mutex);
         error = add_locked(ranges, &range);
-        if (!error)
+        if (!error) {
                 ranges->count++;
+                count_bytes(ranges, &range, true);
+        }
         pthread_mutex_unlock(&ranges->mutex);
         return error;
 }
@@ -279,6 +314,7 @@ static void remove_locked(struct ivg_ranges *ranges, uint32_t index, uint32_t at
         if (leaf || (old_leaf->count == 1 && old->count > 1))
                 directory = directory_replacing(old, index, &leaf, leaf ? 1 : 0);
         ranges->count--;
+        count_bytes(ranges, &old_leaf->ranges[at], false);
         publish(ranges, directory);
         if (directory) {
                 ivg_rcu_free(&old_leaf->rcu);
@@ -287,6 +323,7 @@ static void remove_locked(struct ivg_ranges *ranges, uint32_t index, uint32_t at
                 for (uint32_t i = 0; i < old->count; i++)
                         ivg_rcu_free(&old->leaves[i]->rcu);
                 ranges->count = 0;
+                count_nothing(ranges);
         }
         ivg_rcu_free(&old->rcu);
 }

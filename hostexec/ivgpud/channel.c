@@ -48,8 +48,11 @@ void ivg_channel_init(struct ivg_channel *channel, struct ivg_tenant *tenant, ui
 /* ---- to FREE ---- */
 
 /* The executor that wrote these is gone. Relaxed: set_state orders it for the next claimant. */
-static void counters_clear(struct ivg_host_channel *host)
+static void counters_clear(const struct ivg_channel *channel)
 {
+        struct ivg_host_pages *pages = ivg_region_host_pages(&channel->tenant->region);
+        struct ivg_host_channel *host = &pages->channels[channel->index];
+
         ivg_store_relaxed_u32(&host->executor_pid, 0);
         ivg_store_relaxed_u64(&host->records_consumed, 0);
         ivg_store_relaxed_u64(&host->batches, 0);
@@ -59,6 +62,8 @@ static void counters_clear(struct ivg_host_channel *host)
         ivg_store_relaxed_u64(&host->arena_bytes_to_guest, 0);
         ivg_store_relaxed_u64(&host->calls_failed, 0);
         ivg_store_relaxed_u64(&host->calls_unsupported, 0);
+        for (uint32_t i = 0; i < IVG_SHOWN_DEVICES_MAX; i++)
+                ivg_store_relaxed_u64(&pages->device_bytes[channel->index][i], 0);
 }
 
 bool ivg_channel_clear(struct ivg_channel *channel)
@@ -68,7 +73,7 @@ bool ivg_channel_clear(struct ivg_channel *channel)
                 return false;
         }
         if (channel->state != IVG_HOST_CHANNEL_FREE) {
-                counters_clear(host_channel(channel));
+                counters_clear(channel);
                 channel->generation++;
                 if (channel->generation == 0) /* 2^32 programs later; 0 is no generation */
                         channel->generation = 1;

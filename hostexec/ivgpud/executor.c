@@ -15,7 +15,7 @@
 
 /* Where the executor finds its descriptors. main.c keeps these numbers taken in the mediator, so that none of the
  * sources lies among them. */
-enum { CHILD_REGION_FD = 3, CHILD_DOORBELL_FD, CHILD_INTERRUPT_FD, CHILD_CONTROL_FD };
+enum { CHILD_REGION_FD = 3, CHILD_DOORBELL_FD, CHILD_INTERRUPT_FD, CHILD_CONTROL_FD, CHILD_IPC_FD };
 
 /* ---- the process ---- */
 
@@ -34,6 +34,8 @@ static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_c
                                                       CHILD_INTERRUPT_FD);
         if (rc == 0)
                 rc = posix_spawn_file_actions_adddup2(actions, control_fd, CHILD_CONTROL_FD);
+        if (rc == 0)
+                rc = posix_spawn_file_actions_adddup2(actions, tenant->ipc_fd, CHILD_IPC_FD);
         return rc;
 }
 
@@ -80,7 +82,7 @@ static void executor_layout_end(int layout)
 static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
 {
         struct ivg_mediator *mediator = channel->tenant->mediator;
-        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32];
+        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32], ipc[32];
         char driver[IVG_PATH_BYTES + 16], log_level[] = "--log-level=warning";
         char *arguments[] = {mediator->executor_path,
                              region,
@@ -91,6 +93,7 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
                              generation,
                              driver,
                              vm_id,
+                             ipc,
                              mediator->quiet ? log_level : NULL,
                              NULL};
         posix_spawn_file_actions_t actions;
@@ -101,6 +104,7 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
         snprintf(doorbell, sizeof(doorbell), "--doorbell-fd=%d", CHILD_DOORBELL_FD);
         snprintf(interrupt, sizeof(interrupt), "--interrupt-fd=%d", CHILD_INTERRUPT_FD);
         snprintf(control, sizeof(control), "--control-fd=%d", CHILD_CONTROL_FD);
+        snprintf(ipc, sizeof(ipc), "--ipc-fd=%d", CHILD_IPC_FD);
         snprintf(index, sizeof(index), "--channel=%u", channel->index);
         snprintf(generation, sizeof(generation), "--generation=%u", channel->generation);
         snprintf(driver, sizeof(driver), "--driver=%s", mediator->driver_path);

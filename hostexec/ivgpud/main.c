@@ -306,6 +306,7 @@ static int open_sockets(struct ivg_error *error)
                 return -errno;
         }
         mediator.local.listener.fd = -1;
+        mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 mediator.vms[i].listener.fd = mediator.vms[i].qemu.fd = -1;
         for (uint32_t i = 0; rc >= 0 && i < mediator.config.vm_count; i++)

@@ -102,6 +102,7 @@ struct ivg_tenant {
         uint32_t pool;
         struct ivg_account *account;
         int memfd;
+        int ipc_fd; /* what its processes share (ipc_table.h): a VM's own, or that of all local programs */
         struct ivg_region region;
         struct ivg_doorbells doorbells; /* of a VM; a local program's three: vector 0 and 1 */
         struct ivg_source control;      /* the guest rings when a state word has changed */
@@ -202,6 +203,7 @@ struct ivg_mediator {
         char executor_path[IVG_PATH_BYTES];
         char driver_path[IVG_PATH_BYTES];
         char **executor_environment[IVG_POOLS_MAX]; /* by pool */
+        int local_ipc_fd;                           /* the table of all local programs; -1: not made yet */
         int epoll_fd;
         struct ivg_source signals, timer;
         uint64_t next_heartbeat_log_ms;

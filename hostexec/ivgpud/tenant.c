@@ -1,8 +1,10 @@
 /* A tenant: one region, its doorbells, its channels. Made when a QEMU or a local program connects, ended with it; the
  * memory is never given to another. */
+#include "ipc_table.h"
 #include "ivgpu_calls.h"
 #include "mediator.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -72,6 +74,29 @@ static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config
         return rc;
 }
 
+/* Local programs are each a tenant, but of one machine: they share as on a machine without ivgpu. A handle there is
+ * worth what its 128 random bits are worth. */
+static int ipc_open(struct ivg_tenant *tenant, struct ivg_error *error)
+{
+        struct ivg_mediator *mediator = tenant->mediator;
+        int fd = -1, rc = 0;
+
+        if (tenant->kind == IVG_TENANT_VM) {
+                rc = fd = ivg_ipc_table_create();
+        } else {
+                if (mediator->local_ipc_fd < 0)
+                        rc = mediator->local_ipc_fd = ivg_ipc_table_create();
+                if (mediator->local_ipc_fd >= 0) {
+                        fd = fcntl(mediator->local_ipc_fd, F_DUPFD_CLOEXEC, 0);
+                        rc = fd < 0 ? -errno : 0;
+                }
+        }
+        tenant->ipc_fd = fd;
+        if (rc < 0)
+                ivg_error_set(error, "table of shared objects: %s", strerror(-rc));
+        return rc < 0 ? rc : 0;
+}
+
 /* Everything but the object itself. */
 static void resources_release(struct ivg_tenant *tenant)
 {
@@ -81,6 +106,9 @@ static void resources_release(struct ivg_tenant *tenant)
         if (tenant->memfd >= 0)
                 close(tenant->memfd);
         tenant->memfd = -1;
+        if (tenant->ipc_fd >= 0)
+                close(tenant->ipc_fd);
+        tenant->ipc_fd = -1;
 }
 
 static void control_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
@@ -111,9 +139,12 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
         tenant->pool = config->pool;
         tenant->account = config->account;
         tenant->memfd = -1;
+        tenant->ipc_fd = -1;
         tenant->control.fd = -1;
         snprintf(tenant->name, sizeof(tenant->name), "%s", config->name);
         rc = region_open(tenant, config, error);
+        if (rc == 0)
+                rc = ipc_open(tenant, error);
         if (rc == 0)
                 rc = ivg_doorbells_create(&tenant->doorbells, config->kind == IVG_TENANT_VM ? config->vectors : 2,
                                           error);

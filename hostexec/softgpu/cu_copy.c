@@ -12,7 +12,8 @@ CUresult sg_span_open(uint64_t address, size_t bytes, enum sg_side side, struct 
                 return CUDA_ERROR_INVALID_VALUE;
         struct sg_allocation *owner = sg_registry_find(address);
         if (owner != NULL) {
-                const bool device = owner->kind == SG_MEMORY_DEVICE || owner->kind == SG_MEMORY_MODULE;
+                const bool device = owner->kind == SG_MEMORY_DEVICE || owner->kind == SG_MEMORY_MODULE ||
+                                    owner->kind == SG_MEMORY_OPENED;
                 if (bytes > owner->bytes - (address - owner->start) || (device && side == SG_SIDE_HOST)) {
                         sg_allocation_put(owner);
                         return CUDA_ERROR_INVALID_VALUE;

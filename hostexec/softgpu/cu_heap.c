@@ -4,9 +4,12 @@
  * what follows stays inaccessible. Small requests share a block, in granules marked in a bitmap. The window is larger
  * than the memory, so that fragments cost addresses and not memory; memory itself is counted by the caller. All under
  * sg_memory_lock. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "softgpu.h"
 
@@ -32,11 +35,37 @@ struct sg_chunk {
 
 struct sg_heap {
         char *base;
+        uint64_t nonce; /* in the memfd's name: another process's descriptor of this number is not it */
+        int fd;         /* memfd behind the window, so that parts of it can be shared; -1: private memory */
         size_t block_count;
         struct sg_run *runs; /* sorted, never adjacent */
         size_t run_count, run_capacity;
         struct sg_chunk *chunks;
 };
+
+/* Puts a sparse file behind the window: nothing is taken until it is used. Without one all works but sharing. */
+static void sg_window_share(struct sg_heap *heap, size_t bytes)
+{
+        char name[SG_SHARE_NAME_BYTES];
+        uint64_t nonce = 0;
+        if (getrandom(&nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce))
+                nonce = (uint64_t)(uintptr_t)heap ^ (uint64_t)getpid();
+        snprintf(name, sizeof(name), "ivgpu-soft-%016llx", (unsigned long long)nonce);
+        heap->nonce = nonce;
+        heap->fd = memfd_create(name, MFD_CLOEXEC);
+        if (heap->fd >= 0 &&
+            (ftruncate(heap->fd, (off_t)bytes) != 0 ||
+             mmap(heap->base, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, heap->fd, 0) == MAP_FAILED)) {
+                close(heap->fd);
+                heap->fd = -1;
+        }
+}
+
+bool sg_heap_share(const struct sg_heap *heap, uint64_t address, struct sg_share *out)
+{
+        *out = (struct sg_share){.fd = heap->fd, .nonce = heap->nonce, .offset = address - sg_address(heap->base)};
+        return heap->fd >= 0;
+}
 
 struct sg_heap *sg_heap_open(size_t total_bytes)
 {
@@ -61,6 +90,7 @@ struct sg_heap *sg_heap_open(size_t total_bytes)
         }
         heap->base = (char *)(((uintptr_t)base + SG_BLOCK_BYTES - 1) & ~(uintptr_t)(SG_BLOCK_BYTES - 1));
         heap->block_count = bytes / SG_BLOCK_BYTES;
+        sg_window_share(heap, bytes);
         heap->runs[heap->run_count++] = (struct sg_run){0, heap->block_count};
         return heap;
 }
@@ -80,7 +110,9 @@ static bool sg_pages_commit(void *address, size_t bytes)
 static void sg_pages_release(void *address, size_t bytes)
 {
         bytes = (bytes + SG_PAGE_BYTES - 1) & ~(SG_PAGE_BYTES - 1);
-        if (madvise(address, bytes, MADV_DONTNEED) != 0 || mprotect(address, bytes, PROT_NONE) != 0)
+        /* Of shared memory a hole must be made: DONTNEED would leave its pages in the file. */
+        if ((madvise(address, bytes, MADV_REMOVE) != 0 && madvise(address, bytes, MADV_DONTNEED) != 0) ||
+            mprotect(address, bytes, PROT_NONE) != 0)
                 sg_report("%zu bytes at %p could not be given back", bytes, address);
 }
 

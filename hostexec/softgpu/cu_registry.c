@@ -177,6 +177,9 @@ void sg_allocation_put(struct sg_allocation *allocation)
                         allocation->pool->used -= sg_charged_bytes(allocation->bytes);
                 pthread_mutex_unlock(&sg_memory_lock);
                 break;
+        case SG_MEMORY_OPENED: /* mapped from its page's start on */
+                munmap(sg_pointer(allocation->start & ~(uint64_t)4095), allocation->map_bytes);
+                break;
         case SG_MEMORY_PINNED:
         case SG_MEMORY_MANAGED:
                 munmap(address, allocation->map_bytes);

@@ -194,6 +194,7 @@ enum sg_memory_kind {
         SG_MEMORY_PINNED,     /* cuMemHostAlloc */
         SG_MEMORY_REGISTERED, /* cuMemHostRegister: the program's own pages */
         SG_MEMORY_MANAGED,
+        SG_MEMORY_OPENED, /* cuIpcOpenMemHandle: another process's device memory */
 };
 
 struct sg_allocation {
@@ -238,6 +239,13 @@ struct sg_heap *sg_heap_open(size_t total_bytes);
 bool sg_heap_contains(const struct sg_heap *heap, uint64_t address, size_t bytes);
 /* Both under sg_memory_lock. Addresses are 256-byte aligned, of large blocks 2 MiB aligned. */
 void *sg_heap_take(struct sg_heap *heap, size_t bytes);
+/* Where another process finds memory of a heap: descriptor of this process, and place in it. False: not shareable. */
+#define SG_SHARE_NAME_BYTES 32
+struct sg_share {
+        int fd;
+        uint64_t nonce, offset;
+};
+bool sg_heap_share(const struct sg_heap *heap, uint64_t address, struct sg_share *out);
 void sg_heap_give(struct sg_heap *heap, void *address, size_t bytes);
 
 /* The registry's reference is the one that counts: `out` stays valid until the allocation is freed. `pool` may be NULL.

@@ -21,7 +21,7 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo graphs handles memory streams modules threads fault process launch_rate loop callbacks managed memops printf)
+foreach(program demo graphs handles memory streams modules threads fault process launch_rate loop callbacks managed memops printf ipc)
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
@@ -46,6 +46,22 @@ if(IVG_NVCC AND NOT IVG_SANITIZE)
   endforeach()
 else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
+endif()
+
+# Programs of older toolkits: with IVGPU_TEST_CUDART=/path/to/libcudart.so.N in the environment, else skipped with words.
+add_executable(cuda_old_runtime ${cuda_dir}/old_runtime.c)
+set_target_properties(cuda_old_runtime PROPERTIES OUTPUT_NAME old_runtime RUNTIME_OUTPUT_DIRECTORY ${cuda_bin})
+target_link_libraries(cuda_old_runtime PRIVATE ${CMAKE_DL_LIBS})
+ivg_cuda_test(old_runtime ${cuda_bin}/old_runtime)
+set_tests_properties(cuda_old_runtime PROPERTIES SKIP_RETURN_CODE 77)
+
+if(BUILD_TESTING)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ipc_handles_stay_in_their_machine
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
+                   ${cuda_bin}/ipc)
+  set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
+                       ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()
 
 # What tools/demo needs, without the tests.

@@ -177,12 +177,40 @@ static int teardown(void **state)
         return 0;
 }
 
+/* What nvidia-smi in the guest shows: every way out of the table counts down again. */
+static void bytes_are_counted_by_device(void **state)
+{
+        _Atomic(uint64_t) shown[IVG_SHOWN_DEVICES_MAX];
+        struct ivg_ranges *ranges = ivg_ranges_create();
+
+        (void)state;
+        for (uint32_t i = 0; i < IVG_SHOWN_DEVICES_MAX; i++)
+                atomic_init(&shown[i], 77); /* an earlier process's */
+        ivg_ranges_show(ranges, shown);
+        assert_int_equal(ivg_load_relaxed_u64(&shown[0]), 0);
+        assert_int_equal(ivg_ranges_add_on(ranges, BASE, CELL, 1, 0), 0);
+        assert_int_equal(ivg_ranges_add_on(ranges, BASE + 2 * CELL, 2 * CELL, 2, 0), 0);
+        assert_int_equal(ivg_ranges_add_on(ranges, BASE + 8 * CELL, CELL, 2, 3), 0);
+        assert_int_equal(ivg_ranges_add_on(ranges, BASE + 2 * CELL, CELL, 2, 0), -EEXIST); /* not counted */
+        assert_int_equal(ivg_ranges_add(ranges, BASE + 16 * CELL, CELL, 1), 0);            /* of no device */
+        assert_int_equal(ivg_ranges_add_on(ranges, BASE + 20 * CELL, CELL, 1, IVG_SHOWN_DEVICES_MAX), 0);
+        assert_int_equal(ivg_load_relaxed_u64(&shown[0]), 3 * CELL);
+        assert_int_equal(ivg_load_relaxed_u64(&shown[3]), CELL);
+        assert_true(ivg_ranges_remove(ranges, BASE));
+        assert_int_equal(ivg_load_relaxed_u64(&shown[0]), 2 * CELL);
+        ivg_ranges_remove_context(ranges, 2);
+        assert_int_equal(ivg_load_relaxed_u64(&shown[0]), 0);
+        assert_int_equal(ivg_load_relaxed_u64(&shown[3]), 0);
+        ivg_ranges_destroy(ranges);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(random_changes_agree),
                 cmocka_unit_test(impossible_ranges_are_refused),
                 cmocka_unit_test(readers_always_see_what_stays),
+                cmocka_unit_test(bytes_are_counted_by_device),
         };
 
         return cmocka_run_group_tests(tests, setup, teardown);

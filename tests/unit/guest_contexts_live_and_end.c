@@ -196,6 +196,7 @@ static void streams(void)
         REQUIRE_RESULT(cuStreamIsCapturing((CUstream)&status, &status), CUDA_ERROR_INVALID_HANDLE);
         REQUIRE_RESULT(cuEventCreate(&event, CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING),
                        CUDA_ERROR_NOT_SUPPORTED);
+        REQUIRE_RESULT(cuEventCreate(&event, CU_EVENT_INTERPROCESS), CUDA_ERROR_INVALID_VALUE); /* with timing */
         REQUIRE_RESULT(cuEventCreate(&event, 0x80), CUDA_ERROR_INVALID_VALUE);
         REQUIRE_RESULT(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
         REQUIRE_RESULT(cuEventRecord(event, stream), CUDA_SUCCESS);

@@ -39,6 +39,7 @@ static void fill_device(struct ivg_wire_device *device)
         device->attributes[CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID] = 0;
         device->attributes[CU_DEVICE_ATTRIBUTE_PCI_BUS_ID] = 0x65;
         device->attributes[CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID] = 0;
+        device->attributes[CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED] = 0;
 }
 
 static uint32_t fill_hello(struct played_host *host, uint8_t *answer, uint32_t *result)

@@ -25,6 +25,7 @@
 #define IVG_ANSWER_AREA_BYTES 8192u /* per producer: answers longer than a mailbox's 48 bytes */
 #define IVG_COMPLETION_WORDS 4096u  /* per channel: 64-bit words that the GPU or the executor writes */
 #define IVG_VM_NAME_BYTES 32u
+#define IVG_SHOWN_DEVICES_MAX 16u /* whose memory is shown by process: more than a host has */
 
 struct ivg_region_page {
         _Atomic(uint64_t) magic;
@@ -141,6 +142,9 @@ struct ivg_host_pages {
         _Alignas(128) _Atomic(uint64_t) heartbeat; /* grows by one every IVG_HEARTBEAT_MS while the mediator lives */
         _Atomic(uint64_t) epoch_seen; /* the boot epoch that the host has adopted; older channels are gone */
         _Alignas(128) struct ivg_host_channel channels[IVG_CHANNELS_MAX];
+        /* device_bytes[c][d]: memory of device d that the process behind channel c holds. Written by its executor,
+         * shown to all processes of this guest (nvidia-smi). */
+        _Alignas(128) _Atomic(uint64_t) device_bytes[IVG_CHANNELS_MAX][IVG_SHOWN_DEVICES_MAX];
 };
 #define IVG_HEARTBEAT_MS 100u
 #define IVG_HEARTBEAT_LOST_MS 900u /* without a beat for so long the mediator counts as gone */

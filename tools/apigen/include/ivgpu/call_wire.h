@@ -7,6 +7,7 @@
 #ifndef IVGPU_CALL_WIRE_H
 #define IVGPU_CALL_WIRE_H
 
+#include "ivgpu/device_status.h"
 #include <stdint.h>
 
 /* Object numbers: minted by the guest, unique while alive; 24 bits of index, 8 bits of generation above. */

@@ -1,0 +1,64 @@
+/* ivgDeviceStatus: what changes about a device and only its host can measure. One answer for all, since whoever asks
+ * for one figure soon asks for the others. Part of the wire: see call_wire.h. */
+#ifndef IVGPU_DEVICE_STATUS_H
+#define IVGPU_DEVICE_STATUS_H
+
+#include <stdint.h>
+
+/* Units and meaning are NVML's, so that nothing is converted on the way. The order is the wire: append only. */
+enum ivg_status_item {
+        IVG_STATUS_TEMPERATURE, /* degrees Celsius; thresholds too */
+        IVG_STATUS_TEMPERATURE_SHUTDOWN,
+        IVG_STATUS_TEMPERATURE_SLOWDOWN,
+        IVG_STATUS_TEMPERATURE_MEMORY_MAX,
+        IVG_STATUS_TEMPERATURE_GPU_MAX,
+        IVG_STATUS_UTILIZATION_GPU, /* percent; memory follows */
+        IVG_STATUS_UTILIZATION_MEMORY,
+        IVG_STATUS_POWER_USAGE, /* milliwatts; limits too */
+        IVG_STATUS_POWER_LIMIT,
+        IVG_STATUS_POWER_LIMIT_ENFORCED,
+        IVG_STATUS_POWER_LIMIT_DEFAULT,
+        IVG_STATUS_POWER_LIMIT_MIN, /* max follows */
+        IVG_STATUS_POWER_LIMIT_MAX,
+        IVG_STATUS_POWER_MANAGEMENT, /* 0, 1 */
+        IVG_STATUS_ENERGY,           /* millijoules since the driver was loaded */
+        IVG_STATUS_CLOCK,            /* MHz: graphics, SM, memory, video, in the order of nvmlClockType_t */
+        IVG_STATUS_CLOCK_SM,
+        IVG_STATUS_CLOCK_MEMORY,
+        IVG_STATUS_CLOCK_VIDEO,
+        IVG_STATUS_CLOCK_MAX, /* the same four */
+        IVG_STATUS_CLOCK_MAX_SM,
+        IVG_STATUS_CLOCK_MAX_MEMORY,
+        IVG_STATUS_CLOCK_MAX_VIDEO,
+        IVG_STATUS_FAN_SPEED, /* percent */
+        IVG_STATUS_FANS,
+        IVG_STATUS_PERFORMANCE_STATE,
+        IVG_STATUS_PCIE_GENERATION,
+        IVG_STATUS_PCIE_GENERATION_MAX,
+        IVG_STATUS_PCIE_WIDTH,
+        IVG_STATUS_PCIE_WIDTH_MAX,
+        IVG_STATUS_ECC, /* 0, 1; pending follows */
+        IVG_STATUS_ECC_PENDING,
+        IVG_STATUS_PERSISTENCE,
+        IVG_STATUS_COMPUTE_MODE,
+        IVG_STATUS_BRAND,
+        IVG_STATUS_ARCHITECTURE,
+        IVG_STATUS_CORES,
+        IVG_STATUS_MEMORY_BUS_WIDTH, /* bits */
+        IVG_STATUS_DISPLAY_MODE,
+        IVG_STATUS_DISPLAY_ACTIVE,
+        IVG_STATUS_MULTI_GPU_BOARD,
+        IVG_STATUS_PCI_DEVICE,    /* device << 16 | vendor */
+        IVG_STATUS_PCI_SUBSYSTEM, /* the same of the board */
+        IVG_STATUS_ITEMS
+};
+_Static_assert(IVG_STATUS_ITEMS <= 64, "one bit each in `known`");
+
+struct ivg_wire_device_status {
+        uint64_t known; /* bit n: values[n] was measured */
+        uint64_t values[IVG_STATUS_ITEMS];
+        char host_driver[80]; /* "580.95.05"; empty where the host has no NVML for this device */
+        char vbios[32];
+};
+
+#endif
