@@ -50,7 +50,8 @@ struct ivg_call_header {
 };
 #define IVG_CALL_WANTS_ANSWER 1u
 /* Something in the process captures: the call, which wants an answer, runs on its thread's lane, in the thread's
- * CUstreamCaptureMode. Without it the mode is RELAXED: the driver shall not blame a call for a capture that began later. */
+ * CUstreamCaptureMode. Without it the mode is RELAXED: the driver shall not blame a call for a capture that began
+ * later. */
 #define IVG_CALL_CAPTURING 2u
 #define IVG_CALL_MODE_SHIFT 2u /* two bits, zero without IVG_CALL_CAPTURING */
 #define IVG_CALL_MODE_MASK (3u << IVG_CALL_MODE_SHIFT)
@@ -101,6 +102,21 @@ struct ivg_wire_jit_option {
 /* The bytes of a CUtensorMap, whose own alignment of 128 no record has. */
 struct ivg_wire_tensor_map {
         uint64_t words[16];
+};
+
+/* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. */
+struct ivg_wire_graph_node {
+        uint32_t type;   /* CUgraphNodeType: KERNEL, MEMCPY or MEMSET */
+        ivg_id function; /* kernel: FUNCTION or KERNEL number */
+        uint32_t grid[3];
+        uint32_t block[3];
+        uint32_t shared_bytes;
+        uint32_t value;         /* set */
+        uint32_t element_bytes; /* set: 1, 2, 4 */
+        uint32_t reserved;
+        uint64_t dst, dst_pitch, dst_height;
+        uint64_t src, src_pitch, src_height;
+        uint64_t width, height, depth; /* set: width in elements, no depth */
 };
 
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
