@@ -1,6 +1,7 @@
 /* Graphs by capture: several streams, replays with other inputs, updates, lists of nodes, clones; and the mistakes that
  * CUDA tells at the call that makes them. */
 #include "check.h"
+#include <pthread.h>
 
 #define COUNT 1024u
 #define BYTES (COUNT * sizeof(float))
@@ -390,6 +391,65 @@ static void mistakes(struct diamond *d)
         CU(cuCtxSynchronize());
 }
 
+/* What another thread may do while this one captures hangs on both modes. */
+struct other {
+        struct diamond *d;
+        CUcontext context;
+        CUstreamCaptureMode mode;
+        CUresult allocated, ended;
+};
+
+static void *other_thread(void *argument)
+{
+        struct other *other = argument;
+        CUdeviceptr memory;
+        CUgraph graph;
+        CU(cuCtxSetCurrent(other->context));
+        other->allocated = allocate_in(other->mode, &memory);
+        other->ended = CUDA_ERROR_UNKNOWN;
+        if (other->allocated != CUDA_SUCCESS)
+                return NULL;
+        CU(cuThreadExchangeStreamCaptureMode(&(CUstreamCaptureMode){CU_STREAM_CAPTURE_MODE_RELAXED}));
+        CU(cuMemFree_v2(memory));
+        other->ended = cuStreamEndCapture(other->d->streams[0], &graph);
+        if (other->ended == CUDA_SUCCESS)
+                CU(cuGraphDestroy(graph));
+        return NULL;
+}
+
+static struct other beside(struct diamond *d, CUstreamCaptureMode capture, CUstreamCaptureMode mode)
+{
+        struct other other = {.d = d, .mode = mode};
+        pthread_t thread;
+        CU(cuCtxGetCurrent(&other.context));
+        CU(cuStreamBeginCapture_v2(d->streams[0], capture));
+        CU(cuMemsetD32Async(d->left, 3, 1, d->streams[0]));
+        CHECK(pthread_create(&thread, NULL, other_thread, &other) == 0, "no thread");
+        CHECK(pthread_join(thread, NULL) == 0, "no end of the thread");
+        return other;
+}
+
+static void threads(struct diamond *d)
+{
+        CUgraph graph;
+        struct other other = beside(d, CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+        CHECK(other.allocated == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "allocated beside a global capture: %d",
+              (int)other.allocated);
+        CU_EXPECT(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, cuStreamEndCapture(d->streams[0], &graph));
+
+        other = beside(d, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+        CHECK(other.allocated == CUDA_SUCCESS, "a thread-local capture hinders others: %d", (int)other.allocated);
+        CHECK(other.ended == CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "ended by another thread: %d", (int)other.ended);
+        CU(cuStreamEndCapture(d->streams[0], &graph));
+        CHECK(count_nodes(graph) == 1, "%zu nodes", count_nodes(graph));
+        CU(cuGraphDestroy(graph));
+
+        other = beside(d, CU_STREAM_CAPTURE_MODE_RELAXED, CU_STREAM_CAPTURE_MODE_GLOBAL);
+        CHECK(other.allocated == CUDA_SUCCESS && other.ended == CUDA_SUCCESS, "a relaxed capture: %d, %d",
+              (int)other.allocated, (int)other.ended);
+        CHECK(status_of(d->streams[0]) == CU_STREAM_CAPTURE_STATUS_NONE, "still captures");
+}
+
 int main(void)
 {
         struct diamond d;
@@ -401,6 +461,7 @@ int main(void)
         by_hand(&d);
         nodes_by_hand(&d);
         mistakes(&d);
+        threads(&d);
         diamond_end(&d);
         puts("graphs: right");
         return 0;
