@@ -252,28 +252,72 @@ static CUresult copy_2d(const CUDA_MEMCPY2D *p, CUstream stream, ivg_id null_str
         return copy_described(&to, &from, &box, stream, null_stream, synchronous);
 }
 
-static CUresult copy_3d(const CUDA_MEMCPY3D *p, CUstream stream, ivg_id null_stream, bool synchronous)
+static CUresult described_3d(const CUDA_MEMCPY3D *p, struct described *to, struct described *from, struct box *box)
 {
         if (p == NULL || p->srcLOD != 0 || p->dstLOD != 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        const struct described to = {.type = p->dstMemoryType,
-                                     .host = (uintptr_t)p->dstHost,
-                                     .device = p->dstDevice,
-                                     .x = p->dstXInBytes,
-                                     .y = p->dstY,
-                                     .z = p->dstZ,
-                                     .pitch = p->dstPitch,
-                                     .rows = p->dstHeight};
-        const struct described from = {.type = p->srcMemoryType,
-                                       .host = (uintptr_t)p->srcHost,
-                                       .device = p->srcDevice,
-                                       .x = p->srcXInBytes,
-                                       .y = p->srcY,
-                                       .z = p->srcZ,
-                                       .pitch = p->srcPitch,
-                                       .rows = p->srcHeight};
-        struct box box = {.width = p->WidthInBytes, .height = p->Height, .depth = p->Depth};
-        return copy_described(&to, &from, &box, stream, null_stream, synchronous);
+        *to = (struct described){.type = p->dstMemoryType,
+                                 .host = (uintptr_t)p->dstHost,
+                                 .device = p->dstDevice,
+                                 .x = p->dstXInBytes,
+                                 .y = p->dstY,
+                                 .z = p->dstZ,
+                                 .pitch = p->dstPitch,
+                                 .rows = p->dstHeight};
+        *from = (struct described){.type = p->srcMemoryType,
+                                   .host = (uintptr_t)p->srcHost,
+                                   .device = p->srcDevice,
+                                   .x = p->srcXInBytes,
+                                   .y = p->srcY,
+                                   .z = p->srcZ,
+                                   .pitch = p->srcPitch,
+                                   .rows = p->srcHeight};
+        *box = (struct box){.width = p->WidthInBytes, .height = p->Height, .depth = p->Depth};
+        return CUDA_SUCCESS;
+}
+
+/* Rows of a slice, for a side whose slices are a whole number of rows apart. */
+static uint64_t side_rows(const struct side *side, const struct box *box)
+{
+        return side->slice_pitch != 0 ? side->slice_pitch / side->pitch : box->height;
+}
+
+CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node)
+{
+        struct described to, from;
+        struct box box;
+        CUresult result = described_3d(copy, &to, &from, &box);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (box.width == 0 || box.height == 0 || box.depth == 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        result = side_resolve(&to, &box, &box.to);
+        if (result == CUDA_SUCCESS)
+                result = side_resolve(&from, &box, &box.from);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (box.to.kind == SIDE_PAGEABLE || box.from.kind == SIDE_PAGEABLE)
+                return ivg_refuse("graph node that copies pageable memory");
+        node->dst = box.to.address;
+        node->dst_pitch = box.to.pitch;
+        node->dst_height = side_rows(&box.to, &box);
+        node->src = box.from.address;
+        node->src_pitch = box.from.pitch;
+        node->src_height = side_rows(&box.from, &box);
+        node->width = box.width;
+        node->height = box.height;
+        node->depth = box.depth;
+        return CUDA_SUCCESS;
+}
+
+static CUresult copy_3d(const CUDA_MEMCPY3D *p, CUstream stream, ivg_id null_stream, bool synchronous)
+{
+        struct described to, from;
+        struct box box;
+        const CUresult result = described_3d(p, &to, &from, &box);
+
+        return result != CUDA_SUCCESS ? result : copy_described(&to, &from, &box, stream, null_stream, synchronous);
 }
 
 CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy)

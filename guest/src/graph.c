@@ -340,3 +340,82 @@ CUresult cuGraphExecUpdate(CUgraphExec hGraphExec, CUgraph hGraph, CUgraphNode *
                 *hErrorNode_out = info.errorNode;
         return result;
 }
+
+/* ---- edges ---- */
+
+static CUresult edges_fill(ivg_id graph, CUgraphNode *from, CUgraphNode *to, CUgraphEdgeData *edges, size_t *count)
+{
+        const size_t room = *count;
+        ivg_id *from_ids = calloc(room, sizeof(*from_ids)), *to_ids = calloc(room, sizeof(*to_ids));
+        CUgraphEdgeData *found = calloc(room, sizeof(*found));
+        uint64_t total = 0;
+        CUresult result = from_ids != NULL && to_ids != NULL && found != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_send_ivgGraphEdges(graph, from_ids, room * sizeof(*from_ids), to_ids,
+                                                room * sizeof(*to_ids), found, room * sizeof(*found), &total);
+        if (result == CUDA_SUCCESS && edges == NULL && !edges_are_plain(found, total < room ? total : room))
+                result = CUDA_ERROR_LOSSY_QUERY;
+        for (size_t i = 0; result == CUDA_SUCCESS && i < room; i++) {
+                from[i] = i < total ? ivg_graph_node_of(from_ids[i]) : NULL;
+                to[i] = i < total ? ivg_graph_node_of(to_ids[i]) : NULL;
+                if (edges != NULL)
+                        edges[i] = found[i];
+                if (i < total && (from[i] == NULL || to[i] == NULL))
+                        result = CUDA_ERROR_UNKNOWN;
+        }
+        if (result == CUDA_SUCCESS && total < room)
+                *count = total;
+        free(from_ids);
+        free(to_ids);
+        free(found);
+        return result;
+}
+
+/* So that each has its number: an answer about edges makes none. */
+static CUresult number_all_nodes(CUgraph graph)
+{
+        size_t count = 0;
+        CUgraphNode *nodes;
+        CUresult result = cuGraphGetNodes(graph, NULL, &count);
+
+        if (result != CUDA_SUCCESS || count == 0)
+                return result;
+        nodes = calloc(count, sizeof(CUgraphNode));
+        if (nodes == NULL)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        result = cuGraphGetNodes(graph, nodes, &count);
+        free(nodes);
+        return result;
+}
+
+CUresult cuGraphGetEdges_v2(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, CUgraphEdgeData *edgeData,
+                            size_t *numEdges)
+{
+        const struct ivg_object *graph = ivg_object_of(IVG_KIND_GRAPH, hGraph);
+        struct ivg_object *context;
+        uint64_t total = 0;
+        CUresult result = ivg_context_require(&context);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (graph == NULL || numEdges == NULL || (from == NULL) != (to == NULL) || (from == NULL && edgeData != NULL))
+                return CUDA_ERROR_INVALID_VALUE;
+        if (from == NULL) {
+                result = ivg_send_ivgGraphEdges(graph->id, NULL, 0, NULL, 0, NULL, 0, &total);
+                if (result == CUDA_SUCCESS)
+                        *numEdges = total;
+                return result;
+        }
+        if (*numEdges == 0)
+                return CUDA_SUCCESS;
+        if (*numEdges > IVG_GRAPH_NODES_MAX)
+                return ivg_refuse("a list of more than 65536 graph edges");
+        result = number_all_nodes(hGraph);
+        return result == CUDA_SUCCESS ? edges_fill(graph->id, from, to, edgeData, numEdges) : result;
+}
+
+CUresult cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges)
+{
+        return cuGraphGetEdges_v2(hGraph, from, to, NULL, numEdges);
+}

@@ -159,6 +159,44 @@ static CUresult launch_with(struct launch *launch, CUfunction handle, CUstream s
         return layout->count > 0 ? CUDA_ERROR_INVALID_VALUE : send(launch, "", 0); /* an empty range, not NULL */
 }
 
+/* ---- nodes of graphs ---- */
+
+CUresult ivg_launch_node(const struct ivg_node_launch *launch, ivg_id *id, void **packed, uint64_t *bytes)
+{
+        const struct shape shape = {launch->grid[0],  launch->grid[1],  launch->grid[2],     launch->block[0],
+                                    launch->block[1], launch->block[2], launch->shared_bytes};
+        struct ivg_object *context, *function = ivg_object_of_function(launch->function);
+        const struct ivg_function_layout *layout;
+        struct ivg_function_attributes *attributes;
+        const void *buffer = NULL;
+        CUresult result = ivg_context_require(&context);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (function == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        result = ivg_function_need(function, context->device, &layout, &attributes);
+        if (result == CUDA_SUCCESS)
+                result = shape_check(function, context, &shape, attributes);
+        if (result != CUDA_SUCCESS)
+                return result;
+        *bytes = layout->bytes;
+        if (launch->parameters == NULL && launch->extra != NULL)
+                result = find_buffer(launch->extra, &buffer, bytes);
+        else if (launch->parameters == NULL && layout->count > 0)
+                result = CUDA_ERROR_INVALID_VALUE;
+        if (result != CUDA_SUCCESS)
+                return result;
+        *packed = calloc(1, *bytes + 1);
+        if (*packed == NULL)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        if (buffer != NULL)
+                memcpy(*packed, buffer, *bytes);
+        else if (launch->parameters != NULL)
+                pack(layout, launch->parameters, *packed);
+        *id = function->id;
+        return CUDA_SUCCESS;
+}
+
 /* ---- cuLaunchKernel ---- */
 
 static CUresult launch_kernel(CUfunction function, const struct shape *shape, CUstream stream, ivg_id null_stream,

@@ -177,6 +177,8 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes);
+/* The same as a node of a graph; refuses pageable memory by name. */
+CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node);
 /* By what the addresses are. */
 CUresult ivg_copy_unified(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
 /* Fills `copy` from the current context and the handle. */

@@ -199,7 +199,7 @@ ivg_id ivg_handle_name_get(struct ivg_exec *exec, const void *driver_handle)
         void *number = NULL;
 
         return lookup(exec->handles, IVG_KIND_NONE, name_key(driver_handle), &number) ? (ivg_id)(uintptr_t)number
-                                                                                       : IVG_ID_NONE;
+                                                                                      : IVG_ID_NONE;
 }
 
 ivg_id ivg_handle_name_remove(struct ivg_exec *exec, const void *driver_handle)

@@ -80,8 +80,7 @@ static CUresult sg_copy_submit(struct sg_stream *stream, struct sg_span *destina
         copy->source = *source;
         copy->bytes = bytes;
         /* Pageable memory: the graph would need it at each launch, when nothing keeps it. */
-        copy->op.node_type =
-                source->pageable || destination->pageable ? SG_NODE_TYPE_NONE : CU_GRAPH_NODE_TYPE_MEMCPY;
+        copy->op.node_type = source->pageable || destination->pageable ? SG_NODE_TYPE_NONE : CU_GRAPH_NODE_TYPE_MEMCPY;
         if (stage) {
                 memcpy(copy->staged, source->address, bytes);
                 copy->source.address = copy->staged;

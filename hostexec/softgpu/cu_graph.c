@@ -273,9 +273,8 @@ SG_ENTRY(cuGraphClone, CUgraph *out, CUgraph handle)
         return result;
 }
 
-/* Adds a node to what the handles name; takes the work in every case. */
-static CUresult sg_graph_add_handles(CUgraphNode *out, CUgraph handle, const CUgraphNode *dependencies, size_t count,
-                                     CUgraphNodeType type, struct sg_graph_work *work)
+CUresult sg_graph_add_handles(CUgraphNode *out, CUgraph handle, const CUgraphNode *dependencies, size_t count,
+                              CUgraphNodeType type, struct sg_graph_work *work)
 {
         struct sg_graph *graph;
         struct sg_node *node;

@@ -300,3 +300,13 @@ SG_ENTRY(cuGraphExecUpdate_v2, CUgraphExec handle, CUgraph graph_handle, CUgraph
         sg_graph_lock_give();
         return result;
 }
+
+SG_ENTRY(cuGraphInstantiateWithParams, CUgraphExec *out, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params)
+{
+        if (params == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        const CUresult result = cuGraphInstantiateWithFlags(out, graph, params->flags);
+        params->hErrNode_out = NULL;
+        params->result_out = result == CUDA_SUCCESS ? CUDA_GRAPH_INSTANTIATE_SUCCESS : CUDA_GRAPH_INSTANTIATE_ERROR;
+        return result;
+}

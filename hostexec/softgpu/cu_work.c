@@ -319,9 +319,15 @@ static CUresult sg_enqueue(struct sg_stream *stream, struct sg_op *op)
         return CUDA_SUCCESS;
 }
 
+_Thread_local struct sg_op **sg_submit_catch;
+
 CUresult sg_submit(struct sg_stream *stream, struct sg_op *op)
 {
         CUresult result;
+        if (sg_submit_catch != NULL) {
+                *sg_submit_catch = op;
+                return CUDA_SUCCESS;
+        }
         if (atomic_load(&sg_captures) != 0 && sg_capture_op(stream, op, &result))
                 return result;
         pthread_mutex_lock(&sg_work_lock);
@@ -347,6 +353,8 @@ CUresult sg_submit_wait(struct sg_stream *stream, struct sg_op *op)
 {
         struct sg_context *context = stream->context;
         CUresult result = atomic_load(&sg_captures) != 0 ? sg_capture_check_wait(stream) : CUDA_SUCCESS;
+        if (sg_submit_catch != NULL)
+                result = CUDA_ERROR_NOT_SUPPORTED; /* pageable memory in a node */
         if (result != CUDA_SUCCESS) {
                 op->release(op);
                 return result;

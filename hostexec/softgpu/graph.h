@@ -79,6 +79,9 @@ void sg_tips_clear(struct sg_tips *tips);
 bool sg_node_precedes(const struct sg_node *from, const struct sg_node *node);
 CUresult sg_plan_make(const struct sg_graph *graph, struct sg_plan **out);
 void sg_plan_put(struct sg_plan *plan);
+/* Adds a node to what the handles name; takes the work in every case. */
+CUresult sg_graph_add_handles(CUgraphNode *out, CUgraph handle, const CUgraphNode *dependencies, size_t count,
+                              CUgraphNodeType type, struct sg_graph_work *work);
 bool sg_graph_resolve(CUgraph handle, struct sg_graph **out);
 
 #endif

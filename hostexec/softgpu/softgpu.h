@@ -346,6 +346,8 @@ void *sg_op_new(size_t bytes, CUresult (*run)(struct sg_op *, struct sg_stream *
 void sg_op_free(struct sg_op *op);
 /* Queues; takes the operation in every case. */
 CUresult sg_submit(struct sg_stream *stream, struct sg_op *op);
+/* Where this thread's next operation goes instead of a queue: how a node gets the work that a call would do. */
+extern _Thread_local struct sg_op **sg_submit_catch;
 /* Queues and waits, on the caller's thread if the stream is idle; returns the context's error. */
 CUresult sg_submit_wait(struct sg_stream *stream, struct sg_op *op);
 /* Waits for all that is queued now; on the legacy stream, also for what the next operation there would wait for. */

@@ -1,6 +1,7 @@
 /* Graphs by capture: several streams, replays with other inputs, updates, lists of nodes, clones; and the mistakes that
  * CUDA tells at the call that makes them. */
 #include "check.h"
+#include <pthread.h>
 
 #define COUNT 1024u
 #define BYTES (COUNT * sizeof(float))
@@ -137,6 +138,7 @@ static void capture_and_replay(struct diamond *d)
         CU(cuGraphExecUpdate_v2(exec, same, &info));
         CHECK(info.result == CU_GRAPH_EXEC_UPDATE_SUCCESS, "update %d", (int)info.result);
         CU(cuMemsetD32_v2(left, 0, COUNT));
+        CU(cuCtxSynchronize());
         diamond_replay(d, exec, 3, 3);
         float in_other[COUNT];
         CU(cuMemcpyDtoH_v2(in_other, other, BYTES));
@@ -229,6 +231,107 @@ static void by_hand(struct diamond *d)
         CU(cuGraphDestroy(graph));
 }
 
+/* Kernels, copies and sets as nodes; edges; parameters changed in the graph and in the instance. */
+static void nodes_by_hand(struct diamond *d)
+{
+        CUgraph graph;
+        CUgraphExec exec;
+        CUgraphNode set, copy, first, second, back, from[8], to[8];
+        CUcontext context;
+        CUdeviceptr left = d->left, right = d->right, out = d->out;
+        int count = COUNT;
+        size_t edges = 8;
+        CU(cuCtxGetCurrent(&context));
+        CU(cuGraphCreate(&graph, 0));
+        CUDA_MEMSET_NODE_PARAMS sets = {.dst = right, .value = 0, .elementSize = 4, .width = COUNT, .height = 1};
+        CU(cuGraphAddMemsetNode(&set, graph, NULL, 0, &sets, context));
+        CUDA_MEMCPY3D in = {.srcMemoryType = CU_MEMORYTYPE_HOST,
+                            .srcHost = d->host_in,
+                            .srcPitch = BYTES,
+                            .srcHeight = 1,
+                            .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+                            .dstDevice = left,
+                            .dstPitch = BYTES,
+                            .dstHeight = 1,
+                            .WidthInBytes = BYTES,
+                            .Height = 1,
+                            .Depth = 1};
+        CU(cuGraphAddMemcpyNode(&copy, graph, NULL, 0, &in, context));
+        void *parameters[] = {&left, &right, &out, &count};
+        CUDA_KERNEL_NODE_PARAMS kernel = {.func = test_function(module, "vector_add"),
+                                          .gridDimX = COUNT / 128,
+                                          .gridDimY = 1,
+                                          .gridDimZ = 1,
+                                          .blockDimX = 128,
+                                          .blockDimY = 1,
+                                          .blockDimZ = 1,
+                                          .kernelParams = parameters};
+        CUgraphNode both[] = {set, copy};
+        CU(cuGraphAddKernelNode_v2(&first, graph, both, 2, &kernel)); /* out = in */
+        void *again[] = {&out, &left, &out, &count};
+        kernel.kernelParams = again;
+        CU(cuGraphAddKernelNode_v2(&second, graph, NULL, 0, &kernel)); /* out += in */
+        CU(cuGraphAddDependencies(graph, &first, &second, 1));
+        CUgraphNodeParams generic = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
+        generic.memcpy.copyCtx = context;
+        generic.memcpy.copyParams = (CUDA_MEMCPY3D){.srcMemoryType = CU_MEMORYTYPE_DEVICE,
+                                                    .srcDevice = out,
+                                                    .srcPitch = BYTES,
+                                                    .srcHeight = 1,
+                                                    .dstMemoryType = CU_MEMORYTYPE_HOST,
+                                                    .dstHost = d->host_out,
+                                                    .dstPitch = BYTES,
+                                                    .dstHeight = 1,
+                                                    .WidthInBytes = BYTES,
+                                                    .Height = 1,
+                                                    .Depth = 1};
+        CU(cuGraphAddNode_v2(&back, graph, &second, NULL, 1, &generic));
+        CU(cuGraphGetEdges(graph, from, to, &edges));
+        CHECK(edges == 4, "%zu edges", edges);
+        for (size_t i = 0; i < 4; i++)
+                CHECK((to[i] == first && (from[i] == set || from[i] == copy)) ||
+                              (to[i] == second && from[i] == first) || (to[i] == back && from[i] == second),
+                      "edge %zu is between other nodes", i);
+        CUDA_GRAPH_INSTANTIATE_PARAMS instantiate = {.flags = 0};
+        CU(cuGraphInstantiateWithParams(&exec, graph, &instantiate));
+        CHECK(instantiate.result_out == CUDA_GRAPH_INSTANTIATE_SUCCESS, "outcome %d", (int)instantiate.result_out);
+        diamond_replay(d, exec, 20, 2);
+
+        /* In the instance only: the second kernel adds the sum to itself. */
+        void *doubled[] = {&out, &out, &out, &count};
+        kernel.kernelParams = doubled;
+        kernel.blockDimX = 64;
+        kernel.gridDimX = COUNT / 64;
+        CU(cuGraphExecKernelNodeSetParams_v2(exec, first, &kernel)); /* twice what was there before */
+        CU(cuMemsetD32_v2(out, 0, COUNT));
+        CU(cuCtxSynchronize()); /* the set is asynchronous, and nothing orders it with a non-blocking stream */
+        diamond_replay(d, exec, 1, 1);
+        kernel.kernelParams = parameters;
+        CU(cuGraphExecKernelNodeSetParams_v2(exec, first, &kernel));
+        diamond_replay(d, exec, 2, 2);
+
+        /* In the graph: the next instance has it, this one has not. */
+        kernel.kernelParams = doubled;
+        void *four[] = {&left, &left, &out, &count};
+        CU(cuGraphKernelNodeSetParams_v2(second, &kernel));
+        kernel.kernelParams = four;
+        CU(cuGraphKernelNodeSetParams_v2(first, &kernel));
+        diamond_replay(d, exec, 1, 2);
+        CU(cuGraphExecDestroy(exec));
+        CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
+        diamond_replay(d, exec, 2, 4);
+        CU(cuGraphExecDestroy(exec));
+
+        /* Without the set and the copy nothing changes any more. */
+        CU(cuGraphRemoveDependencies(graph, &set, &first, 1));
+        CU(cuGraphDestroyNode(set));
+        CHECK(count_nodes(graph) == 4, "%zu nodes", count_nodes(graph));
+        CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
+        diamond_replay(d, exec, 2, 4);
+        CU(cuGraphExecDestroy(exec));
+        CU(cuGraphDestroy(graph));
+}
+
 static CUresult allocate_in(CUstreamCaptureMode mode, CUdeviceptr *memory)
 {
         CU(cuThreadExchangeStreamCaptureMode(&mode));
@@ -288,6 +391,65 @@ static void mistakes(struct diamond *d)
         CU(cuCtxSynchronize());
 }
 
+/* What another thread may do while this one captures hangs on both modes. */
+struct other {
+        struct diamond *d;
+        CUcontext context;
+        CUstreamCaptureMode mode;
+        CUresult allocated, ended;
+};
+
+static void *other_thread(void *argument)
+{
+        struct other *other = argument;
+        CUdeviceptr memory;
+        CUgraph graph;
+        CU(cuCtxSetCurrent(other->context));
+        other->allocated = allocate_in(other->mode, &memory);
+        other->ended = CUDA_ERROR_UNKNOWN;
+        if (other->allocated != CUDA_SUCCESS)
+                return NULL;
+        CU(cuThreadExchangeStreamCaptureMode(&(CUstreamCaptureMode){CU_STREAM_CAPTURE_MODE_RELAXED}));
+        CU(cuMemFree_v2(memory));
+        other->ended = cuStreamEndCapture(other->d->streams[0], &graph);
+        if (other->ended == CUDA_SUCCESS)
+                CU(cuGraphDestroy(graph));
+        return NULL;
+}
+
+static struct other beside(struct diamond *d, CUstreamCaptureMode capture, CUstreamCaptureMode mode)
+{
+        struct other other = {.d = d, .mode = mode};
+        pthread_t thread;
+        CU(cuCtxGetCurrent(&other.context));
+        CU(cuStreamBeginCapture_v2(d->streams[0], capture));
+        CU(cuMemsetD32Async(d->left, 3, 1, d->streams[0]));
+        CHECK(pthread_create(&thread, NULL, other_thread, &other) == 0, "no thread");
+        CHECK(pthread_join(thread, NULL) == 0, "no end of the thread");
+        return other;
+}
+
+static void threads(struct diamond *d)
+{
+        CUgraph graph;
+        struct other other = beside(d, CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+        CHECK(other.allocated == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "allocated beside a global capture: %d",
+              (int)other.allocated);
+        CU_EXPECT(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, cuStreamEndCapture(d->streams[0], &graph));
+
+        other = beside(d, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+        CHECK(other.allocated == CUDA_SUCCESS, "a thread-local capture hinders others: %d", (int)other.allocated);
+        CHECK(other.ended == CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "ended by another thread: %d", (int)other.ended);
+        CU(cuStreamEndCapture(d->streams[0], &graph));
+        CHECK(count_nodes(graph) == 1, "%zu nodes", count_nodes(graph));
+        CU(cuGraphDestroy(graph));
+
+        other = beside(d, CU_STREAM_CAPTURE_MODE_RELAXED, CU_STREAM_CAPTURE_MODE_GLOBAL);
+        CHECK(other.allocated == CUDA_SUCCESS && other.ended == CUDA_SUCCESS, "a relaxed capture: %d, %d",
+              (int)other.allocated, (int)other.ended);
+        CHECK(status_of(d->streams[0]) == CU_STREAM_CAPTURE_STATUS_NONE, "still captures");
+}
+
 int main(void)
 {
         struct diamond d;
@@ -297,7 +459,9 @@ int main(void)
         capture_and_replay(&d);
         lists_and_clones(&d);
         by_hand(&d);
+        nodes_by_hand(&d);
         mistakes(&d);
+        threads(&d);
         diamond_end(&d);
         puts("graphs: right");
         return 0;

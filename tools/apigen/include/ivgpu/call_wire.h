@@ -51,7 +51,8 @@ struct ivg_call_header {
 };
 #define IVG_CALL_WANTS_ANSWER 1u
 /* Something in the process captures: the call, which wants an answer, runs on its thread's lane, in the thread's
- * CUstreamCaptureMode. Without it the mode is RELAXED: the driver shall not blame a call for a capture that began later. */
+ * CUstreamCaptureMode. Without it the mode is RELAXED: the driver shall not blame a call for a capture that began
+ * later. */
 #define IVG_CALL_CAPTURING 2u
 #define IVG_CALL_MODE_SHIFT 2u /* two bits, zero without IVG_CALL_CAPTURING */
 #define IVG_CALL_MODE_MASK (3u << IVG_CALL_MODE_SHIFT)
@@ -137,6 +138,21 @@ enum ivg_callback_kind {
  * guest that sees it move fetches the text (ivgOutputFetch) and writes it to its own streams. */
 #define IVG_OUTPUT_PRINTED 3200u
 #define IVG_OUTPUT_FETCH_BYTES 0x10000u
+
+/* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. */
+struct ivg_wire_graph_node {
+        uint32_t type;   /* CUgraphNodeType: KERNEL, MEMCPY or MEMSET */
+        ivg_id function; /* kernel: FUNCTION or KERNEL number */
+        uint32_t grid[3];
+        uint32_t block[3];
+        uint32_t shared_bytes;
+        uint32_t value;         /* set */
+        uint32_t element_bytes; /* set: 1, 2, 4 */
+        uint32_t reserved;
+        uint64_t dst, dst_pitch, dst_height;
+        uint64_t src, src_pitch, src_height;
+        uint64_t width, height, depth; /* set: width in elements, no depth */
+};
 
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 _Static_assert(sizeof(struct ivg_wire_range) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");

@@ -1,0 +1,234 @@
+/* Nodes by hand: kernels, copies and sets; edges; instances with parameters. */
+#include "exec_internal.h"
+#include "host_args.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define IVG_NODE_DEPENDENCIES_MAX 256u
+
+/* A node's parameters in the driver's form; `extra` points into it, so it stays where it is. */
+struct node_params {
+        CUgraphNodeParams driver;
+        size_t packed_bytes;
+        void *extra[5];
+};
+
+/* Bytes from the first to behind the last one of a box; UINT64_MAX: it wraps. */
+static uint64_t box_span(const struct ivg_wire_graph_node *wire, uint64_t pitch, uint64_t slice_height)
+{
+        uint64_t rows, span;
+
+        if (wire->width == 0 || wire->height == 0 || wire->depth == 0 || pitch < wire->width ||
+            __builtin_mul_overflow(wire->depth - 1, slice_height, &rows) ||
+            __builtin_add_overflow(rows, wire->height - 1, &rows) || __builtin_mul_overflow(rows, pitch, &span) ||
+            __builtin_add_overflow(span, wire->width, &span))
+                return UINT64_MAX;
+        return span;
+}
+
+static CUresult params_kernel(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, const void *packed,
+                              uint32_t packed_bytes, struct node_params *params)
+{
+        CUDA_KERNEL_NODE_PARAMS_v3 *kernel = &params->driver.kernel;
+        void *handle = NULL;
+
+        if (ivg_handle_get(call->exec, IVG_KIND_FUNCTION, wire->function, &handle) == CUDA_SUCCESS)
+                kernel->func = handle;
+        else if (ivg_handle_get(call->exec, IVG_KIND_KERNEL, wire->function, &handle) == CUDA_SUCCESS)
+                kernel->kern = handle;
+        else
+                return CUDA_ERROR_INVALID_VALUE;
+        kernel->gridDimX = wire->grid[0];
+        kernel->gridDimY = wire->grid[1];
+        kernel->gridDimZ = wire->grid[2];
+        kernel->blockDimX = wire->block[0];
+        kernel->blockDimY = wire->block[1];
+        kernel->blockDimZ = wire->block[2];
+        kernel->sharedMemBytes = wire->shared_bytes;
+        params->packed_bytes = packed_bytes;
+        params->extra[0] = CU_LAUNCH_PARAM_BUFFER_POINTER;
+        params->extra[1] = (void *)(uintptr_t)packed;
+        params->extra[2] = CU_LAUNCH_PARAM_BUFFER_SIZE;
+        params->extra[3] = &params->packed_bytes;
+        params->extra[4] = CU_LAUNCH_PARAM_END;
+        kernel->extra = packed_bytes ? params->extra : NULL;
+        return CUDA_SUCCESS;
+}
+
+static CUresult params_memcpy(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, CUcontext context,
+                              struct node_params *params)
+{
+        CUDA_MEMCPY3D *copy = &params->driver.memcpy.copyParams;
+        const uint64_t to = box_span(wire, wire->dst_pitch, wire->dst_height);
+        const uint64_t from = box_span(wire, wire->src_pitch, wire->src_height);
+
+        if (to == UINT64_MAX || from == UINT64_MAX || ivg_exec_device_range(call, wire->dst, to) != CUDA_SUCCESS ||
+            ivg_exec_device_range(call, wire->src, from) != CUDA_SUCCESS)
+                return CUDA_ERROR_INVALID_VALUE;
+        params->driver.memcpy.copyCtx = context;
+        *copy = (CUDA_MEMCPY3D){.srcMemoryType = CU_MEMORYTYPE_UNIFIED,
+                                .srcDevice = wire->src,
+                                .srcPitch = wire->src_pitch,
+                                .srcHeight = wire->src_height,
+                                .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
+                                .dstDevice = wire->dst,
+                                .dstPitch = wire->dst_pitch,
+                                .dstHeight = wire->dst_height,
+                                .WidthInBytes = wire->width,
+                                .Height = wire->height,
+                                .Depth = wire->depth};
+        return CUDA_SUCCESS;
+}
+
+static CUresult params_memset(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, CUcontext context,
+                              struct node_params *params)
+{
+        struct ivg_wire_graph_node box = *wire;
+        uint64_t span;
+
+        if ((wire->element_bytes != 1 && wire->element_bytes != 2 && wire->element_bytes != 4) ||
+            __builtin_mul_overflow(wire->width, (uint64_t)wire->element_bytes, &box.width))
+                return CUDA_ERROR_INVALID_VALUE;
+        box.depth = 1;
+        span = box_span(&box, wire->height > 1 ? wire->dst_pitch : box.width, 0);
+        if (span == UINT64_MAX || ivg_exec_device_range(call, wire->dst, span) != CUDA_SUCCESS)
+                return CUDA_ERROR_INVALID_VALUE;
+        params->driver.memset = (CUDA_MEMSET_NODE_PARAMS_v2){.dst = wire->dst,
+                                                             .pitch = wire->dst_pitch,
+                                                             .value = wire->value,
+                                                             .elementSize = wire->element_bytes,
+                                                             .width = wire->width,
+                                                             .height = wire->height,
+                                                             .ctx = context};
+        return CUDA_SUCCESS;
+}
+
+static CUresult params_of(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, const void *packed,
+                          uint32_t packed_bytes, struct node_params *params)
+{
+        void *context = NULL;
+        const CUresult result = ivg_handle_get(call->exec, IVG_KIND_CONTEXT, call->context, &context);
+
+        memset(params, 0, sizeof(*params));
+        if (result != CUDA_SUCCESS)
+                return result;
+        params->driver.type = (CUgraphNodeType)wire->type;
+        switch (wire->type) {
+        case CU_GRAPH_NODE_TYPE_KERNEL:
+                return params_kernel(call, wire, packed, packed_bytes, params);
+        case CU_GRAPH_NODE_TYPE_MEMCPY:
+                return params_memcpy(call, wire, context, params);
+        case CU_GRAPH_NODE_TYPE_MEMSET:
+                return params_memset(call, wire, context, params);
+        default:
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, wire->type);
+        }
+}
+
+CUresult ivg_host_ivgGraphAddNode(struct ivg_exec_call *call, const struct ivg_args_ivgGraphAddNode *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        CUgraphNode dependencies[IVG_NODE_DEPENDENCIES_MAX], node = NULL;
+        struct node_params params;
+        CUresult result;
+
+        if (!driver->cuGraphAddNode_v2)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        if (args->data_count && args->data_count != args->dependencies_count)
+                return CUDA_ERROR_INVALID_VALUE;
+        for (uint32_t i = 0; i < args->dependencies_count; i++) {
+                void *handle;
+
+                result = ivg_handle_get(call->exec, IVG_KIND_GRAPH_NODE, args->dependencies[i], &handle);
+                if (result != CUDA_SUCCESS)
+                        return result;
+                dependencies[i] = handle;
+        }
+        result = params_of(call, &args->params, args->kernel_params, args->kernel_params_bytes, &params);
+        if (result == CUDA_SUCCESS)
+                result = driver->cuGraphAddNode_v2(&node, args->graph, args->dependencies_count ? dependencies : NULL,
+                                                   args->data_count ? args->data : NULL, args->dependencies_count,
+                                                   &params.driver);
+        if (result == CUDA_SUCCESS && !ivg_graph_node_put(call, args->node, node))
+                return CUDA_ERROR_UNKNOWN;
+        return result;
+}
+
+CUresult ivg_host_ivgGraphNodeSetParams(struct ivg_exec_call *call, const struct ivg_args_ivgGraphNodeSetParams *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        struct node_params params;
+        const CUresult result = params_of(call, &args->params, args->kernel_params, args->kernel_params_bytes, &params);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (args->exec_id != IVG_ID_NONE)
+                return driver->cuGraphExecNodeSetParams
+                               ? driver->cuGraphExecNodeSetParams(args->exec, args->node, &params.driver)
+                               : CUDA_ERROR_NOT_SUPPORTED;
+        return driver->cuGraphNodeSetParams ? driver->cuGraphNodeSetParams(args->node, &params.driver)
+                                            : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+/* ---- edges ---- */
+
+static CUresult edges_of(const struct ivg_driver *driver, CUgraph graph, CUgraphNode *from, CUgraphNode *to,
+                         CUgraphEdgeData *edges, size_t *count)
+{
+        if (driver->cuGraphGetEdges_v2)
+                return driver->cuGraphGetEdges_v2(graph, from, to, edges, count);
+        return driver->cuGraphGetEdges ? driver->cuGraphGetEdges(graph, from, to, count) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult ivg_host_ivgGraphEdges(struct ivg_exec_call *call, const struct ivg_args_ivgGraphEdges *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        uint32_t *from_out = args->from, *to_out = args->to;
+        CUgraphEdgeData *edges_out = args->edges;
+        CUgraphNode *from, *to;
+        CUgraphEdgeData *edges;
+        size_t count = 0, room;
+        CUresult result = edges_of(driver, args->graph, NULL, NULL, NULL, &count);
+
+        args->answer->count = count;
+        if (result != CUDA_SUCCESS || count == 0 || !from_out || !to_out || !edges_out)
+                return result;
+        room = args->from_bytes / sizeof(*from_out);
+        if (room > args->to_bytes / sizeof(*to_out) || room > args->edges_bytes / sizeof(*edges_out))
+                return CUDA_ERROR_INVALID_VALUE;
+        from = calloc(count, sizeof(*from));
+        to = calloc(count, sizeof(*to));
+        edges = calloc(count, sizeof(*edges));
+        result =
+                from && to && edges ? edges_of(driver, args->graph, from, to, edges, &count) : CUDA_ERROR_OUT_OF_MEMORY;
+        for (size_t i = 0; result == CUDA_SUCCESS && i < count && i < room; i++) {
+                from_out[i] = ivg_handle_name_get(call->exec, from[i]);
+                to_out[i] = ivg_handle_name_get(call->exec, to[i]);
+                edges_out[i] = edges[i];
+        }
+        free(from);
+        free(to);
+        free(edges);
+        return result;
+}
+
+/* ---- instances ---- */
+
+CUresult ivg_host_ivgGraphInstantiateWithParams(struct ivg_exec_call *call,
+                                                const struct ivg_args_ivgGraphInstantiateWithParams *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        CUDA_GRAPH_INSTANTIATE_PARAMS params = {.flags = args->flags, .hUploadStream = args->stream};
+        CUgraphExec exec = NULL;
+        CUresult result;
+
+        if (!driver->cuGraphInstantiateWithParams)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        if (!(args->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD))
+                params.hUploadStream = NULL;
+        result = driver->cuGraphInstantiateWithParams(&exec, args->graph, &params);
+        args->answer->outcome = (int32_t)params.result_out;
+        if (result == CUDA_SUCCESS && !ivg_handle_put(call, IVG_KIND_GRAPH_EXEC, args->exec, exec))
+                return CUDA_ERROR_UNKNOWN;
+        return result;
+}
