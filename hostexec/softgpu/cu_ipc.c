@@ -176,12 +176,15 @@ SG_ENTRY(cuIpcCloseMemHandle, CUdeviceptr address)
         const CUresult result = sg_context_current(&context);
         if (result != CUDA_SUCCESS)
                 return result;
+        (void)sg_context_drain(context); /* queued work may still use it, and takes its map from the registry */
         pthread_mutex_lock(&sg_opened_lock);
         struct sg_opened *opened = sg_opened_find(NULL, address);
         if (opened != NULL && --opened->count == 0)
                 allocation = sg_registry_take(address, 1u << SG_MEMORY_OPENED); /* the entry goes at the next look */
         pthread_mutex_unlock(&sg_opened_lock);
-        if (allocation != NULL)
-                sg_allocation_retire(allocation);
+        if (allocation != NULL) {
+                sg_contexts_forget_maps();
+                sg_allocation_put(allocation);
+        }
         return opened != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }

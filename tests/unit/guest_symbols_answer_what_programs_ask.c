@@ -109,14 +109,14 @@ static void what_is_not_there_is_told_apart(void **state)
 
 static void refused_names_exist_and_answer_not_supported(void **state)
 {
-        CUresult (*get_handle)(void *, CUdeviceptr);
+        CUresult (*destroy)(void *);
         CUdriverProcAddressQueryResult status;
         void *found;
 
         (void)state;
-        assert_int_equal(ask("cuIpcGetMemHandle", &found, 13000, 0, &status), CUDA_SUCCESS);
-        *(void **)&get_handle = found;
-        assert_int_equal(get_handle(NULL, 0), CUDA_ERROR_NOT_SUPPORTED);
+        assert_int_equal(ask("cuGreenCtxDestroy", &found, 13000, 0, &status), CUDA_SUCCESS);
+        *(void **)&destroy = found;
+        assert_int_equal(destroy(NULL), CUDA_ERROR_NOT_SUPPORTED);
 }
 
 int main(void)
