@@ -37,12 +37,14 @@ ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 find_program(IVG_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(IVG_NVCC AND NOT IVG_SANITIZE)
   foreach(cudart static shared)
-    add_custom_command(
-      OUTPUT ${cuda_bin}/runtime_${cudart}
-      COMMAND ${IVG_NVCC} -O2 -cudart ${cudart} -o ${cuda_bin}/runtime_${cudart} ${cuda_dir}/runtime.cu
-      DEPENDS ${cuda_dir}/runtime.cu VERBATIM)
-    add_custom_target(cuda_runtime_${cudart} ALL DEPENDS ${cuda_bin}/runtime_${cudart})
-    ivg_cuda_test(runtime_${cudart} ${cuda_bin}/runtime_${cudart})
+    foreach(source runtime runtime_host)
+      add_custom_command(
+        OUTPUT ${cuda_bin}/${source}_${cudart}
+        COMMAND ${IVG_NVCC} -O2 -cudart ${cudart} -o ${cuda_bin}/${source}_${cudart} ${cuda_dir}/${source}.cu
+        DEPENDS ${cuda_dir}/${source}.cu VERBATIM)
+      add_custom_target(cuda_${source}_${cudart} ALL DEPENDS ${cuda_bin}/${source}_${cudart})
+      ivg_cuda_test(${source}_${cudart} ${cuda_bin}/${source}_${cudart})
+    endforeach()
   endforeach()
 else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
