@@ -163,8 +163,8 @@ static void run_in_guest(struct ivg_callback *callback, CUresult status)
         uint64_t ticket, pause = IVG_CALLBACK_PAUSE_NS_MIN, begin;
 
         while (!hand_over(callback, status, &ticket)) {
-                if (ivg_load_acquire_u32(&exec->stop))
-                        return;
+                if (ivg_load_acquire_u32(&exec->stop) || ivg_load_acquire_u32(&exec->fault))
+                        return; /* never again: the executor ends, and this goes with it */
                 pause_ns(&pause);
         }
         ivg_exec_interrupt(exec);

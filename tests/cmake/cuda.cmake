@@ -36,7 +36,7 @@ ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 
 find_program(IVG_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(IVG_NVCC AND NOT IVG_SANITIZE)
-  foreach(program runtime runtime_graphs)
+  foreach(program runtime runtime_graphs runtime_host)
     foreach(cudart static shared)
       add_custom_command(
         OUTPUT ${cuda_bin}/${program}_${cudart}
