@@ -196,7 +196,7 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
         if (result == NVML_SUCCESS && memory == NULL)
                 return NVML_ERROR_INVALID_ARGUMENT;
         if (result == NVML_SUCCESS && memory->version != nvmlMemory_v2)
-                return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+                return NVML_ERROR_FUNCTION_NOT_FOUND; /* as driver 580 does */
         if (result == NVML_SUCCESS)
                 result = memory_info(device, &plain);
         if (result == NVML_SUCCESS) {

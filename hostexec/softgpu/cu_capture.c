@@ -352,9 +352,9 @@ static CUresult sg_capture_finish(struct sg_stream *stream, CUgraph *out)
                 return CUDA_ERROR_ILLEGAL_STATE;
         if (capture->origin != stream)
                 return sg_capture_spoil(capture, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
-        if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && !pthread_equal(capture->thread, pthread_self()))
-                return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
         CUresult result = capture->invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
+        if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && !pthread_equal(capture->thread, pthread_self()))
+                result = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD; /* ends it all the same (seen with driver 580) */
         if (result == CUDA_SUCCESS && !sg_capture_is_joined(capture))
                 result = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
         if (result == CUDA_SUCCESS)

@@ -28,7 +28,7 @@ static void program_and_stream(uint64_t *words)
         atomic_store((_Atomic(uint64_t) *)&words[1], 0);
         atomic_store((_Atomic(uint64_t) *)&words[2], 0);
         CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-        CU(cuStreamWriteValue32(stream, at + 16, 5, CU_STREAM_WRITE_VALUE_DEFAULT));
+        CU(cuStreamWriteValue32_v2(stream, at + 16, 5, CU_STREAM_WRITE_VALUE_DEFAULT));
         CU(cuStreamWaitValue64_v2(stream, at, 1ull << 40, CU_STREAM_WAIT_VALUE_GEQ));
         CU(cuStreamWriteValue64_v2(stream, at + 8, 0x123456789abcull, CU_STREAM_WRITE_VALUE_DEFAULT));
         sleep_ms(20);
@@ -143,7 +143,7 @@ static void batches(uint64_t *pinned, bool wide)
         CHECK(result[0] == (wide ? 0x1122334455667788ull : 0x55667788ull), "0x%" PRIx64, result[0]);
         for (uint32_t i = 0; i < MANY; i++)
                 operations[i] = write_of(words + i * 8, i * 3 + 1, wide);
-        CU(cuStreamBatchMemOp(stream, MANY, operations, 0));
+        CU(cuStreamBatchMemOp_v2(stream, MANY, operations, 0));
         CU(cuStreamSynchronize(stream));
         CU(cuMemcpyDtoH_v2(result, words, sizeof(result)));
         for (uint32_t i = 1; i < MANY; i++)
