@@ -61,6 +61,14 @@ static void counters_clear(struct ivg_host_channel *host)
         ivg_store_relaxed_u64(&host->calls_unsupported, 0);
 }
 
+static void free_next_generation(struct ivg_channel *channel)
+{
+        channel->generation++;
+        if (channel->generation == 0) /* 2^32 programs later; 0 is no generation */
+                channel->generation = 1;
+        set_state(channel, IVG_HOST_CHANNEL_FREE, IVG_ERROR_NONE);
+}
+
 bool ivg_channel_clear(struct ivg_channel *channel)
 {
         if (channel->executor) {
@@ -69,10 +77,7 @@ bool ivg_channel_clear(struct ivg_channel *channel)
         }
         if (channel->state != IVG_HOST_CHANNEL_FREE) {
                 counters_clear(host_channel(channel));
-                channel->generation++;
-                if (channel->generation == 0) /* 2^32 programs later; 0 is no generation */
-                        channel->generation = 1;
-                set_state(channel, IVG_HOST_CHANNEL_FREE, IVG_ERROR_NONE);
+                free_next_generation(channel);
         }
         return true;
 }
@@ -100,6 +105,8 @@ void ivg_channel_look(struct ivg_channel *channel)
         if (channel->state == IVG_HOST_CHANNEL_FREE) {
                 if (asked == IVG_GUEST_CHANNEL_OPEN)
                         start(channel);
+                else if (asked == IVG_GUEST_CHANNEL_CLOSED) /* opened and closed before we looked: it waits for us */
+                        free_next_generation(channel);
         } else if (asked == IVG_GUEST_CHANNEL_CLOSED) {
                 (void)ivg_channel_clear(channel);
         }
