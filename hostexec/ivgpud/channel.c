@@ -66,6 +66,14 @@ static void counters_clear(const struct ivg_channel *channel)
                 ivg_store_relaxed_u64(&pages->device_bytes[channel->index][i], 0);
 }
 
+static void free_next_generation(struct ivg_channel *channel)
+{
+        channel->generation++;
+        if (channel->generation == 0) /* 2^32 programs later; 0 is no generation */
+                channel->generation = 1;
+        set_state(channel, IVG_HOST_CHANNEL_FREE, IVG_ERROR_NONE);
+}
+
 bool ivg_channel_clear(struct ivg_channel *channel)
 {
         if (channel->executor) {
@@ -74,10 +82,7 @@ bool ivg_channel_clear(struct ivg_channel *channel)
         }
         if (channel->state != IVG_HOST_CHANNEL_FREE) {
                 counters_clear(channel);
-                channel->generation++;
-                if (channel->generation == 0) /* 2^32 programs later; 0 is no generation */
-                        channel->generation = 1;
-                set_state(channel, IVG_HOST_CHANNEL_FREE, IVG_ERROR_NONE);
+                free_next_generation(channel);
         }
         return true;
 }
@@ -105,6 +110,8 @@ void ivg_channel_look(struct ivg_channel *channel)
         if (channel->state == IVG_HOST_CHANNEL_FREE) {
                 if (asked == IVG_GUEST_CHANNEL_OPEN)
                         start(channel);
+                else if (asked == IVG_GUEST_CHANNEL_CLOSED) /* opened and closed before we looked: it waits for us */
+                        free_next_generation(channel);
         } else if (asked == IVG_GUEST_CHANNEL_CLOSED) {
                 (void)ivg_channel_clear(channel);
         }

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 static const struct ivg_link_transport *const transports[] = {
+        &ivg_link_transport_driver,
         &ivg_link_transport_local,
         &ivg_link_transport_sysfs,
 };
@@ -72,7 +73,8 @@ static int open_forced(const char *forced, struct ivg_link_request *request, str
                         return link_try(transports[i], forced + bytes + 1, request, link);
         }
         request->code = IVG_ERROR_UNSUPPORTED_OP;
-        ivg_error_set(request->error, "IVGPU_CHANNEL=%s: this build knows local:PATH and sysfs:DEVICE", forced);
+        ivg_error_set(request->error, "IVGPU_CHANNEL=%s: this build knows driver:NODE, local:PATH and sysfs:DEVICE",
+                      forced);
         return -EPROTONOSUPPORT;
 }
 
@@ -85,22 +87,35 @@ static bool error_is_absence(int rc)
 static int open_searching(const struct ivg_link_places *places, struct ivg_link_request *request,
                           struct ivg_link **link)
 {
+        const struct {
+                const struct ivg_link_transport *transport;
+                const char *path;
+        } tries[] = {
+                {&ivg_link_transport_driver, NULL},
+                {&ivg_link_transport_local, places->socket != NULL ? places->socket : IVG_LINK_SOCKET_DEFAULT},
+                {&ivg_link_transport_sysfs, NULL},
+        };
         struct ivg_error *error = request->error;
-        struct ivg_error first, second;
-        int rc;
+        struct ivg_error words[TRANSPORTS_COUNT] = {{""}};
+        bool forbidden = false;
+        int rc = -ENOENT;
 
-        request->error = &first;
-        rc = link_try(&ivg_link_transport_local, places->socket != NULL ? places->socket : IVG_LINK_SOCKET_DEFAULT,
-                      request, link);
-        if (rc < 0 && error_is_absence(rc)) {
-                request->error = &second;
-                rc = link_try(&ivg_link_transport_sysfs, NULL, request, link);
-                if (rc < 0)
-                        ivg_error_set(error, "%.150s; %.150s", first.text, second.text);
-        } else if (rc < 0) {
-                *error = first;
+        _Static_assert(sizeof(tries) / sizeof(tries[0]) == TRANSPORTS_COUNT, "every transport has its turn");
+        for (size_t i = 0; i < TRANSPORTS_COUNT; i++) {
+                request->error = &words[i];
+                rc = link_try(tries[i].transport, tries[i].path, request, link);
+                request->error = error;
+                if (rc == 0)
+                        return 0;
+                if (!error_is_absence(rc)) {
+                        /* A device that was there but forbidden is the likelier reason than what was found instead. */
+                        ivg_error_set(error, "%s%s%.120s", words[i].text, forbidden ? "; " : "",
+                                      forbidden ? words[0].text : "");
+                        return rc;
+                }
+                forbidden |= i == 0 && rc == -EACCES;
         }
-        request->error = error;
+        ivg_error_set(error, "%.100s; %.100s; %.100s", words[0].text, words[1].text, words[2].text);
         return rc;
 }
 
@@ -110,6 +125,7 @@ int ivg_link_open_at(const struct ivg_link_places *places, uint64_t call_table_f
         struct ivg_link_request request = {
                 .call_table_fingerprint = call_table_fingerprint,
                 .deadline_ns = ivg_now_ns() + places->open_ms * IVG_NS_PER_MS,
+                .device_prefix = places->device_prefix,
                 .sysfs_root = places->sysfs_root,
                 .code = IVG_ERROR_MEDIATOR_UNAVAILABLE,
                 .error = error,
@@ -128,6 +144,7 @@ int ivg_link_open(uint64_t call_table_fingerprint, struct ivg_link **link, enum 
         const struct ivg_link_places places = {
                 .forced = secure_getenv("IVGPU_CHANNEL"),
                 .socket = secure_getenv("IVGPU_SOCKET"),
+                .device_prefix = IVG_LINK_DEVICE_PREFIX,
                 .sysfs_root = IVG_LINK_SYSFS_ROOT,
                 .open_ms = IVG_LINK_OPEN_MS,
         };

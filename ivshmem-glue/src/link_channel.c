@@ -39,6 +39,11 @@ void ivg_link_channel_close(struct ivg_link *link)
 {
         if (!link->claimed)
                 return;
+        if (link->transport->channel_close != NULL) {
+                link->claimed = false;
+                link->transport->channel_close(link);
+                return;
+        }
         /* G1, release: everything this process did in the channel comes before. */
         ivg_store_release_u64(&guest_channel(link)->state,
                               ivg_channel_word(link->generation, IVG_GUEST_CHANNEL_CLOSED));
@@ -98,7 +103,8 @@ static int channel_progress(struct ivg_link *link, struct ivg_link_request *requ
         const uint32_t state = ivg_channel_word_state(word);
 
         if (generation != link->generation) {
-                if (state == IVG_HOST_CHANNEL_FREE && ++*claims <= CLAIMS_MAX) {
+                if (state == IVG_HOST_CHANNEL_FREE && link->transport->channel_close == NULL &&
+                    ++*claims <= CLAIMS_MAX) {
                         ivg_link_channel_claim(link);
                         return 1;
                 }

@@ -82,6 +82,8 @@ int ivg_link_extents_claim(struct ivg_link *link, uint32_t count, uint32_t *firs
                 return -EINVAL;
         if (count > link->region.extent_count)
                 return -ENOSPC;
+        if (link->transport->extents_claim != NULL)
+                return link->transport->extents_claim(link, count, first);
         atomic_fetch_add(&link->extent_claims_running, 1);
         for (uint32_t i = 0; i < SCANS_MAX; i++) {
                 const uint32_t changes = atomic_load(&link->extent_changes);
@@ -102,6 +104,10 @@ int ivg_link_extents_claim(struct ivg_link *link, uint32_t count, uint32_t *firs
 void ivg_link_extents_release(struct ivg_link *link, uint32_t first, uint32_t count)
 {
         assert(count <= link->region.extent_count && first <= link->region.extent_count - count);
+        if (link->transport->extents_release != NULL) {
+                link->transport->extents_release(link, first, count);
+                return;
+        }
         run_release(&link->region, link->channel, first, count);
         atomic_fetch_add(&link->extent_changes, 1);
 }

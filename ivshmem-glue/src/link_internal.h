@@ -4,7 +4,7 @@
  *   link_channel.c  the guest driver's part in a channel's life: claim, wait for READY, close
  *   link_extents.c  arena extents
  *   link_wait.c     sleeping for an interrupt
- *   link_local.c, link_sysfs.c   transports */
+ *   link_driver.c, link_local.c, link_sysfs.c   transports */
 #ifndef IVG_LINK_INTERNAL_H
 #define IVG_LINK_INTERNAL_H
 
@@ -15,6 +15,7 @@
 
 /* One attempt to open: where to look, until when, and where the answer's words go. */
 struct ivg_link_request {
+        const char *device_prefix; /* "/dev/ivgpu"; tests have none */
         uint64_t call_table_fingerprint;
         uint64_t deadline_ns;
         const char *sysfs_root; /* "/sys/bus/pci/devices"; tests build their own tree */
@@ -24,13 +25,16 @@ struct ivg_link_request {
 
 /* Where a link may lead. The public ivg_link_open() fills it from the environment. */
 struct ivg_link_places {
-        const char *forced; /* "local:PATH", "sysfs:DEVICE"; NULL: search */
-        const char *socket; /* NULL: IVG_LINK_SOCKET_DEFAULT */
+        const char *forced;        /* "driver:NODE", "local:PATH", "sysfs:DEVICE"; NULL: search */
+        const char *device_prefix; /* "/dev/ivgpu"; NULL: the search passes over the driver */
+        const char *socket;        /* NULL: IVG_LINK_SOCKET_DEFAULT */
         const char *sysfs_root;
         uint32_t open_ms;
 };
 #define IVG_LINK_SOCKET_DEFAULT "/run/ivgpu/local.sock"
 #define IVG_LINK_SYSFS_ROOT "/sys/bus/pci/devices"
+#define IVG_LINK_DEVICE_PREFIX "/dev/ivgpu"
+#define IVG_LINK_DEVICES_MAX 16u /* as many as the kernel driver serves */
 int ivg_link_open_at(const struct ivg_link_places *places, uint64_t call_table_fingerprint, struct ivg_link **link,
                      enum ivg_error_code *code, struct ivg_error *error);
 
@@ -46,7 +50,12 @@ struct ivg_link_transport {
         void (*ring_channel)(struct ivg_link *link);
         int (*alive)(struct ivg_link *link); /* the transport's own signs of life; 0 or -EPIPE */
         void (*close)(struct ivg_link *link, bool in_order);
+        /* Where the guest's kernel plays the guest driver's part; NULL: this process does, in the guest pages. */
+        void (*channel_close)(struct ivg_link *link);
+        int (*extents_claim)(struct ivg_link *link, uint32_t count, uint32_t *first);
+        void (*extents_release)(struct ivg_link *link, uint32_t first, uint32_t count);
 };
+extern const struct ivg_link_transport ivg_link_transport_driver;
 extern const struct ivg_link_transport ivg_link_transport_local;
 extern const struct ivg_link_transport ivg_link_transport_sysfs;
 
@@ -98,6 +107,12 @@ void ivg_link_step(struct ivg_link *link, uint64_t *step_ns);
 
 /* Frees every extent of `channel`. Only when its executor is gone for certain: DMA may be under way before. */
 void ivg_link_extents_release_all(const struct ivg_region *region, uint32_t channel);
+
+/* ---- link_heartbeat.c ---- */
+
+/* -EPIPE when the mediator's heartbeat has stood still for IVG_HEARTBEAT_LOST_MS, counted from the last beat that was
+ * seen here or from heartbeat_seen_ns, which the transport sets when it opens. Any thread. */
+int ivg_link_heartbeat_check(struct ivg_link *link);
 
 /* ---- link_wait.c ---- */
 

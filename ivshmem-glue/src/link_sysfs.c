@@ -304,23 +304,6 @@ static void sysfs_ring_channel(struct ivg_link *link)
         doorbell_store(link, link->doorbell_channel_word);
 }
 
-static int sysfs_alive(struct ivg_link *link)
-{
-        /* Relaxed, here and below: a beat orders nothing. Threads may store each other's stamps; each is a true one. */
-        const uint64_t beat = ivg_load_relaxed_u64(&ivg_region_host_pages(&link->region)->heartbeat);
-        const uint64_t now_ns = ivg_now_ns();
-
-        if (beat != atomic_load_explicit(&link->heartbeat_seen, memory_order_relaxed)) {
-                atomic_store_explicit(&link->heartbeat_seen_ns, now_ns, memory_order_relaxed);
-                atomic_store_explicit(&link->heartbeat_seen, beat, memory_order_relaxed);
-                return 0;
-        }
-        if (now_ns - atomic_load_explicit(&link->heartbeat_seen_ns, memory_order_relaxed) <
-            IVG_HEARTBEAT_LOST_MS * IVG_NS_PER_MS)
-                return 0;
-        return -EPIPE;
-}
-
 /* Waits for the host to free the channel, so that its extents can go back; gives up in favour of the next claimant. */
 static void channel_finish(struct ivg_link *link)
 {
@@ -333,7 +316,7 @@ static void channel_finish(struct ivg_link *link)
         while (word = ivg_load_acquire_u64(&host->state),
                ivg_channel_word_state(word) != IVG_HOST_CHANNEL_FREE ||
                        ivg_channel_word_generation(word) == link->generation) {
-                if (sysfs_alive(link) < 0 || ivg_now_ns() >= deadline_ns)
+                if (ivg_link_heartbeat_check(link) < 0 || ivg_now_ns() >= deadline_ns)
                         return;
                 ivg_link_step(link, &step_ns);
         }
@@ -362,6 +345,6 @@ const struct ivg_link_transport ivg_link_transport_sysfs = {
         .open = sysfs_open,
         .ring_control = sysfs_ring_control,
         .ring_channel = sysfs_ring_channel,
-        .alive = sysfs_alive,
+        .alive = ivg_link_heartbeat_check,
         .close = sysfs_close,
 };

@@ -156,7 +156,7 @@ int ivg_link_wait(struct ivg_link *link, bool (*done)(void *arg), void *arg, uin
 {
         const uint64_t deadline_ns = ivg_now_ns() + timeout_ms * IVG_NS_PER_MS;
 
-        if (link->transport->has_interrupts)
+        if (link->transport->has_interrupts && link->interrupt_fd >= 0)
                 return wait_interrupts(link, done, arg, deadline_ns);
         return wait_polling(link, done, arg, deadline_ns);
 }

@@ -45,6 +45,7 @@ int ivg_region_map_channel(const struct ivg_region *region, int fd, enum ivg_reg
         }
         switch (side) {
         case IVG_SIDE_GUEST:
+        case IVG_SIDE_GUEST_BY_DRIVER:
                 return channel_map(region, fd, channel, read_write, PROT_READ, error);
         case IVG_SIDE_HOST_MEDIATOR:
                 return channel_map(region, fd, channel, PROT_READ, read_write, error);
@@ -59,10 +60,10 @@ int ivg_region_map_channel(const struct ivg_region *region, int fd, enum ivg_reg
 static int pages_map(const struct ivg_region *region, int fd, enum ivg_region_side side, struct ivg_error *error)
 {
         const int read_write = PROT_READ | PROT_WRITE;
-        const bool guest = side == IVG_SIDE_GUEST;
+        const bool guest = side == IVG_SIDE_GUEST || side == IVG_SIDE_GUEST_BY_DRIVER;
         int rc = piece_map(region, fd, "the region page", 0, IVG_PAGE_BYTES, PROT_READ, error);
 
-        if (rc == 0)
+        if (rc == 0 && side != IVG_SIDE_GUEST_BY_DRIVER)
                 rc = piece_map(region, fd, "the guest pages", region->guest_pages_offset, region->guest_pages_bytes,
                                guest ? read_write : PROT_READ, error);
         if (rc == 0)

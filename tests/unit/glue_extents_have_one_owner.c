@@ -10,7 +10,7 @@
 #endif
 #define THREADS 4u
 
-/* A link without a transport: extents need only the mapped region and a channel. */
+/* A link that leads nowhere: extents need only the mapped region, a channel, and a transport that leaves them to us. */
 struct extents_fixture {
         int fd;
         struct ivg_link link;
@@ -24,6 +24,7 @@ static int extents_setup(void **state)
         fixture->fd = test_region(2, 3);
         fixture->link.region = test_map(fixture->fd, IVG_SIDE_GUEST, 1);
         fixture->link.channel = 1;
+        fixture->link.transport = &ivg_link_transport_sysfs;
         *state = fixture;
         return 0;
 }

@@ -194,9 +194,12 @@ static void absent_refused_and_forbidden_are_told_apart(void **state)
         longest[sizeof(longest) - 1] = '\0';
         places.forced = longest;
         assert_int_equal(ivg_link_open_at(&places, TEST_FINGERPRINT, &link, &code, &error), -ENAMETOOLONG);
-        places.forced = "driver:/dev/ivgpu0";
+        places.forced = "driver:/nonexistent/ivgpu0";
+        assert_int_equal(ivg_link_open_at(&places, TEST_FINGERPRINT, &link, &code, &error), -ENOENT);
+        assert_words(error, "driver:/nonexistent/ivgpu0: absent");
+        places.forced = "vfio:/dev/vfio/1";
         assert_int_equal(ivg_link_open_at(&places, TEST_FINGERPRINT, &link, &code, &error), -EPROTONOSUPPORT);
-        assert_words(error, "IVGPU_CHANNEL=driver:/dev/ivgpu0");
+        assert_words(error, "IVGPU_CHANNEL=vfio:/dev/vfio/1");
         assert_int_equal(code, IVG_ERROR_UNSUPPORTED_OP);
 }
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.bash"
-build=$1
+build=$(realpath "$1")
 vm_require
 vm_work
 

@@ -21,10 +21,12 @@ CONF
 }
 
 # vm_boot NAME JOB [run-guest's options]: boots in the background; console in $work/NAME.console, QEMU in $work/NAME.pid.
+# The guest has the kernel driver where that is built; IVGPU_TEST_DRIVER=none boots it without (programs use sysfs).
 vm_boot() {
-        local name=$1 job=$2
+        local name=$1 job=$2 module=()
         shift 2
-        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 110 --pidfile "$work/$name.pid" --show "$build" "$@" \
+        [[ -e $build/guest/kmod/ivgpu.ko && ${IVGPU_TEST_DRIVER-} != none ]] && module=(--driver "$build/guest/kmod/ivgpu.ko")
+        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 110 --pidfile "$work/$name.pid" --show "$build" "${module[@]}" "$@" \
                 "$job" > "$work/$name.console" 2>&1 &
         guest_pid=$!
         vm_own "$guest_pid"

@@ -1,16 +1,17 @@
-"""Sends one command to a QEMU monitor (QMP): qmp.py SOCKET COMMAND. Exit code 1 and QEMU's words if it refuses."""
+"""Sends one command to a QEMU monitor (QMP): qmp.py SOCKET COMMAND [ARGUMENTS as JSON]. Exit code 1 and QEMU's words if it refuses."""
 import json
 import socket
 import sys
 
 path, command = sys.argv[1:3]
+arguments = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
 monitor = socket.socket(socket.AF_UNIX)
 monitor.settimeout(5)
 monitor.connect(path)
 lines = monitor.makefile("rw")
 lines.readline()  # the greeting
-for request in ("qmp_capabilities", command):
-    lines.write(json.dumps({"execute": request}) + "\n")
+for request, values in (("qmp_capabilities", {}), (command, arguments)):
+    lines.write(json.dumps({"execute": request, "arguments": values}) + "\n")
     lines.flush()
     answer = json.loads(lines.readline())
     while "event" in answer:

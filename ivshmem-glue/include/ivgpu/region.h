@@ -50,12 +50,13 @@ int ivg_region_check(const struct ivg_region_page *page, uint64_t file_bytes, ui
 /* The same for a memfd or BAR file: takes its real size and maps its first page for the check. */
 int ivg_region_check_fd(int fd, uint64_t call_table_fingerprint, struct ivg_region *out, struct ivg_error *error);
 
-enum ivg_region_side { IVG_SIDE_GUEST, IVG_SIDE_HOST_MEDIATOR, IVG_SIDE_HOST_EXECUTOR };
+enum ivg_region_side { IVG_SIDE_GUEST, IVG_SIDE_HOST_MEDIATOR, IVG_SIDE_HOST_EXECUTOR, IVG_SIDE_GUEST_BY_DRIVER };
 /* Maps everything below the arena from `fd` (memfd or BAR file) after ivg_region_check. The other side's pages are
  * read-only: a guest process maps region and host pages, and the host part of channel `channel`, read-only, and other
  * channels not at all; an executor maps its own channel only and guest-written pages read-only, except for its ring's
  * guest part, which ivg_consumer_open() formats: call ivg_region_seal_guest_part() right after; the mediator maps all
- * channels, guest-written parts read-only. IVG_CHANNEL_NONE (guest, executor): no channel yet. */
+ * channels, guest-written parts read-only; a guest process whose kernel has our driver maps the guest pages not at all.
+ * IVG_CHANNEL_NONE (guest, executor): no channel yet. */
 #define IVG_CHANNEL_NONE UINT32_MAX
 int ivg_region_map(struct ivg_region *region, int fd, enum ivg_region_side side, uint32_t channel,
                    struct ivg_error *error);

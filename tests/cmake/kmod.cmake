@@ -1,0 +1,31 @@
+# The guest driver: its layout here, the rest in a guest that has it.
+ivg_add_test(kmod_layout_is_the_regions
+  SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/unit/kmod_layout_is_the_regions.c ${CMAKE_CURRENT_SOURCE_DIR}/unit/kmod_layout_driver.c
+  LIBS ivg_glue LABELS unit kmod)
+if(TARGET kmod_layout_is_the_regions)
+  target_include_directories(kmod_layout_is_the_regions PRIVATE ${CMAKE_SOURCE_DIR}/guest/kmod)
+endif()
+
+# tools/demo boots the guest with it.
+if(TARGET kmod AND TARGET demo_parts)
+  add_dependencies(demo_parts kmod)
+endif()
+
+if(BUILD_TESTING AND NOT IVG_SANITIZE)
+  add_executable(kmod_guest ${CMAKE_CURRENT_SOURCE_DIR}/vm/kmod_guest.c)
+  target_link_libraries(kmod_guest PRIVATE ivg_glue ivg_calls)
+  target_include_directories(kmod_guest PRIVATE ${CMAKE_SOURCE_DIR}/guest/kmod)
+  set_target_properties(kmod_guest PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endif()
+
+# One at a time, as vm.cmake's; with the whole path, so not with sanitizers. Skipped where there are no kernel headers.
+if(BUILD_TESTING AND NOT IVG_SANITIZE)
+  foreach(test isolation idle reboot unplug storm)
+    add_test(NAME vm_kmod_${test} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/kmod_${test}.bash ${CMAKE_BINARY_DIR})
+    set_tests_properties(vm_kmod_${test} PROPERTIES TIMEOUT 330 LABELS "vm;kmod" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm)
+  endforeach()
+  # The way without the driver stays open, and tested.
+  add_test(NAME vm_programs_without_driver COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/programs.bash ${CMAKE_BINARY_DIR})
+  set_tests_properties(vm_programs_without_driver PROPERTIES TIMEOUT 180 LABELS vm SKIP_RETURN_CODE 77 RESOURCE_LOCK vm
+                       ENVIRONMENT IVGPU_TEST_DRIVER=none)
+endif()

@@ -1,0 +1,59 @@
+# Sourced after mediator.bash by the kernel driver's tests: guests that have the driver, and a user in its group.
+driver=
+qmp=$here/qmp.py
+# Programs of this user and group stand for anybody whom the udev rule lets in; the rule's part is played by kmod_admit.
+as_user='setpriv --reuid=65534 --regid=4242 --clear-groups --no-new-privs'
+
+kmod_require() {
+        local build=$1
+        driver=$build/guest/kmod/ivgpu.ko
+        [[ -e $driver ]] || { echo "skipped: no guest driver in this build: kernel headers are missing"; exit 77; }
+        [[ -x $build/tests/kmod_guest ]] || fail "$build/tests/kmod_guest is not built"
+}
+
+# The beginning of every job: who may, where things are, and what the end of every job asks.
+kmod_job() {
+        cat << JOB
+export LD_LIBRARY_PATH=$build/lib/ivgpu
+bin=$build/tests/cuda
+kmod=$build/tests/kmod_guest
+as_user='$as_user'
+attributes=/sys/class/ivgpu/ivgpu0
+cd /
+kmod_admit() { chgrp 4242 /dev/ivgpu0 && chmod 660 /dev/ivgpu0; }
+kmod_now() { cat \$attributes/\$1; }
+# kmod_settle SECONDS: until no channel and no extent is anybody's.
+kmod_settle() {
+        for _ in \$(seq \$((\$1 * 20))); do
+                [ "\$(kmod_now channels_in_use) \$(kmod_now channels_draining) \$(kmod_now extents_in_use) \$(kmod_now extents_kept) \$(kmod_now extents_pinned)" = "0 0 0 0 0" ] && { echo MARK-settled; return 0; }
+                sleep 0.05
+        done
+        echo "FAILED: left after \$1 s:"; grep . \$attributes/channels* \$attributes/extents*
+        return 1
+}
+# The kernel's own complaints: nothing in this test may bring one about.
+kmod_kernel_is_content() {
+        if dmesg | grep -E "BUG|WARNING|Poison overwritten|Redzone|KFENCE|Oops|Call Trace|KASAN|rcu.*stall|hung task|list_(add|del) corruption|Bad (page|rss)|possible.*deadlock"; then
+                dmesg | tail -60; echo "FAILED: the kernel complains"; return 1
+        fi
+}
+kmod_admit
+JOB
+}
+
+# With what a stock kernel has for finding misuse of memory: freed objects are poisoned, their surroundings watched.
+kmod_boot() {
+        local name=$1 job=$2
+        shift 2
+        vm_boot "$name" "$job" --driver "$driver" --append "slub_debug=FZPU kfence.sample_interval=100" "$@"
+}
+
+# qmp COMMAND [ARGUMENTS as JSON]
+kmod_qmp() {
+        python3 "$qmp" "$work/qmp.sock" "$@"
+}
+
+# User and system time of a process in clock ticks.
+cpu_ticks() {
+        awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"
+}

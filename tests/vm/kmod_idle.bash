@@ -1,0 +1,47 @@
+#!/bin/bash
+# A sleeping program costs no processor time, neither the guest's nor the host's; and an interrupt wakes a sleeper that
+# nothing else would wake. usage: kmod_idle.bash BUILD_FOLDER
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/common.bash"
+source "$here/mediator.bash"
+source "$here/kmod.bash"
+build=$(realpath "$1")
+vm_require
+vm_work
+kmod_require "$build"
+vm_start_mediator "$build"
+
+{ kmod_job; cat << 'JOB'; } > "$work/job"
+timeout 60 $as_user $kmod idle 6; echo "PROGRAM idle ended with $?"
+before=$(kmod_now interrupts)
+timeout 60 $as_user $kmod await; echo "PROGRAM await ended with $?"
+[ $(kmod_now interrupts) -gt $before ] || { echo "FAILED: no interrupts"; exit 1; }
+kmod_settle 10 || exit 1
+kmod_kernel_is_content || exit 1
+JOB
+kmod_boot guest "$work/job"
+
+vm_wait_line 60 guest MARK-idle
+sleep 1 # the opening's last work
+executor=$(pgrep -P "$mediator_pid")
+before=$(($(cpu_ticks "$executor"))) mediator_before=$(cpu_ticks "$mediator_pid")
+sleep 4
+executor_ticks=$(($(cpu_ticks "$executor") - before)) mediator_ticks=$(($(cpu_ticks "$mediator_pid") - mediator_before))
+vm_wait_line 20 guest MARK-idle-ended
+# 4 s are 400 ticks: at most 1 % each.
+[[ $executor_ticks -le 4 ]] || fail "the executor of a sleeping program used $executor_ticks ticks in 4 s"
+[[ $mediator_ticks -le 4 ]] || fail "the mediator used $mediator_ticks ticks in 4 s"
+
+vm_wait_line 30 guest MARK-waiting
+sleep 0.5
+begin=$(milliseconds)
+kill -KILL "$(pgrep -P "$mediator_pid")"
+vm_wait_line 10 guest MARK-woken
+took=$(($(milliseconds) - begin))
+vm_join guest
+expect_equal "$guest_status" 0 "exit code of the guest's script"
+vm_console_says guest "PROGRAM idle ended with 0" || fail "idle"
+vm_console_says guest "PROGRAM await ended with 0" || fail "await"
+[[ $took -le 2000 ]] || fail "the sleeper woke only after $took ms"
+echo "kmod_idle: OK ($(sed -n 's/MARK-idle-ended: //p' "$work/guest.console") in the guest; executor $executor_ticks, mediator $mediator_ticks ticks in 4 s; woken after $took ms)"

@@ -1,0 +1,100 @@
+#!/bin/bash
+# The device is taken out of a running guest in mid-work, and put back: programs end with errors, not by signals, the host
+# reaps, and programs work on the new device. Then the mediator dies and is started anew: the same remedy.
+# usage: kmod_unplug.bash BUILD_FOLDER
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/common.bash"
+source "$here/mediator.bash"
+source "$here/kmod.bash"
+build=$(realpath "$1")
+vm_require
+vm_work
+kmod_require "$build"
+vm_start_mediator "$build"
+
+{ kmod_job; cat << 'JOB'; } > "$work/job"
+load() {
+        timeout 60 $as_user $bin/loop 50 > /tmp/loop1 2>&1 & loop1=$!
+        timeout 60 $as_user $bin/loop 50 > /tmp/loop2 2>&1 & loop2=$!
+        timeout 60 $as_user $bin/loop 50 sleep > /tmp/loop3 2>&1 & loop3=$!
+        $as_user $kmod work > /tmp/work 2>&1 & work=$!
+        for file in loop1 loop2 loop3; do
+                for _ in $(seq 400); do grep -q running /tmp/$file && break; sleep 0.05; done
+        done
+        sleep 0.5
+}
+# 3: the program was told, and told so again by every call after. Anything else, a signal before all, is wrong.
+told() {
+        local one status wrong=0
+        for one in loop1 loop2 loop3; do
+                wait ${!one}; status=$?
+                [ $status -eq 3 ] || { echo "FAILED: $one ended with $status"; cat /tmp/$one; wrong=1; }
+        done
+        return $wrong
+}
+returned() {
+        for _ in $(seq 400); do [ -e /dev/ivgpu0 ] && break; sleep 0.05; done
+        kmod_admit || { echo "FAILED: no device"; return 1; }
+        timeout 60 $as_user $bin/demo > /tmp/demo 2>&1 || { cat /tmp/demo; echo "FAILED: the demo"; return 1; }
+}
+load
+echo MARK-load; told || exit 1
+wait $work; echo "the driver's bare user ended with $?"
+[ -e /dev/ivgpu0 ] && { echo "FAILED: /dev/ivgpu0 is still there"; exit 1; }
+echo MARK-told
+returned || exit 1
+echo MARK-returned; sleep 1
+load
+echo MARK-load-again; told || exit 1
+kill -KILL $work; wait $work 2> /dev/null
+echo MARK-told-again
+for _ in $(seq 400); do [ -e /dev/ivgpu0 ] || break; sleep 0.05; done
+echo MARK-gone-again
+returned || exit 1
+kmod_settle 10 || exit 1
+# Unbound under a running program, as rmmod would not.
+$as_user $bin/loop 50 > /tmp/loop1 2>&1 & loop1=$!
+for _ in $(seq 400); do grep -q running /tmp/loop1 && break; sleep 0.05; done
+device=$(basename $(readlink -f $attributes/device))
+rmmod ivgpu 2> /dev/null && { echo "FAILED: rmmod under a program"; exit 1; }
+echo $device > /sys/bus/pci/drivers/ivgpu/unbind
+wait $loop1; [ $? -eq 3 ] || { echo "FAILED: unbind"; cat /tmp/loop1; exit 1; }
+echo $device > /sys/bus/pci/drivers/ivgpu/bind
+returned || exit 1
+rmmod ivgpu || exit 1
+dmesg | grep "ivgpu 0000" | tail -12
+kmod_kernel_is_content || exit 1
+JOB
+kmod_boot guest "$work/job" --qmp "$work/qmp.sock" --timeout 170
+
+unplug() {
+        kmod_qmp device_del '{"id": "iv0"}'
+        # The chardev is free once the guest has let go of the device.
+        vm_wait_for 20 kmod_qmp chardev-remove '{"id": "iv"}' 2> /dev/null
+}
+plug() {
+        kmod_qmp chardev-add '{"id": "iv", "backend": {"type": "socket", "data": {"server": false, "addr": {"type": "unix", "data": {"path": "'"$vm_socket"'"}}}}}'
+        kmod_qmp device_add '{"driver": "ivshmem-doorbell", "id": "iv0", "chardev": "iv", "vectors": 7, "bus": "rp1"}'
+}
+
+vm_wait_line 60 guest 'MARK-load$'
+expect_equal "$(executors_count)" 4 "executors under load"
+unplug
+vm_wait_line 30 guest 'MARK-told$'
+vm_wait_for 3 executors_are 0
+plug
+vm_wait_line 60 guest 'MARK-returned$'
+
+vm_wait_line 60 guest MARK-load-again
+kill -KILL "$mediator_pid"
+wait "$mediator_pid" 2> /dev/null || true
+vm_wait_line 30 guest MARK-told-again
+unplug
+vm_start_mediator "$build"
+vm_wait_line 30 guest MARK-gone-again
+plug
+vm_join guest
+expect_equal "$guest_status" 0 "exit code of the guest's script"
+vm_wait_for 3 executors_are 0
+echo "kmod_unplug: OK"
