@@ -81,11 +81,14 @@ struct ivg_host_channel {
 	__u64 counters[14];
 };
 
+#define IVG_SHOWN_DEVICES_MAX 16u
+
 struct ivg_host_pages {
 	__u64 heartbeat;
 	__u64 epoch_seen;
 	__u64 pad0[14];
 	struct ivg_host_channel channels[IVG_CHANNELS_MAX];
+	__u64 device_bytes[IVG_CHANNELS_MAX][IVG_SHOWN_DEVICES_MAX];
 };
 
 #define IVG_HEARTBEAT_MS 100u

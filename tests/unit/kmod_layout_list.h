@@ -89,5 +89,6 @@ const struct kmod_layout_entry LIST[] = {
         PLACE(ivg_host_pages, heartbeat),
         PLACE(ivg_host_pages, epoch_seen),
         PLACE(ivg_host_pages, channels),
+        PLACE(ivg_host_pages, device_bytes),
 };
 const size_t LIST_COUNT = sizeof(LIST) / sizeof(LIST[0]);

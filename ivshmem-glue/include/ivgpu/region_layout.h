@@ -65,9 +65,10 @@ struct ivg_region_page {
  *   OPEN         STARTING      host starts an executor
  *   OPEN         READY         executor has opened the ring (or FAILED with `reason`: guest := CLOSED)
  *   CLOSED       READY         guest is done or dead (rings vector 0); host ends the executor
- *   CLOSED       FREE, gen+1   host has freed everything; guest := FREE (its driver, or the next claimant). Every
- * CLOSED of the host's generation is answered so, also one that the host never saw OPEN OPEN         DEAD executor
- * ended by itself or was killed; `reason` says why; guest := CLOSED when it noticed */
+ *   CLOSED       FREE, gen+1   host has freed everything; guest := FREE (its driver, or the next claimant)
+ *   OPEN         DEAD          executor ended or was killed; `reason` says why; guest := CLOSED when it noticed
+ *
+ * Every CLOSED of the host's generation is answered by FREE of the next one, also one that the host never saw OPEN. */
 enum ivg_guest_channel_state { IVG_GUEST_CHANNEL_FREE = 0, IVG_GUEST_CHANNEL_OPEN = 1, IVG_GUEST_CHANNEL_CLOSED = 2 };
 enum ivg_host_channel_state {
         IVG_HOST_CHANNEL_FREE = 0,
