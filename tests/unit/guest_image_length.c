@@ -157,7 +157,7 @@ static void plain_wrapper_is_its_fatbin(void **state)
         (void)state;
         const struct fatbin fatbin = {0xba55ed50, 1, 16, 100};
         /* In version 1 the second pointer is a file name or anything: it must not be followed. */
-        const struct wrapper wrapper = {0x466243b1, 1, &fatbin, (const void *const *)fence};
+        const struct wrapper wrapper = {0x466243b1, 1, &fatbin, (const void *const *)(const void *)fence};
         struct ivg_image image;
         assert_int_equal(ivg_image_measure(at_the_fence(&wrapper, sizeof wrapper), &image), 0);
         assert_int_equal(image.parts_count, 1);
