@@ -10,10 +10,6 @@
 #include "link_internal.h"
 #include <assert.h>
 
-/* A run may look taken only because another thread is about to give up its half of it. Then the scan is repeated, so
- * often; running out with a loser still at work needs as many threads to lose in turn. */
-#define SCANS_MAX 64u
-
 static _Atomic(uint32_t) *owners(const struct ivg_region *region)
 {
         return ivg_region_guest_pages(region)->extent_owner;
@@ -67,7 +63,6 @@ static bool scan(struct ivg_link *link, uint32_t count, uint32_t *first)
                                 return true;
                         }
                         run_release(region, link->channel, begin, got);
-                        atomic_fetch_add(&link->extent_changes, 1);
                 }
                 begin += got + 1; /* begin + got is owned: no run can include it */
         }
@@ -84,20 +79,10 @@ int ivg_link_extents_claim(struct ivg_link *link, uint32_t count, uint32_t *firs
                 return -ENOSPC;
         if (link->transport->extents_claim != NULL)
                 return link->transport->extents_claim(link, count, first);
-        atomic_fetch_add(&link->extent_claims_running, 1);
-        for (uint32_t i = 0; i < SCANS_MAX; i++) {
-                const uint32_t changes = atomic_load(&link->extent_changes);
-
-                if (scan(link, count, first)) {
-                        rc = 0;
-                        break;
-                }
-                /* Nobody else was at work and nothing came back meanwhile: what the scan saw is the truth. */
-                if (atomic_load(&link->extent_claims_running) == 1 && atomic_load(&link->extent_changes) == changes)
-                        break;
-                ivg_cpu_relax();
-        }
-        atomic_fetch_sub(&link->extent_claims_running, 1);
+        pthread_mutex_lock(&link->extents_lock);
+        if (scan(link, count, first))
+                rc = 0;
+        pthread_mutex_unlock(&link->extents_lock);
         return rc;
 }
 
@@ -108,8 +93,9 @@ void ivg_link_extents_release(struct ivg_link *link, uint32_t first, uint32_t co
                 link->transport->extents_release(link, first, count);
                 return;
         }
+        pthread_mutex_lock(&link->extents_lock);
         run_release(&link->region, link->channel, first, count);
-        atomic_fetch_add(&link->extent_changes, 1);
+        pthread_mutex_unlock(&link->extents_lock);
 }
 
 void ivg_link_extents_release_all(const struct ivg_region *region, uint32_t channel)

@@ -10,6 +10,7 @@
 
 #include "glue_internal.h"
 #include "ivgpu/link.h"
+#include <pthread.h>
 
 #define IVG_LINK_NAME_BYTES 160u
 
@@ -86,8 +87,7 @@ struct ivg_link {
         uint64_t wait_slice_ns; /* IVG_LINK_WAIT_SLICE_NS; tests make it so long that it hides no lost wake-up */
 
         /* extents; see link_extents.c */
-        _Alignas(64) _Atomic(uint32_t) extent_claims_running;
-        _Atomic(uint32_t) extent_changes; /* moves with every release and every claim taken back */
+        pthread_mutex_t extents_lock; /* claims and releases of this process: they never see each other half done */
 };
 
 /* ---- link_channel.c ---- */

@@ -59,8 +59,9 @@ int ivg_link_map_arena(struct ivg_link *link, void *address);
 void ivg_link_unmap_arena(struct ivg_link *link);
 
 /* Claims `count` contiguous extents for this channel (first fit by compare-and-swap on the owner words), or gives them
- * back. -ENOSPC when no run of that length is free (other processes' claims under way count as taken). Any thread,
- * lock-free, bounded. Releasing what is not owned is asserted: our own mistake. */
+ * back. -ENOSPC when no run of that length is free (other processes' claims under way count as taken). Any thread;
+ * a mutex keeps the threads of one process from seeing each other half done. Releasing what is not owned is asserted:
+ * our own mistake. */
 int ivg_link_extents_claim(struct ivg_link *link, uint32_t count, uint32_t *first);
 void ivg_link_extents_release(struct ivg_link *link, uint32_t first, uint32_t count);
 
