@@ -13,7 +13,7 @@
 #define FLOOD (IVG_CALLBACK_SLOTS + 40u)
 
 static _Atomic(uint32_t) begun, returned;
-static CUresult callback_status = CUDA_SUCCESS;
+static _Atomic(CUresult) callback_status = CUDA_SUCCESS;
 
 struct run {
         CUhostFn function;
