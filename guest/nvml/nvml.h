@@ -35,6 +35,10 @@ nvmlReturn_t ivg_nvml_unsupported(const char *name);
 /* Copies with its NUL; INSUFFICIENT_SIZE as NVML has it. */
 nvmlReturn_t ivg_nvml_text(char *out, unsigned int capacity, const char *text);
 
+/* ---- nvml_private.c, and of the generated file one stranger per entry of its table ---- */
+
+#define IVG_NVML_PRIVATE_WORDS 270
+
 /* ---- nvml_status.c ---- */
 
 nvmlReturn_t ivg_nvml_measure(nvmlDevice_t device, struct ivg_wire_device_status *status);

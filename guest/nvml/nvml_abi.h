@@ -80,6 +80,29 @@ typedef struct {
         unsigned int gpuInstanceId, computeInstanceId;
 } nvmlProcessInfo_v2_t; /* version 3 of the calls has the same */
 
+typedef struct nvmlEventSet_st *nvmlEventSet_t;
+
+#define nvmlTemperature_v1 0x0100000cu
+typedef struct {
+        unsigned int version;
+        int sensorType;
+        int temperature;
+} nvmlTemperature_t;
+
+typedef enum {
+        NVML_P2P_STATUS_OK = 0,
+        NVML_P2P_STATUS_NOT_SUPPORTED = 5,
+} nvmlGpuP2PStatus_t;
+
+typedef enum {
+        NVML_P2P_CAPS_INDEX_READ = 0,
+        NVML_P2P_CAPS_INDEX_WRITE = 1,
+        NVML_P2P_CAPS_INDEX_NVLINK = 2,
+        NVML_P2P_CAPS_INDEX_ATOMICS = 3,
+        NVML_P2P_CAPS_INDEX_PCI = 4,
+        NVML_P2P_CAPS_INDEX_UNKNOWN = 5,
+} nvmlGpuP2PCapsIndex_t;
+
 #define NVML_CLOCK_COUNT 4
 #define NVML_TEMPERATURE_GPU 0
 #define NVML_TEMPERATURE_THRESHOLD_GPU_MAX 3

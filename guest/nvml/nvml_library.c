@@ -338,12 +338,3 @@ nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int
         snprintf(name, length, "%s", text);
         return NVML_SUCCESS;
 }
-
-/* Private tables of NVIDIA's own tools; none is known. */
-nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *uuid)
-{
-        (void)uuid;
-        if (table != NULL)
-                *table = NULL;
-        return NVML_ERROR_NOT_FOUND;
-}

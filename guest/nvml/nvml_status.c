@@ -78,6 +78,22 @@ nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, int sensor, unsigned 
         return result == NVML_SUCCESS ? ivg_nvml_status(device, IVG_STATUS_TEMPERATURE, degrees) : result;
 }
 
+nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *temperature)
+{
+        nvmlReturn_t result = ivg_nvml_device_check(device);
+        unsigned int degrees;
+
+        if (result == NVML_SUCCESS && temperature == NULL)
+                result = NVML_ERROR_INVALID_ARGUMENT;
+        if (result == NVML_SUCCESS && temperature->version != nvmlTemperature_v1)
+                result = NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+        if (result == NVML_SUCCESS)
+                result = nvmlDeviceGetTemperature(device, temperature->sensorType, &degrees);
+        if (result == NVML_SUCCESS)
+                temperature->temperature = (int)degrees;
+        return result;
+}
+
 nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, int threshold, unsigned int *degrees)
 {
         const nvmlReturn_t result = ivg_nvml_device_check(device);
@@ -146,6 +162,33 @@ nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char *version, unsig
                 return result;
         status.vbios[sizeof(status.vbios) - 1] = '\0';
         return status.vbios[0] != '\0' ? ivg_nvml_text(version, length, status.vbios) : NVML_ERROR_NOT_SUPPORTED;
+}
+
+/* ---- between two devices ---- */
+
+/* A device reads and writes its own memory. Between two the host's driver decides; it does not tell by which way. */
+nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t one, nvmlDevice_t two, nvmlGpuP2PCapsIndex_t index,
+                                    nvmlGpuP2PStatus_t *status)
+{
+        const struct ivg_management *management = ivg_nvml_library();
+        nvmlReturn_t result = ivg_nvml_device_check(one);
+        int attribute = CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, supported = 1;
+
+        if (result == NVML_SUCCESS)
+                result = ivg_nvml_device_check(two);
+        if (result != NVML_SUCCESS)
+                return result;
+        if (status == NULL || (int)index < 0 || index >= NVML_P2P_CAPS_INDEX_UNKNOWN)
+                return NVML_ERROR_INVALID_ARGUMENT;
+        if (index == NVML_P2P_CAPS_INDEX_NVLINK || index == NVML_P2P_CAPS_INDEX_PCI)
+                return NVML_ERROR_NOT_SUPPORTED;
+        if (index == NVML_P2P_CAPS_INDEX_ATOMICS)
+                attribute = CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED;
+        if (one != two)
+                result = ivg_nvml_from_cuda(management->peer(one->index, two->index, attribute, &supported));
+        if (result == NVML_SUCCESS)
+                *status = supported ? NVML_P2P_STATUS_OK : NVML_P2P_STATUS_NOT_SUPPORTED;
+        return result;
 }
 
 /* ---- memory and processes: this guest's, not the whole device's ---- */

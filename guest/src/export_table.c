@@ -5,6 +5,8 @@
 #include "cuda_api.h"
 #include "export_check.h"
 #include "management.h"
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -331,6 +333,68 @@ static const table_entry table_1734dc26[17] = {
         OTHER(1734dc26, 15), OTHER(1734dc26, 16),
 };
 
+/* ---- 6e163fbe: what cuFFT asks for after loading a module whose kernels it does not know by name ---- */
+
+/* Calls each(user, function) for every function of the module, answers their number. As measured: the same with another
+ * current context, with none, and with NULL for the first argument; what `each` returns is not looked at. */
+static unsigned int module_each_function(CUcontext ctx, CUmodule module, void (*each)(void *user, CUfunction function),
+                                         void *user)
+{
+        const struct ivg_object *object = ivg_object_of(IVG_KIND_MODULE, module);
+        CUfunction *functions = NULL;
+        CUcontext previous;
+        unsigned int count = 0;
+
+        (void)ctx;
+        if (object == NULL || each == NULL || cuCtxPushCurrent_v2((CUcontext)object->context) != CUDA_SUCCESS)
+                return 0;
+        if (cuModuleGetFunctionCount(&count, module) == CUDA_SUCCESS && count > 0)
+                functions = calloc(count, sizeof(CUfunction));
+        if (functions == NULL || cuModuleEnumerateFunctions(functions, count, module) != CUDA_SUCCESS)
+                count = 0;
+        cuCtxPopCurrent_v2(&previous);
+        for (unsigned int i = 0; i < count; i++)
+                each(user, functions[i]);
+        free(functions);
+        return count;
+}
+
+UNKNOWN(6e163fbe, 1)
+UNKNOWN(6e163fbe, 2)
+UNKNOWN(6e163fbe, 3)
+UNKNOWN(6e163fbe, 4)
+UNKNOWN(6e163fbe, 5)
+UNKNOWN(6e163fbe, 6)
+UNKNOWN(6e163fbe, 8)
+UNKNOWN(6e163fbe, 9)
+UNKNOWN_TEN(6e163fbe, 1)
+UNKNOWN_TEN(6e163fbe, 2)
+UNKNOWN_TEN(6e163fbe, 3)
+UNKNOWN_TEN(6e163fbe, 4)
+UNKNOWN_TEN(6e163fbe, 5)
+UNKNOWN_TEN(6e163fbe, 6)
+UNKNOWN_TEN(6e163fbe, 7)
+UNKNOWN_TEN(6e163fbe, 8)
+UNKNOWN(6e163fbe, 90)
+UNKNOWN(6e163fbe, 91)
+UNKNOWN(6e163fbe, 92)
+UNKNOWN(6e163fbe, 93)
+UNKNOWN(6e163fbe, 94)
+UNKNOWN(6e163fbe, 95)
+UNKNOWN(6e163fbe, 96)
+UNKNOWN(6e163fbe, 97)
+UNKNOWN(6e163fbe, 98)
+
+static const table_entry table_6e163fbe[99] = {
+        TABLE_BYTES(792),       OTHER(6e163fbe, 1),     OTHER(6e163fbe, 2),     OTHER(6e163fbe, 3),
+        OTHER(6e163fbe, 4),     OTHER(6e163fbe, 5),     OTHER(6e163fbe, 6),     [7] = ENTRY(module_each_function),
+        OTHER(6e163fbe, 8),     OTHER(6e163fbe, 9),     OTHER_TEN(6e163fbe, 1), OTHER_TEN(6e163fbe, 2),
+        OTHER_TEN(6e163fbe, 3), OTHER_TEN(6e163fbe, 4), OTHER_TEN(6e163fbe, 5), OTHER_TEN(6e163fbe, 6),
+        OTHER_TEN(6e163fbe, 7), OTHER_TEN(6e163fbe, 8), OTHER(6e163fbe, 90),    OTHER(6e163fbe, 91),
+        OTHER(6e163fbe, 92),    OTHER(6e163fbe, 93),    OTHER(6e163fbe, 94),    OTHER(6e163fbe, 95),
+        OTHER(6e163fbe, 96),    OTHER(6e163fbe, 97),    OTHER(6e163fbe, 98),
+};
+
 /* ---- by UUID ---- */
 
 static const struct {
@@ -355,7 +419,18 @@ static const struct {
          table_21318c60},
         {{0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca},
          table_1734dc26},
+        {{0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d, 0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e},
+         table_6e163fbe},
 };
+
+static void table_log_unknown(const CUuuid *id)
+{
+        char text[2 * sizeof(id->bytes) + 1];
+
+        for (size_t i = 0; i < sizeof(id->bytes); i++)
+                snprintf(text + 2 * i, 3, "%02x", (unsigned char)id->bytes[i]);
+        ivg_log("export table %s is not known", text);
+}
 
 CUresult cuGetExportTable(const void **ppExportTable, const CUuuid *pExportTableId)
 {
@@ -371,6 +446,8 @@ CUresult cuGetExportTable(const void **ppExportTable, const CUuuid *pExportTable
                         *ppExportTable = (const void *)tables[i].table;
                         return ivg_local("cuGetExportTable", CUDA_SUCCESS);
                 }
-        /* Known ones that nobody needs (69a28e9f, da9151d3) and unknown ones alike: the askers have another way. */
+        /* Known ones that nobody needs (69a28e9f, da9151d3) and unknown ones alike: most askers have another way. */
+        if (ivg_log_calls)
+                table_log_unknown(pExportTableId);
         return ivg_local("cuGetExportTable", CUDA_ERROR_NOT_FOUND);
 }

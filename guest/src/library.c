@@ -10,9 +10,10 @@
 #define LIBRARY_OPTIONS_MAX 16u
 
 /* The program's promise to keep the image is dropped: the driver gets a copy that the executor does not keep. */
-static CUresult parse_library_options(unsigned int count, const CUlibraryOption *options, void **values)
+static CUresult parse_library_options(unsigned int count, const CUlibraryOption *options)
 {
-        if (count > LIBRARY_OPTIONS_MAX || (count > 0 && (options == NULL || values == NULL)))
+        /* cuBLASLt gives BINARY_IS_PRESERVED without values, and the driver takes it: that option has none. */
+        if (count > LIBRARY_OPTIONS_MAX || (count > 0 && options == NULL))
                 return CUDA_ERROR_INVALID_VALUE;
         for (unsigned int i = 0; i < count; i++) {
                 switch (options[i]) {
@@ -59,7 +60,8 @@ CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *j
                 return result;
         if (library == NULL || code == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        result = parse_library_options(numLibraryOptions, libraryOptions, libraryOptionValues);
+        result = parse_library_options(numLibraryOptions, libraryOptions);
+        (void)libraryOptionValues; /* no option that is carried has one */
         if (result == CUDA_SUCCESS)
                 result = ivg_jit_parse(&jit, numJitOptions, jitOptions, jitOptionsValues);
         if (result != CUDA_SUCCESS)

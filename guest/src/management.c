@@ -86,10 +86,29 @@ static CUresult processes(int device_, struct ivg_management_process *out, uint3
         return CUDA_SUCCESS;
 }
 
+struct peer_question {
+        int device, other, attribute;
+        int *value;
+};
+
+static CUresult ask_peer(void *argument)
+{
+        const struct peer_question *question = argument;
+
+        return ivg_send_cuDeviceGetP2PAttribute(question->attribute, question->device, question->other,
+                                                question->value);
+}
+
+static CUresult peer(int device_, int other, int attribute, int *value)
+{
+        return ivg_process_ask(ask_peer, &(struct peer_question){device_, other, attribute, value});
+}
+
 const struct ivg_management ivg_management = {
         .bytes = sizeof(ivg_management),
         .connect = connect_process,
         .device = device,
         .status = status,
         .processes = processes,
+        .peer = peer,
 };

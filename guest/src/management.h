@@ -25,6 +25,8 @@ struct ivg_management {
          * *total: what they hold together. */
         CUresult (*processes)(int device, struct ivg_management_process *out, uint32_t capacity, uint32_t *count,
                               uint64_t *total);
+        /* As cuDeviceGetP2PAttribute on the host: what `device` may do with memory of `other`. */
+        CUresult (*peer)(int device, int other, int attribute, int *value);
 };
 
 extern const struct ivg_management ivg_management __attribute__((visibility("hidden"))); /* libcuda's: management.c */

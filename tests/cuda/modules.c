@@ -87,12 +87,48 @@ static void globals(CUmodule module)
         CU(cuMemFree_v2(out));
 }
 
+static unsigned int seen_functions;
+static CUfunction seen_function[64];
+
+static void see_function(void *user, CUfunction function)
+{
+        CHECK(user == &seen_functions, "another user pointer");
+        if (seen_functions < 64)
+                seen_function[seen_functions] = function;
+        seen_functions++;
+}
+
+/* The private way of cuFFT to a module's functions: cuGetExportTable 6e163fbe, entry 7. */
+static void functions_one_by_one(CUmodule module)
+{
+        static const unsigned char id[16] = {0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d,
+                                             0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e};
+        typedef unsigned int (*each_function)(CUcontext, CUmodule, void (*)(void *, CUfunction), void *);
+        unsigned int count, found = 0;
+        const char *name;
+        const void *table;
+        CUuuid uuid;
+
+        memcpy(&uuid, id, sizeof(id));
+        CU(cuGetExportTable(&table, &uuid));
+        CU(cuModuleGetFunctionCount(&count, module));
+        const each_function each = ((const each_function *)table)[7];
+        CHECK(each(NULL, module, see_function, &seen_functions) == count, "not %u functions", count);
+        CHECK(seen_functions == count && count <= 64, "%u functions seen of %u", seen_functions, count);
+        for (unsigned int i = 0; i < count; i++) {
+                CU(cuFuncGetName(&name, seen_function[i]));
+                found += strcmp(name, "increment") == 0;
+        }
+        CHECK(found == 1, "\"increment\" is there %u times", found);
+}
+
 static void libraries(void)
 {
         CUlibrary library;
         CUkernel kernel, again;
         CUfunction function;
-        CU(cuLibraryLoadData(&library, test_kernels_ptx, NULL, NULL, 0, NULL, NULL, 0));
+        CUlibraryOption preserved = CU_LIBRARY_BINARY_IS_PRESERVED; /* has no value: cuBLASLt gives no array of them */
+        CU(cuLibraryLoadData(&library, test_kernels_ptx, NULL, NULL, 0, &preserved, NULL, 1));
         CU(cuLibraryGetKernel(&kernel, library, "increment"));
         CU(cuLibraryGetKernel(&again, library, "increment"));
         CHECK(kernel == again, "one kernel, two handles");
@@ -160,6 +196,7 @@ int main(void)
         CU_EXPECT(CUDA_ERROR_NOT_FOUND, cuModuleGetFunction(&function, module, "no_such_function"));
         parameters_of_every_shape(module);
         globals(module);
+        functions_one_by_one(module);
         libraries();
         shared_memory_and_attributes(module);
         refusals();

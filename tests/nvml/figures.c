@@ -4,6 +4,7 @@
 #include "nvml_abi.h"
 #include "nvml_api.h"
 #include <dlfcn.h>
+#include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,13 @@ static struct {
         __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) processes;
         __typeof__(&nvmlDeviceGetUtilizationRates) utilization;
         __typeof__(&nvmlDeviceGetMaxClockInfo) max_clock;
+        __typeof__(&nvmlDeviceGetP2PStatus) p2p;
+        __typeof__(&nvmlDeviceGetTemperature) temperature;
+        __typeof__(&nvmlDeviceGetTemperatureV) temperature_v;
+        __typeof__(&nvmlEventSetCreate) event_set_create;
+        __typeof__(&nvmlEventSetFree) event_set_free;
+        __typeof__(&nvmlEventSetWait_v2) event_set_wait;
+        __typeof__(&nvmlInternalGetExportTable) export_table;
         nvmlReturn_t (*bridge_chips)(nvmlDevice_t, void *);
 } ml;
 
@@ -65,6 +73,13 @@ static void load(void)
         LOAD(processes, "nvmlDeviceGetComputeRunningProcesses_v3");
         LOAD(utilization, "nvmlDeviceGetUtilizationRates");
         LOAD(max_clock, "nvmlDeviceGetMaxClockInfo");
+        LOAD(p2p, "nvmlDeviceGetP2PStatus");
+        LOAD(temperature, "nvmlDeviceGetTemperature");
+        LOAD(temperature_v, "nvmlDeviceGetTemperatureV");
+        LOAD(event_set_create, "nvmlEventSetCreate");
+        LOAD(event_set_free, "nvmlEventSetFree");
+        LOAD(event_set_wait, "nvmlEventSetWait_v2");
+        LOAD(export_table, "nvmlInternalGetExportTable");
         LOAD(bridge_chips, "nvmlDeviceGetBridgeChipInfo");
 }
 
@@ -111,6 +126,41 @@ static void lasting_figures_agree_with_cuda(nvmlDevice_t device)
         CU(cuDeviceTotalMem_v2(&total, 0));
 }
 
+/* What nvidia-smi calls behind nvmlInternalGetExportTable, as seen of driver 580. */
+static void private_table_answers(nvmlDevice_t device)
+{
+        enum { ENTRY_BUS_ID = 81, ENTRY_PROCESSES = 213, PROCESSES = 64 };
+        static const unsigned char id[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0x4e,
+                                             0xa3, 0x27, 0xee, 0x69, 0x6e, 0x12, 0xf7, 0xc4};
+        static const unsigned char nobody[16] = {1};
+        struct process {
+                unsigned int pid;
+                unsigned long long bytes;
+                unsigned int instances[2];
+                unsigned long long rest;
+                char command[4096];
+        } *processes = calloc(PROCESSES, sizeof(*processes));
+        unsigned int count = PROCESSES, seen = 0;
+        const uintptr_t *table;
+        char text[32] = "";
+        nvmlPciInfo_t pci;
+
+        ML_EXPECT(NVML_ERROR_NOT_FOUND, ml.export_table((const void **)&table, nobody));
+        ML(ml.export_table((const void **)&table, id));
+        CHECK(table[0] >= 270 * sizeof(void *), "%zu bytes", (size_t)table[0]);
+        ML(ml.pci(device, &pci));
+        ML(((nvmlReturn_t(*)(unsigned int, char *))table[ENTRY_BUS_ID])(0, text));
+        CHECK(strcasecmp(text, pci.busIdLegacy) == 0, "'%s', PCI says '%s'", text, pci.busIdLegacy);
+        ML(((nvmlReturn_t(*)(nvmlDevice_t, unsigned int *, void *))table[ENTRY_PROCESSES])(device, &count, processes));
+        for (unsigned int i = 0; i < count; i++)
+                if (processes[i].pid == (unsigned int)getpid()) {
+                        seen++;
+                        CHECK(strstr(processes[i].command, "figures") != NULL, "command '%s'", processes[i].command);
+                }
+        CHECK(seen == 1, "this process is listed %u times among %u", seen, count);
+        free(processes);
+}
+
 static void memory_is_counted(nvmlDevice_t device)
 {
         enum { BYTES = 64 << 20 };
@@ -142,10 +192,43 @@ static void memory_is_counted(nvmlDevice_t device)
         count = 0;
         ML_EXPECT(NVML_ERROR_INSUFFICIENT_SIZE, ml.processes(device, &count, NULL));
         CHECK(count >= 1, "%u wanted", count);
+        private_table_answers(device);
         CU(cuMemFree_v2(memory));
         CU(cuCtxSynchronize());
         ML(ml.memory(device, &after));
         CHECK(after.used <= with.used - BYTES, "used %llu after the free", after.used);
+}
+
+static void device_reaches_itself(nvmlDevice_t device)
+{
+        nvmlGpuP2PStatus_t status = NVML_P2P_STATUS_NOT_SUPPORTED;
+
+        ML(ml.p2p(device, device, NVML_P2P_CAPS_INDEX_READ, &status)); /* NCCL asks, and gives up without */
+        CHECK(status == NVML_P2P_STATUS_OK, "status %d", (int)status);
+        ML_EXPECT(NVML_ERROR_INVALID_ARGUMENT, ml.p2p(device, device, NVML_P2P_CAPS_INDEX_UNKNOWN, &status));
+}
+
+static void temperature_has_two_ways(nvmlDevice_t device)
+{
+        nvmlTemperature_t wide = {.version = nvmlTemperature_v1, .sensorType = NVML_TEMPERATURE_GPU};
+        unsigned int degrees = 0;
+        const nvmlReturn_t plain = ml.temperature(device, NVML_TEMPERATURE_GPU, &degrees);
+
+        CHECK(ml.temperature_v(device, &wide) == plain, "one way answers %d", (int)plain);
+        CHECK(plain != NVML_SUCCESS || abs(wide.temperature - (int)degrees) < 10, "%d and %u degrees", wide.temperature,
+              degrees);
+}
+
+static void an_event_set_waits(void)
+{
+        struct {
+                char room[256];
+        } data;
+        nvmlEventSet_t set;
+
+        ML(ml.event_set_create(&set));
+        ML_EXPECT(NVML_ERROR_TIMEOUT, ml.event_set_wait(set, &data, 10));
+        ML(ml.event_set_free(set));
 }
 
 /* As a monitor forks its workers before anything used CUDA. */
@@ -196,6 +279,9 @@ int main(void)
         ML(ml.by_index(0, &device));
         lasting_figures_agree_with_cuda(device);
         memory_is_counted(device);
+        device_reaches_itself(device);
+        temperature_has_two_ways(device);
+        an_event_set_waits();
         result = ml.utilization(device, &utilization);
         CHECK(result == NVML_ERROR_NOT_SUPPORTED || (result == NVML_SUCCESS && utilization.gpu <= 100), "%d, %u%%",
               (int)result, utilization.gpu);
