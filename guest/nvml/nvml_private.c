@@ -108,7 +108,7 @@ nvmlReturn_t nvmlInternalGetExportTable(const void **out, const void *uuid)
                 return NVML_ERROR_INVALID_ARGUMENT;
         *out = NULL;
         if (memcmp(uuid, known, sizeof(known)) != 0)
-                return NVML_ERROR_NOT_FOUND;
+                return NVML_ERROR_INVALID_ARGUMENT; /* as the real one answers */
         pthread_once(&once, table_fill);
         *out = table;
         return NVML_SUCCESS;

@@ -145,7 +145,7 @@ static void private_table_answers(nvmlDevice_t device)
         char text[32] = "";
         nvmlPciInfo_t pci;
 
-        ML_EXPECT(NVML_ERROR_NOT_FOUND, ml.export_table((const void **)&table, nobody));
+        ML_EXPECT(NVML_ERROR_INVALID_ARGUMENT, ml.export_table((const void **)&table, nobody));
         ML(ml.export_table((const void **)&table, id));
         CHECK(table[0] >= 270 * sizeof(void *), "%zu bytes", (size_t)table[0]);
         ML(ml.pci(device, &pci));
