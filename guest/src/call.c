@@ -37,6 +37,16 @@ static int64_t now_ns(void)
         return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
+uint64_t ivg_spin_ns(uint64_t usual)
+{
+        struct ivg_thread *thread = ivg_thread_local();
+
+        if (!thread->rang || spin_ns == 0)
+                return spin_ns == 0 ? 0 : usual;
+        thread->rang = false;
+        return usual > IVG_WAKE_SPIN_NS ? usual : IVG_WAKE_SPIN_NS;
+}
+
 /* IVGPU_LOG=calls: what crosses, beside the lines of the exported functions. */
 __attribute__((cold)) static void log_record(uint16_t number, const void *request, uint32_t request_bytes)
 {
@@ -99,6 +109,7 @@ static CUresult send_record(struct ivg_producer *producer, uint16_t number, stru
         if (__builtin_expect(ivg_producer_commit(producer, &record, number), 0)) {
                 ivg_store_relaxed_u64(&line->doorbells, ivg_load_relaxed_u64(&line->doorbells) + 1);
                 ivg_link_doorbell(ivg_process.link);
+                ivg_thread_local()->rang = true;
         }
         /* Relaxed: counters to look at, of which this thread is the only writer. */
         ivg_store_relaxed_u64(&line->calls, ivg_load_relaxed_u64(&line->calls) + 1);
@@ -166,7 +177,7 @@ static bool answer_spin(struct answer *answer)
                 return true;
         if (spin_ns == 0)
                 return false;
-        end = now_ns() + spin_ns;
+        end = now_ns() + (int64_t)ivg_spin_ns(spin_ns);
         do {
                 for (uint32_t i = 0; i < ANSWER_SPINS_PER_CLOCK; i++) {
                         if (answer_poll(answer))

@@ -90,7 +90,7 @@ static uint64_t now_ns(void)
 
 static bool spin(struct ivg_completion *completion, CUresult *result)
 {
-        const uint64_t end_ns = now_ns() + IVG_COMPLETION_SPIN_NS;
+        const uint64_t end_ns = now_ns() + ivg_spin_ns(IVG_COMPLETION_SPIN_NS);
         do {
                 for (uint32_t i = 0; i < 64; i++) {
                         if (look(completion, result))

@@ -112,6 +112,7 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool connecting;                /* this thread connects, or asks for NVML: it may call before READY */
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
+        bool rang;   /* the last record rang the doorbell: its answer comes after a wake-up */
         bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
         uint32_t capture_mode; /* CUstreamCaptureMode of cuThreadExchangeStreamCaptureMode */
         uint32_t context_depth;
@@ -150,7 +151,10 @@ struct ivg_object {
         int device;
         uint32_t flags;
         void *data;          /* kind-specific, owned by the kind's file */
-        uint64_t values[12]; /* kind-specific; of streams and events: enum ivg_object_value */
+        uint64_t values[10]; /* kind-specific; of streams and events: enum ivg_object_value */
+        /* Of streams, events and contexts: the ring's tail when all their work was last seen done (synchronize.c); 0:
+         * never. And of a context's legacy stream. */
+        _Atomic(uint64_t) done_tail, legacy_done_tail;
 };
 enum ivg_object_value {
         IVG_VALUE_STREAM_PRIORITY = 0,
@@ -226,6 +230,18 @@ void ivg_device_apply_rules(struct ivg_device *device);
 
 /* True when the newest symbol behind `name` ("cuMemCreate") is carried, not refused. Any thread. */
 bool ivg_symbol_carried(const char *name);
+
+/* ---- waiting (synchronize.c) ---- */
+
+/* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
+extern _Atomic(uint32_t) ivg_independent_streams;
+/* Waits for all work of the context, which is current. */
+CUresult ivg_context_synchronize(struct ivg_object *context);
+
+/* A peer that slept wakes within this time where processors are free: until then a waiting thread spins on. */
+#define IVG_WAKE_SPIN_NS 300000u
+/* How long this thread had better spin now: `usual`, or longer once after it rang the doorbell. */
+uint64_t ivg_spin_ns(uint64_t usual);
 
 /* ---- what kernels print (output.c) ---- */
 

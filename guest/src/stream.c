@@ -40,6 +40,8 @@ static CUresult stream_create(CUstream *out, unsigned int flags, int priority)
                 ivg_object_destroy(stream);
                 return result;
         }
+        if (flags & CU_STREAM_NON_BLOCKING)
+                ivg_store_relaxed_u32(&ivg_independent_streams, 1);
         *out = (CUstream)stream;
         return CUDA_SUCCESS;
 }

@@ -10,7 +10,6 @@
 
 /* ---- images ---- */
 
-#define IVG_IMAGE_PART_ALIGNMENT 16u
 #define IVG_IMAGE_PARTS_MAX 1024u
 
 /* What the driver gets for a device-linked image: a wrapper with pointers, made here, over checked parts. */
@@ -101,6 +100,8 @@ CUresult ivg_host_ivgModuleLoad(struct ivg_exec_call *call, const struct ivg_arg
                 answer->threads_per_block = ivg_jit_threads_per_block(&load.jit);
         }
         free(load.logs);
+        if (result == CUDA_SUCCESS)
+                ivg_image_note_printing(call->exec, args->image, args->image_bytes, args->parts, args->parts_count);
         if (result == CUDA_SUCCESS && !ivg_handle_put(call, IVG_KIND_MODULE, args->module, module))
                 driver->cuModuleUnload(module);
         return result;
@@ -146,6 +147,8 @@ CUresult ivg_host_ivgLibraryLoad(struct ivg_exec_call *call, const struct ivg_ar
                 answer->wall_time = ivg_jit_wall_time(&load.jit);
         }
         free(load.logs);
+        if (result == CUDA_SUCCESS)
+                ivg_image_note_printing(call->exec, args->image, args->image_bytes, args->parts, args->parts_count);
         if (result == CUDA_SUCCESS && !ivg_handle_put(call, IVG_KIND_LIBRARY, args->library, library))
                 driver->cuLibraryUnload(library);
         return result;

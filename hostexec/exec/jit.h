@@ -33,4 +33,13 @@ uint32_t ivg_jit_copy_log(void *target, uint32_t target_bytes, const char *log, 
  * with NUL. The driver is told no length, so this must hold before it looks. */
 bool ivg_image_contained(const void *image, uint32_t bytes);
 
+/* Parts of a device-linked image lie at multiples of this. */
+#define IVG_IMAGE_PART_ALIGNMENT 16u
+
+/* False: no kernel of this contained image can print on a device of `capability` (90: 9.0). In doubt true. */
+bool ivg_image_prints(const void *image, uint64_t bytes, uint32_t capability);
+/* Notes in the completion word IVG_MAY_PRINT when a loaded image, or a part of it, may print. Any thread. */
+void ivg_image_note_printing(struct ivg_exec *exec, const void *image, uint64_t bytes, const uint64_t *parts,
+                             uint32_t parts_count);
+
 #endif

@@ -2,6 +2,7 @@ set(exec_unit_tests
     exec_handles_are_looked_up_with_their_kind
     exec_host_functions_wait_for_the_guest
     exec_images_contain_their_own_lengths
+    exec_images_tell_whether_they_print
     exec_copies_stay_inside_the_guests_memory
     exec_lanes_keep_order_and_block_nobody
     exec_ranges_agree_with_a_model
@@ -13,6 +14,10 @@ foreach(test ${exec_unit_tests})
                        ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
                LIBS ivg_exec_core LABELS unit exec)
 endforeach()
+if(TARGET exec_images_tell_whether_they_print)
+  target_compile_definitions(exec_images_tell_whether_they_print
+                             PRIVATE PRINTING_IMAGES="${CMAKE_SOURCE_DIR}/tests/unit/prints")
+endif()
 
 # The program itself, with a small driver library of the test's own.
 if(BUILD_TESTING)

@@ -138,6 +138,13 @@ enum ivg_callback_kind {
  * guest that sees it move fetches the text (ivgOutputFetch) and writes it to its own streams. */
 #define IVG_OUTPUT_PRINTED 3200u
 #define IVG_OUTPUT_FETCH_BYTES 0x10000u
+/* Non-zero once a module is loaded whose kernels may print: from then on a synchronization must be the driver's own, as
+ * it shows what was printed only there. Moves before the load's answer. */
+#define IVG_MAY_PRINT 3208u
+
+/* How many errors of asynchronous calls were noted so far: a guest that sees it move asks for the error by a call that
+ * reports. It moves before any later completion word of the same stream. */
+#define IVG_DEFERRED_NOTED 3216u
 
 /* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. */
 struct ivg_wire_graph_node {

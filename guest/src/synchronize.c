@@ -1,0 +1,299 @@
+/* Waiting for streams, events and contexts, and asking whether they are done.
+ *
+ *   no trip   nothing at all was sent by this process since the object was last found done: it still is. The ring's
+ * tail at that moment is the object's mark (`done_tail`), so the look costs one load and no call marks anything. a word
+ * the stream writes a word behind its work, this thread watches it (completion.c). As soon as the GPU. a trip    the
+ * driver's own synchronization on this thread's lane: when the word takes long, when a kernel may print (the driver
+ * shows what was printed only when it synchronizes), in captures, after errors of earlier calls.
+ *
+ * S1 done_tail, store release, pairs with S2, load acquire: a thread that learns from the mark that work is done sees
+ * its bytes, as the thread that waited did. The tail itself orders nothing: a record that another thread sends
+ * meanwhile moves it, and the mark no longer fits; one that happened before this call is in it, since program order or
+ * whatever synchronised the threads brings the tail along. */
+#include "cuda_api.h"
+#include "guest.h"
+#include "guest_send.h"
+#include "memory.h"
+
+#define EVENT_POLLS_MAX 48u /* questions of half a microsecond each before a thread waits on its lane */
+
+static const _Atomic(uint64_t) *host_words(void)
+{
+        return ivg_region_completions(ivg_link_region(ivg_process.link), ivg_link_channel(ivg_process.link));
+}
+
+/* ---- marks ---- */
+
+static uint64_t ring_tail(void)
+{
+        /* Relaxed: see the head of this file. */
+        return ivg_load_relaxed_u64(&ivg_process.ring.guest->tail);
+}
+
+static bool is_done(const _Atomic(uint64_t) *done_tail)
+{
+        return ivg_load_acquire_u64(done_tail) == ring_tail(); /* S2 */
+}
+
+/* Taken before asking; `calls` counts this thread's records, each of which is one slot here. */
+struct moment {
+        uint64_t tail;
+        const struct ivg_ring_producer *line; /* NULL: the line is shared, one record is assumed */
+        uint64_t calls;
+};
+
+static struct moment moment_now(void)
+{
+        struct moment moment = {.tail = ring_tail(), .line = ivg_thread_local()->line};
+
+        if (moment.line != NULL)
+                moment.calls = ivg_load_relaxed_u64(&moment.line->calls);
+        return moment;
+}
+
+/* The object was found done by what this thread sent since `moment`. A record that another thread sent between makes
+ * the tail differ from the mark, wherever it lies. */
+static void mark_done(_Atomic(uint64_t) *done_tail, const struct moment *moment)
+{
+        const uint64_t own = moment->line != NULL ? ivg_load_relaxed_u64(&moment->line->calls) - moment->calls : 1;
+
+        ivg_store_release_u64(done_tail, moment->tail + own); /* S1 */
+}
+
+static _Atomic(uint64_t) deferred_seen;
+
+/* Errors of asynchronous calls that no call has reported yet. Whoever sees the count move has it reported. */
+static bool errors_are_due(void)
+{
+        /* Acquire, pairs with the executor's release: the error can be asked for. */
+        return ivg_load_acquire_u64(&host_words()[IVG_DEFERRED_NOTED]) != ivg_load_relaxed_u64(&deferred_seen);
+}
+
+static void errors_taken(void)
+{
+        /* Before the call that reports, so that one that comes meanwhile is not missed. */
+        ivg_store_relaxed_u64(&deferred_seen, ivg_load_acquire_u64(&host_words()[IVG_DEFERRED_NOTED]));
+}
+
+static bool needs_trip(void)
+{
+        return ivg_capturing() || errors_are_due() || ivg_load_acquire_u64(&host_words()[IVG_MAY_PRINT]) != 0;
+}
+
+/* ---- streams ---- */
+
+/* Where a stream's mark is. The per-thread stream is another one in each thread and has none. */
+static _Atomic(uint64_t) *stream_mark(CUstream handle, ivg_id id, struct ivg_object *context)
+{
+        if (id == IVG_ID_STREAM_LEGACY)
+                return &context->legacy_done_tail;
+        if (id == IVG_ID_STREAM_PER_THREAD)
+                return NULL;
+        return &((struct ivg_object *)handle)->done_tail;
+}
+
+static CUresult synchronize_by_trip(ivg_id stream)
+{
+        errors_taken();
+        return ivg_send_cuStreamSynchronize(stream);
+}
+
+static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *context, _Atomic(uint64_t) *mark)
+{
+        struct ivg_completion *word = ivg_completion_take();
+        const struct moment before = moment_now();
+        CUresult result;
+
+        if (word == NULL)
+                return synchronize_by_trip(stream);
+        const uint64_t value = ivg_completion_begin(word, stream, context);
+        result = ivg_send_ivgStreamSignal(stream, word->index, value);
+        if (result == CUDA_SUCCESS)
+                result = ivg_completion_wait(word);
+        ivg_completion_give(word);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (errors_are_due())
+                return synchronize_by_trip(stream);
+        if (mark != NULL)
+                mark_done(mark, &before);
+        return CUDA_SUCCESS;
+}
+
+static CUresult stream_begin(CUstream handle, ivg_id null_stream, struct ivg_object **context, ivg_id *id)
+{
+        const CUresult result = ivg_context_require(context);
+
+        return result != CUDA_SUCCESS ? result : ivg_stream_id(handle, null_stream, id);
+}
+
+static CUresult stream_synchronize(CUstream handle, ivg_id null_stream)
+{
+        struct ivg_object *context;
+        ivg_id id;
+        const CUresult result = stream_begin(handle, null_stream, &context, &id);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (needs_trip())
+                return synchronize_by_trip(id);
+        _Atomic(uint64_t) *mark = stream_mark(handle, id, context);
+        if (mark != NULL && (is_done(mark) || is_done(&context->done_tail)))
+                return ivg_local("cuStreamSynchronize", CUDA_SUCCESS);
+        return synchronize_by_word(id, context, mark);
+}
+
+static CUresult stream_query(CUstream handle, ivg_id null_stream)
+{
+        struct ivg_object *context;
+        ivg_id id;
+        CUresult result = stream_begin(handle, null_stream, &context, &id);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        _Atomic(uint64_t) *mark = stream_mark(handle, id, context);
+        const struct moment before = moment_now();
+        if (mark != NULL && !ivg_capturing() && !errors_are_due() && (is_done(mark) || is_done(&context->done_tail)))
+                return ivg_local("cuStreamQuery", CUDA_SUCCESS);
+        errors_taken();
+        result = ivg_send_cuStreamQuery(id);
+        if (result == CUDA_SUCCESS && mark != NULL)
+                mark_done(mark, &before);
+        return result;
+}
+
+/* ---- contexts ---- */
+
+/* Whether a word behind the legacy stream's work is behind all work of the context: unless something was sent to a
+ * stream that does not wait for the legacy one. */
+_Atomic(uint32_t) ivg_independent_streams;
+
+CUresult ivg_context_synchronize(struct ivg_object *context)
+{
+        const struct moment before = moment_now();
+        CUresult result;
+
+        if (!needs_trip()) {
+                if (is_done(&context->done_tail))
+                        return ivg_local("cuCtxSynchronize", CUDA_SUCCESS);
+                /* Relaxed: a stream that another thread makes meanwhile may be waited for or not. */
+                if (ivg_load_relaxed_u32(&ivg_independent_streams) == 0)
+                        return synchronize_by_word(IVG_ID_STREAM_LEGACY, context, &context->done_tail);
+        }
+        errors_taken();
+        result = ivg_send_cuCtxSynchronize();
+        if (result == CUDA_SUCCESS)
+                mark_done(&context->done_tail, &before);
+        return result;
+}
+
+/* ---- events ---- */
+
+/* Another process may record an event that it shares, which moves no tail of this one. */
+static void mark_done_event(struct ivg_object *event, const struct moment *before)
+{
+        if (!(event->flags & CU_EVENT_INTERPROCESS))
+                mark_done(&event->done_tail, before);
+}
+
+static CUresult event_query(struct ivg_object *event)
+{
+        const struct moment before = moment_now();
+        CUresult result;
+
+        if (!ivg_capturing() && !errors_are_due() && is_done(&event->done_tail))
+                return ivg_local("cuEventQuery", CUDA_SUCCESS);
+        errors_taken();
+        result = ivg_send_cuEventQuery(event->id);
+        if (result == CUDA_SUCCESS)
+                mark_done_event(event, &before);
+        return result;
+}
+
+static CUresult event_synchronize(struct ivg_object *event)
+{
+        CUresult result = CUDA_ERROR_NOT_READY;
+        const struct moment before = moment_now();
+
+        if (!needs_trip()) {
+                for (uint32_t poll = 0; poll < EVENT_POLLS_MAX && result == CUDA_ERROR_NOT_READY; poll++)
+                        result = event_query(event);
+                if (result != CUDA_ERROR_NOT_READY)
+                        return result;
+        }
+        errors_taken();
+        result = ivg_send_cuEventSynchronize(event->id);
+        if (result == CUDA_SUCCESS)
+                mark_done_event(event, &before);
+        return result;
+}
+
+static CUresult event_begin(CUevent handle, struct ivg_object **event)
+{
+        struct ivg_object *context;
+        const CUresult result = ivg_context_require(&context);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        *event = ivg_object_of(IVG_KIND_EVENT, handle);
+        return *event != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* ---- the exported functions ---- */
+
+static CUresult shown(const char *name, const void *handle, CUresult result)
+{
+        if (__builtin_expect(ivg_log_calls, false))
+                ivg_log("%s(%p) = %d", name, handle, (int)result);
+        return result;
+}
+
+CUresult cuStreamSynchronize(CUstream hStream)
+{
+        return shown("cuStreamSynchronize", hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY));
+}
+
+CUresult cuStreamSynchronize_ptsz(CUstream hStream)
+{
+        return shown("cuStreamSynchronize_ptsz", hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD));
+}
+
+CUresult cuStreamQuery(CUstream hStream)
+{
+        return shown("cuStreamQuery", hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY));
+}
+
+CUresult cuStreamQuery_ptsz(CUstream hStream)
+{
+        return shown("cuStreamQuery_ptsz", hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD));
+}
+
+CUresult cuEventQuery(CUevent hEvent)
+{
+        struct ivg_object *event;
+        CUresult result = event_begin(hEvent, &event);
+
+        if (result == CUDA_SUCCESS)
+                result = event_query(event);
+        return shown("cuEventQuery", hEvent, result);
+}
+
+CUresult cuEventSynchronize(CUevent hEvent)
+{
+        struct ivg_object *event;
+        CUresult result = event_begin(hEvent, &event);
+
+        if (result == CUDA_SUCCESS)
+                result = event_synchronize(event);
+        return shown("cuEventSynchronize", hEvent, result);
+}
+
+CUresult cuCtxSynchronize(void)
+{
+        struct ivg_object *context;
+        CUresult result = ivg_context_require(&context);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_context_synchronize(context);
+        return shown("cuCtxSynchronize", context, result);
+}

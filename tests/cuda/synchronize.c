@@ -1,0 +1,212 @@
+/* Waiting and asking: what is synchronized has happened, by whichever way it was found out, also when other threads
+ * send meanwhile, and for work that was sent by another thread. Pinned memory shows it without a copy. */
+#include "check.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { ROUNDS = 2000, SLOW_ROUNDS = 2000000 };
+
+static CUcontext context;
+static CUfunction increment, spin;
+
+static void launch_increment(CUstream stream, CUdeviceptr counter)
+{
+        void *parameters[] = {&counter};
+
+        CU(cuLaunchKernel(increment, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+}
+
+/* Some milliseconds on hardware. */
+static void launch_slow(CUstream stream, CUdeviceptr out)
+{
+        uint32_t seed = 1, rounds = SLOW_ROUNDS;
+        void *parameters[] = {&out, &seed, &rounds};
+
+        CU(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+}
+
+static volatile uint32_t *pinned_word(CUdeviceptr *device)
+{
+        void *memory;
+
+        CU(cuMemAllocHost_v2(&memory, 4096));
+        memset(memory, 0, 4096);
+        CU(cuMemHostGetDevicePointer_v2(device, memory, 0));
+        return memory;
+}
+
+static void streams_events_and_contexts(CUstream stream)
+{
+        CUdeviceptr device;
+        volatile uint32_t *word = pinned_word(&device);
+        CUevent event;
+        uint32_t sent = 0;
+
+        CU(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+        for (int round = 0; round < 50; round++) {
+                launch_increment(stream, device);
+                CU(cuStreamSynchronize(stream));
+                CHECK(*word == ++sent, "stream: %u of %u", *word, sent);
+                CU(cuStreamSynchronize(stream)); /* nothing more */
+                CU(cuStreamQuery(stream));
+                launch_increment(stream, device);
+                CU(cuEventRecord(event, stream));
+                CU(cuEventSynchronize(event));
+                CHECK(*word == ++sent, "event: %u of %u", *word, sent);
+                CU(cuEventQuery(event));
+                launch_increment(stream, device);
+                CU(cuCtxSynchronize());
+                CHECK(*word == ++sent, "context: %u of %u", *word, sent);
+                CU(cuCtxSynchronize());
+                launch_increment(stream, device);
+                while (cuStreamQuery(stream) == CUDA_ERROR_NOT_READY)
+                        ;
+                CHECK(*word == ++sent, "query: %u of %u", *word, sent);
+        }
+        /* An event that is recorded again is not done because it was. */
+        launch_slow(stream, device + 1024);
+        launch_increment(stream, device);
+        CU(cuEventRecord(event, stream));
+        CU(cuEventSynchronize(event));
+        CHECK(*word == ++sent, "recorded again: %u of %u", *word, sent);
+        CU(cuEventDestroy_v2(event));
+        CU(cuMemFreeHost((void *)(uintptr_t)word));
+}
+
+/* Longer than anybody spins. */
+static void slow_work(CUstream stream)
+{
+        CUdeviceptr device;
+        volatile uint32_t *word = pinned_word(&device);
+
+        for (uint32_t round = 1; round <= 3; round++) {
+                launch_slow(stream, device + 1024);
+                launch_increment(stream, device);
+                if (round == 2)
+                        CU(cuCtxSynchronize());
+                else
+                        CU(cuStreamSynchronize(stream));
+                CHECK(*word == round, "%u of %u", *word, round);
+        }
+        CU(cuMemFreeHost((void *)(uintptr_t)word));
+}
+
+/* The context's synchronization waits for streams that do not wait for the legacy one. */
+static void independent_stream(void)
+{
+        CUdeviceptr device;
+        volatile uint32_t *word = pinned_word(&device);
+        CUstream stream;
+
+        CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+        for (uint32_t round = 1; round <= 20; round++) {
+                launch_slow(stream, device + 1024);
+                launch_increment(stream, device);
+                CU(cuCtxSynchronize());
+                CHECK(*word == round, "%u of %u", *word, round);
+        }
+        CU(cuStreamDestroy_v2(stream));
+        CU(cuMemFreeHost((void *)(uintptr_t)word));
+}
+
+/* One thread launches and tells how far it is, the other waits for it on the same stream, and a third sends to a stream
+ * of its own all the time. */
+static struct {
+        CUstream stream;
+        CUdeviceptr device, other;
+        volatile uint32_t *word;
+        _Atomic(uint32_t) sent, seen, over;
+} shared;
+
+static void *launch_all(void *argument)
+{
+        (void)argument;
+        CU(cuCtxSetCurrent(context));
+        for (uint32_t i = 1; i <= ROUNDS; i++) {
+                launch_increment(shared.stream, shared.device);
+                atomic_store(&shared.sent, i);
+                while (i % 7 == 0 && atomic_load(&shared.seen) < i)
+                        ;
+        }
+        return NULL;
+}
+
+static void *send_elsewhere(void *argument)
+{
+        CUstream own;
+
+        (void)argument;
+        CU(cuCtxSetCurrent(context));
+        CU(cuStreamCreate(&own, 0));
+        while (!atomic_load(&shared.over)) {
+                CU(cuMemsetD32Async(shared.other, 1, 16, own));
+                CU(cuStreamSynchronize(own));
+        }
+        CU(cuStreamDestroy_v2(own));
+        return NULL;
+}
+
+static void across_threads(void)
+{
+        pthread_t launcher, noise;
+        uint32_t sent;
+
+        shared.word = pinned_word(&shared.device);
+        CU(cuMemAlloc_v2(&shared.other, 64));
+        CU(cuStreamCreate(&shared.stream, 0));
+        CHECK(pthread_create(&launcher, NULL, launch_all, NULL) == 0, "thread");
+        CHECK(pthread_create(&noise, NULL, send_elsewhere, NULL) == 0, "thread");
+        do {
+                sent = atomic_load(&shared.sent);
+                CU(cuStreamSynchronize(shared.stream));
+                CHECK(*shared.word >= sent, "%u of %u", *shared.word, sent);
+                atomic_store(&shared.seen, sent);
+        } while (sent < ROUNDS);
+        atomic_store(&shared.over, 1);
+        CHECK(pthread_join(launcher, NULL) == 0 && pthread_join(noise, NULL) == 0, "join");
+        CU(cuStreamDestroy_v2(shared.stream));
+        CU(cuMemFree_v2(shared.other));
+        CU(cuMemFreeHost((void *)(uintptr_t)shared.word));
+}
+
+/* Last, as it breaks the context: the fault of a kernel comes to whoever waits, and stays. */
+static void a_fault_is_told(CUmodule module)
+{
+        CUdeviceptr nowhere = 0x10;
+        CUfunction fault = test_function(module, "write_out_of_bounds");
+        CUresult first;
+        CUstream stream;
+        void *parameters[] = {&nowhere};
+
+        CU(cuStreamCreate(&stream, 0));
+        CU(cuStreamSynchronize(stream));
+        CU(cuLaunchKernel(fault, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+        first = cuStreamSynchronize(stream);
+        CHECK(first == CUDA_ERROR_ILLEGAL_ADDRESS || first == CUDA_ERROR_LAUNCH_FAILED, "%d", (int)first);
+        CU_EXPECT(first, cuStreamSynchronize(stream));
+        CU_EXPECT(first, cuCtxSynchronize());
+}
+
+int main(void)
+{
+        CUmodule module;
+        CUstream stream;
+
+        context = test_context();
+        module = test_module();
+        increment = test_function(module, "increment");
+        spin = test_function(module, "spin_rounds");
+        CU(cuStreamCreate(&stream, 0));
+        streams_events_and_contexts(stream);
+        streams_events_and_contexts(NULL);
+        streams_events_and_contexts(CU_STREAM_PER_THREAD);
+        slow_work(stream);
+        slow_work(NULL);
+        across_threads();
+        independent_stream();
+        streams_events_and_contexts(NULL); /* now with a stream that goes its own way */
+        CU(cuStreamDestroy_v2(stream));
+        a_fault_is_told(module);
+        puts("synchronize: right");
+        return 0;
+}
