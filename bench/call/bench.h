@@ -24,9 +24,8 @@ struct bench {
         CUstream stream;     /* non-blocking: nothing but the bench's own work is in it */
         CUevent event, event_done;
         CUdeviceptr memory; /* 1 MiB */
-        CUgraphExec graph;  /* BENCH_GRAPH_KERNELS empty kernels in a row */
+        CUgraphExec graph;  /* launches.c: of empty kernels in a row, or NULL */
 };
-#define BENCH_GRAPH_KERNELS 20
 
 /* The bench ends with a line that names call and answer: a figure of a call that failed means nothing. */
 void bench_require(CUresult result, const char *call, const char *file, int line);

@@ -20,20 +20,6 @@ void bench_launch(const struct bench *bench, uint32_t kernel, CUstream stream)
         CU(cuLaunchKernel(bench->empty[kernel], 1, 1, 1, 32, 1, 1, 0, stream, parameters, NULL));
 }
 
-static CUgraphExec graph_of_empty_kernels(struct bench *bench)
-{
-        CUgraph graph;
-        CUgraphExec exec;
-
-        CU(cuStreamBeginCapture_v2(bench->stream, CU_STREAM_CAPTURE_MODE_RELAXED));
-        for (uint32_t i = 0; i < BENCH_GRAPH_KERNELS; i++)
-                bench_launch(bench, 0, bench->stream);
-        CU(cuStreamEndCapture(bench->stream, &graph));
-        CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
-        CU(cuGraphDestroy(graph));
-        return exec;
-}
-
 void bench_device_open(struct bench *bench)
 {
         static const char *const names[] = {"empty_0", "empty_1", "empty_6"};
@@ -52,13 +38,11 @@ void bench_device_open(struct bench *bench)
         CU(cuMemsetD8_v2(bench->memory, 0, MEMORY_BYTES));
         CU(cuEventRecord(bench->event_done, bench->stream));
         CU(cuStreamSynchronize(bench->stream));
-        bench->graph = graph_of_empty_kernels(bench);
 }
 
 void bench_device_close(struct bench *bench)
 {
         CU(cuCtxSynchronize());
-        CU(cuGraphExecDestroy(bench->graph));
         CU(cuMemFree_v2(bench->memory));
         CU(cuEventDestroy_v2(bench->event));
         CU(cuEventDestroy_v2(bench->event_done));
