@@ -3,6 +3,7 @@
 #ifndef IVG_CALL_BENCH_H
 #define IVG_CALL_BENCH_H
 
+#include "../measure.h"
 #include "cuda_api.h" /* generated: prototypes over ivgpu/cuda_abi.h */
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,7 +42,6 @@ void bench_launch(const struct bench *bench, uint32_t kernel, CUstream stream); 
 
 /* ---- figures.c ---- */
 
-double bench_now_ns(void);
 /* Whether the figure is asked for. */
 bool bench_wants(const struct bench *bench, const char *name);
 /* Notes and prints the median of `count` passes; sorts them. */

@@ -41,14 +41,6 @@ static struct distribution distributions[DISTRIBUTIONS_MAX];
 static struct skipped skipped[FIGURES_MAX];
 static uint32_t figures_kept, distributions_kept, skipped_kept;
 
-double bench_now_ns(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
-
 void bench_die(const char *format, ...)
 {
         va_list arguments;
@@ -76,13 +68,6 @@ bool bench_wants(const struct bench *bench, const char *name)
         return !bench->only || strncmp(name, bench->only, strlen(bench->only)) == 0;
 }
 
-static int compare_double(const void *a, const void *b)
-{
-        const double x = *(const double *)a, y = *(const double *)b;
-
-        return x < y ? -1 : x > y;
-}
-
 /* ---- kept ---- */
 
 static void keep(const char *name, const char *unit, double value, double least, double most)
@@ -102,7 +87,7 @@ static void keep(const char *name, const char *unit, double value, double least,
 
 void figure_add(const char *name, const char *unit, double *passes, uint32_t count)
 {
-        qsort(passes, count, sizeof(passes[0]), compare_double);
+        qsort(passes, count, sizeof(passes[0]), bench_compare_double);
         keep(name, unit, passes[count / 2], passes[0], passes[count - 1]);
 }
 
@@ -120,7 +105,7 @@ void distribution_add(const char *name, double *rounds_ns, uint32_t count)
 
         if (distributions_kept++ == DISTRIBUTIONS_MAX)
                 bench_die("more than %u distributions", DISTRIBUTIONS_MAX);
-        qsort(rounds_ns, count, sizeof(rounds_ns[0]), compare_double);
+        qsort(rounds_ns, count, sizeof(rounds_ns[0]), bench_compare_double);
         snprintf(distribution->name, sizeof(distribution->name), "%s", name);
         for (uint32_t i = 0; i < PERCENTS; i++)
                 distribution->ns[i] = percentile(rounds_ns, count, percents[i]);

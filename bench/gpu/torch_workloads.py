@@ -6,7 +6,11 @@ import statistics
 import sys
 import time
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError:
+    print("left out: PyTorch is not installed")
+    sys.exit(0)
 
 DEVICE = "cuda"
 
