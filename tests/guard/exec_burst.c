@@ -16,7 +16,7 @@
 
 static sem_t filled;
 static _Atomic(uint32_t) done;
-static uint64_t first_ns, last_ns; /* of the consumer thread, read when all are done */
+static _Atomic(uint64_t) first_ns, last_ns;
 
 static CUresult one_more(void)
 {

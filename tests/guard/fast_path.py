@@ -75,11 +75,10 @@ class FastPath(unittest.TestCase):
     def test_a_thousand_event_records_make_no_system_call_and_ring_no_doorbell(self):
         self.assertEqual(self.system_calls("record"), [])
 
-    def test_a_burst_is_taken_with_few_doorbells(self):
-        """Each doorbell is a sleep's end; a held executor is not asleep, however many calls are made meanwhile."""
-        few, many = (int(re.search(r"doorbells (\d+)", run([*RUN, os.path.join(TESTS, "guest_burst"), "launch", str(n)]))
-                         .group(1)) for n in (1, 1900))
-        self.assertLess(many, few + 10, "doorbells grow with the calls")
+    def test_doorbells_do_not_grow_with_the_calls(self):
+        """Each is a sleep's end: the program's few trips may ring, its 1,900 launches at a held executor may not."""
+        told = run([*RUN, os.path.join(TESTS, "guest_burst"), "launch", "1900"])
+        self.assertLess(int(re.search(r"doorbells (\d+)", told).group(1)), 60)
 
 
 if __name__ == "__main__":
