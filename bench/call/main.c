@@ -93,11 +93,30 @@ static void stay_idle(struct bench *bench, unsigned int seconds)
         bench_device_close(bench);
 }
 
+/* At every end, so that what was measured before a failed call is not lost with it. */
+static const char *json_path;
+
+static void write_json(void)
+{
+        const int error = figures_write_json(json_path);
+
+        if (error != 0) {
+                fprintf(stderr, "ivgpu-call-bench: cannot write %s: %s\n", json_path, strerror(-error));
+                _exit(1);
+        }
+}
+
+static void write_at_exit(const char *path)
+{
+        json_path = path;
+        if (path && atexit(write_json) != 0)
+                bench_die("no room to write %s at the end", path);
+}
+
 int main(int argc, char **argv)
 {
         static struct bench bench;
         struct options options;
-        int error;
 
         if (!options_read(argc, argv, &bench, &options)) {
                 usage(stderr);
@@ -109,6 +128,7 @@ int main(int argc, char **argv)
                 stay_idle(&bench, options.idle_s);
                 return 0;
         }
+        write_at_exit(options.json);
         bench_start(&bench, "cold");
         bench_device_open(&bench);
         bench_start(&bench, "beside_another");
@@ -119,7 +139,5 @@ int main(int argc, char **argv)
         bench_device_close(&bench);
         if (figures_count() == 0)
                 bench_die("no figure's name begins with %s", bench.only);
-        if (options.json && (error = figures_write_json(options.json)) != 0)
-                bench_die("cannot write %s: %s", options.json, strerror(-error));
         return 0;
 }

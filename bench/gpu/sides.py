@@ -87,7 +87,9 @@ def run_calls(sides, figures, side, options):
     """One run of ivgpu-call-bench."""
     with tempfile.TemporaryDirectory(prefix="ivgpu-bench.") as folder:
         path = os.path.join(folder, "figures.json")
-        sides.run(side, [sides.call_bench, "--json", path, *options])
+        done = sides.run(side, [sides.call_bench, "--json", path, *options])
+        if not done or done.returncode != 0:
+            figures.note(f"{side}: ivgpu-call-bench failed: figures after that are missing")
         if not os.path.exists(path):
             figures.note(f"{side}: ivgpu-call-bench gave no figures")
             return
