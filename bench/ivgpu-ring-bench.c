@@ -8,6 +8,7 @@
  * Two threads of this process play guest and host on two processors. Each figure is taken in several passes in turn and
  * the median pass is shown, with the smallest and largest behind it; a busy machine shows in the spread. */
 #include "ivgpu/ring.h"
+#include "measure.h"
 #include <getopt.h>
 #include <pthread.h>
 #include <sched.h>
@@ -67,22 +68,14 @@ static uint64_t ticks(void)
 #endif
 }
 
-static double now_ns(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
-
 static double measure_ns_per_tick(void)
 {
         const struct timespec pause = {.tv_nsec = 50000000};
-        const double start_ns = now_ns();
+        const double start_ns = bench_now_ns();
         const uint64_t start = ticks();
 
         nanosleep(&pause, NULL);
-        return (now_ns() - start_ns) / (double)(ticks() - start);
+        return (bench_now_ns() - start_ns) / (double)(ticks() - start);
 }
 
 static void pin(int processor)
@@ -98,13 +91,6 @@ static void pin(int processor)
 static int compare_u64(const void *a, const void *b)
 {
         const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-        return x < y ? -1 : x > y;
-}
-
-static int compare_double(const void *a, const void *b)
-{
-        const double x = *(const double *)a, y = *(const double *)b;
 
         return x < y ? -1 : x > y;
 }
@@ -304,7 +290,7 @@ static double show(const char *name, const char *unit, double passes[][FIGURE_CO
 
         for (uint32_t i = 0; i < count; i++)
                 values[i] = passes[i][figure];
-        qsort(values, count, sizeof(values[0]), compare_double);
+        qsort(values, count, sizeof(values[0]), bench_compare_double);
         printf("%-34s %8.1f %-8s (%.1f .. %.1f)\n", name, values[count / 2], unit, values[0], values[count - 1]);
         return values[count / 2];
 }

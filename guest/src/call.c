@@ -80,6 +80,19 @@ static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes, s
         return rc == -EMSGSIZE ? CUDA_ERROR_INVALID_VALUE : ivg_process_lose(rc, "sending a call");
 }
 
+/* Slot by slot: for a whole one the length is known, so that it is a few wide moves. */
+static void write_request(const struct ivg_producer *producer, const struct ivg_record *record, const void *request,
+                          uint32_t request_bytes)
+{
+        const uint8_t *from = request;
+        uint32_t offset = 0;
+
+        for (; request_bytes - offset >= IVG_SLOT_PAYLOAD_BYTES; offset += IVG_SLOT_PAYLOAD_BYTES)
+                ivg_record_write(producer, record, offset, from + offset, IVG_SLOT_PAYLOAD_BYTES);
+        if (offset < request_bytes)
+                ivg_record_write(producer, record, offset, from + offset, request_bytes - offset);
+}
+
 static CUresult send_record(struct ivg_producer *producer, uint16_t number, struct ivg_call_header *header,
                             uint32_t request_bytes, uint8_t flags, uint32_t sequence_low)
 {
@@ -101,7 +114,7 @@ static CUresult send_record(struct ivg_producer *producer, uint16_t number, stru
         header->producer = (uint8_t)producer->index;
         header->flags = flags;
         header->reserved = 0;
-        ivg_record_write(producer, &record, 0, header, request_bytes);
+        write_request(producer, &record, header, request_bytes);
         if (__builtin_expect(ivg_log_calls, 0))
                 log_record(number, header, request_bytes);
 

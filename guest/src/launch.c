@@ -18,19 +18,46 @@ struct shape {
 
 /* ---- checks ---- */
 
-static bool attribute_above(const struct ivg_device *device, CUdevice_attribute attribute, uint64_t value)
+/* What a device allows of each number of a shape, in the order of struct shape. */
+#define SHAPE_NUMBERS 6u
+struct limits {
+        _Atomic(uint32_t) known;
+        _Atomic(uint32_t) most[SHAPE_NUMBERS]; /* UINT32_MAX where the device does not say */
+};
+static struct limits limits_of_device[IVG_DEVICES_MAX];
+
+/* Relaxed stores before a release: whoever makes them stores the same. */
+__attribute__((cold)) static CUresult fetch_limits(int device_number, struct limits *limits)
 {
-        return device->known[attribute] && value > (uint64_t)device->attributes[attribute];
+        static const CUdevice_attribute attributes[SHAPE_NUMBERS] = {
+                CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X,  CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,
+                CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z,  CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X,
+                CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z,
+        };
+        const struct ivg_device *device;
+        const CUresult result = ivg_device_get(device_number, &device);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        for (uint32_t i = 0; i < SHAPE_NUMBERS; i++)
+                ivg_store_relaxed_u32(&limits->most[i], device->known[attributes[i]]
+                                                                ? (uint32_t)device->attributes[attributes[i]]
+                                                                : UINT32_MAX);
+        ivg_store_release_u32(&limits->known, 1);
+        return CUDA_SUCCESS;
 }
 
-static bool shape_exceeds_device(const struct ivg_device *device, const struct shape *shape)
+/* Zero is not allowed either: less one it is the largest. */
+static bool is_beyond(const struct limits *limits, uint32_t which, uint32_t number)
 {
-        return attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, shape->grid_x) ||
-               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, shape->grid_y) ||
-               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, shape->grid_z) ||
-               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, shape->block_x) ||
-               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, shape->block_y) ||
-               attribute_above(device, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, shape->block_z);
+        return number - 1 >= ivg_load_relaxed_u32(&limits->most[which]);
+}
+
+static bool shape_exceeds_device(const struct limits *limits, const struct shape *shape)
+{
+        return is_beyond(limits, 0, shape->grid_x) || is_beyond(limits, 1, shape->grid_y) ||
+               is_beyond(limits, 2, shape->grid_z) || is_beyond(limits, 3, shape->block_x) ||
+               is_beyond(limits, 4, shape->block_y) || is_beyond(limits, 5, shape->block_z);
 }
 
 static bool shape_exceeds_function(const struct ivg_function_attributes *attributes, const struct shape *shape)
@@ -44,15 +71,19 @@ static bool shape_exceeds_function(const struct ivg_function_attributes *attribu
                shape->shared_bytes > (uint64_t)value;
 }
 
+/* After ivg_function_need, which has looked at the device's number. */
 static CUresult shape_check(struct ivg_object *function, const struct ivg_object *context, const struct shape *shape,
                             struct ivg_function_attributes *attributes)
 {
-        const struct ivg_device *device;
-        const CUresult result = ivg_device_get(context->device, &device);
-        if (result != CUDA_SUCCESS)
-                return result;
-        if (shape->grid_x == 0 || shape->grid_y == 0 || shape->grid_z == 0 || shape->block_x == 0 ||
-            shape->block_y == 0 || shape->block_z == 0 || shape_exceeds_device(device, shape))
+        struct limits *limits = &limits_of_device[context->device];
+
+        if (__builtin_expect(!ivg_load_acquire_u32(&limits->known), 0)) {
+                const CUresult result = fetch_limits(context->device, limits);
+
+                if (result != CUDA_SUCCESS)
+                        return result;
+        }
+        if (shape_exceeds_device(limits, shape))
                 return CUDA_ERROR_INVALID_VALUE;
         if (__builtin_expect(!shape_exceeds_function(attributes, shape), 1))
                 return CUDA_SUCCESS;
@@ -64,10 +95,25 @@ static CUresult shape_check(struct ivg_object *function, const struct ivg_object
 
 /* ---- parameters ---- */
 
+/* Nearly all are pointers, counts and floats: a length that the compiler knows is one move instead of a call. */
+static void copy_parameter(uint8_t *to, const void *from, uint32_t bytes)
+{
+        switch (bytes) {
+        case 8:
+                memcpy(to, from, 8);
+                return;
+        case 4:
+                memcpy(to, from, 4);
+                return;
+        default:
+                memcpy(to, from, bytes);
+        }
+}
+
 static void pack(const struct ivg_function_layout *layout, void *const *parameters, uint8_t *packed)
 {
         for (uint32_t i = 0; i < layout->count; i++)
-                memcpy(packed + layout->parameters[i].offset, parameters[i], layout->parameters[i].bytes);
+                copy_parameter(packed + layout->parameters[i].offset, parameters[i], layout->parameters[i].bytes);
 }
 
 /* The other way to give parameters: one buffer, packed by the caller. */

@@ -151,6 +151,28 @@ static void libraries(void)
         CU(cuLibraryUnload(library));
 }
 
+/* Each number of a shape: none, and one more than the device has. */
+static void shapes_beyond_the_device(CUfunction function, void **parameters)
+{
+        static const CUdevice_attribute most[6] = {
+                CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X,  CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,
+                CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z,  CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X,
+                CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z,
+        };
+        for (int which = 0; which < 6; which++) {
+                int value;
+                CU(cuDeviceGetAttribute(&value, most[which], 0));
+                for (int beyond = 0; beyond < 2; beyond++) {
+                        uint32_t n[6] = {1, 1, 1, 1, 1, 1};
+                        n[which] = beyond ? (uint32_t)value + 1 : 0;
+                        const CUresult result =
+                                cuLaunchKernel(function, n[0], n[1], n[2], n[3], n[4], n[5], 0, NULL, parameters, NULL);
+                        CHECK(result == CUDA_ERROR_INVALID_VALUE, "number %d of a shape was %u: %d", which, n[which],
+                              (int)result);
+                }
+        }
+}
+
 static void shared_memory_and_attributes(CUmodule module)
 {
         enum { THREADS = 128, BLOCKS = 3 };
@@ -171,6 +193,7 @@ static void shared_memory_and_attributes(CUmodule module)
         CHECK(blocks >= 1 && blocks <= 64, "%d blocks a multiprocessor", blocks);
         CU_EXPECT(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(reverse, 0, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL));
         CU_EXPECT(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(reverse, 1, 1, 1, 2048, 1, 1, 0, NULL, parameters, NULL));
+        shapes_beyond_the_device(reverse, parameters);
         CU(cuMemFree_v2(device));
 }
 

@@ -1,0 +1,143 @@
+/* What CUDA calls cost their caller: a plain Driver API program. Run natively and through ivgpu-run, it shows what lies
+ * between; tools/bench-gpu does that and compares with the budgets. */
+#include "bench.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COPY_BYTES_MAX (1ull << 30)
+#define COPY_BYTES_MAX_QUICK (1ull << 20)
+
+struct options {
+        const char *json;
+        unsigned int idle_s; /* 0: measure */
+        bool start_child;
+};
+
+static void usage(FILE *out)
+{
+        fputs("usage: ivgpu-call-bench [--quick] [--only NAME] [--passes N] [--max-bytes N] [--json FILE]\n"
+              "                        | --idle SECONDS\n"
+              "  --quick        every figure, too few rounds to mean much\n"
+              "  --only NAME    only figures whose names begin so\n"
+              "  --passes N     passes, whose median is shown (5, at most 9)\n"
+              "  --max-bytes N  largest copy (1 GiB)\n"
+              "  --json FILE    figures, distributions and what could not be measured\n"
+              "  --idle SECONDS makes a context, launches once, and does nothing for so long\n",
+              out);
+}
+
+static bool options_read(int argc, char **argv, struct bench *bench, struct options *options)
+{
+        static const struct option names[] = {
+                {"quick", no_argument, NULL, 'q'},
+                {"only", required_argument, NULL, 'o'},
+                {"passes", required_argument, NULL, 'p'},
+                {"max-bytes", required_argument, NULL, 'm'},
+                {"json", required_argument, NULL, 'j'},
+                {"idle", required_argument, NULL, 'i'},
+                {"start-child", no_argument, NULL, 'C'},
+                {"help", no_argument, NULL, 'h'},
+                {NULL, 0, NULL, 0},
+        };
+        int option;
+
+        *bench = (struct bench){.passes = 5};
+        *options = (struct options){.json = NULL};
+        while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1)
+                switch (option) {
+                case 'q':
+                        bench->quick = true;
+                        break;
+                case 'o':
+                        bench->only = optarg;
+                        break;
+                case 'p':
+                        bench->passes = (uint32_t)strtoul(optarg, NULL, 10);
+                        break;
+                case 'm':
+                        bench->copy_bytes_max = strtoull(optarg, NULL, 10);
+                        break;
+                case 'j':
+                        options->json = optarg;
+                        break;
+                case 'i':
+                        options->idle_s = (unsigned int)strtoul(optarg, NULL, 10);
+                        break;
+                case 'C':
+                        options->start_child = true;
+                        break;
+                case 'h':
+                        usage(stdout);
+                        exit(0);
+                default:
+                        return false;
+                }
+        if (bench->quick)
+                bench->passes = 1;
+        if (!bench->copy_bytes_max)
+                bench->copy_bytes_max = bench->quick ? COPY_BYTES_MAX_QUICK : COPY_BYTES_MAX;
+        return optind == argc && bench->passes >= 1 && bench->passes <= BENCH_PASSES_MAX;
+}
+
+static void stay_idle(struct bench *bench, unsigned int seconds)
+{
+        bench_device_open(bench);
+        bench_launch(bench, 0, bench->stream);
+        CU(cuStreamSynchronize(bench->stream));
+        printf("idle\n");
+        fflush(stdout);
+        sleep(seconds);
+        bench_device_close(bench);
+}
+
+/* At every end, so that what was measured before a failed call is not lost with it. */
+static const char *json_path;
+
+static void write_json(void)
+{
+        const int error = figures_write_json(json_path);
+
+        if (error != 0) {
+                fprintf(stderr, "ivgpu-call-bench: cannot write %s: %s\n", json_path, strerror(-error));
+                _exit(1);
+        }
+}
+
+static void write_at_exit(const char *path)
+{
+        json_path = path;
+        if (path && atexit(write_json) != 0)
+                bench_die("no room to write %s at the end", path);
+}
+
+int main(int argc, char **argv)
+{
+        static struct bench bench;
+        struct options options;
+
+        if (!options_read(argc, argv, &bench, &options)) {
+                usage(stderr);
+                return 2;
+        }
+        if (options.start_child)
+                return bench_start_child();
+        if (options.idle_s) {
+                stay_idle(&bench, options.idle_s);
+                return 0;
+        }
+        write_at_exit(options.json);
+        bench_start(&bench, "cold");
+        bench_device_open(&bench);
+        bench_start(&bench, "beside_another");
+        bench_calls(&bench);
+        bench_launches(&bench);
+        bench_modules(&bench);
+        bench_copies(&bench);
+        bench_device_close(&bench);
+        if (figures_count() == 0)
+                bench_die("no figure's name begins with %s", bench.only);
+        return 0;
+}

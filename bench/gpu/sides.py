@@ -1,0 +1,190 @@
+"""Runs programs on the two sides that are compared, natively and through ivgpu-run, and reads their figures."""
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SIDES = ("native", "ivgpu")
+RUN_SECONDS_MAX = 150
+FIGURE = re.compile(r"^(\S.*?)\s+([0-9]+(?:\.[0-9]+)?)\s+(ns|us|ms|s|GB/s|tok/s)$")
+HIGHER_IS_BETTER = ("GB/s", "tok/s")
+
+
+class Sides:
+    """Where the programs are and how each side runs them. Device "soft" compares the soft GPU with itself, for tests."""
+
+    def __init__(self, build, device):
+        self.build, self.device = os.path.abspath(build), device
+        self.bin = os.path.join(self.build, "bin")
+        self.call_bench = os.path.join(self.bin, "ivgpu-call-bench")
+
+    def missing(self):
+        return [p for p in (os.path.join(self.bin, n) for n in ("ivgpu-run", "ivgpu-call-bench", "ivgpu-ring-bench"))
+                if not os.access(p, os.X_OK)]
+
+    def ivgpu_run(self, *options):
+        return [os.path.join(self.bin, "ivgpu-run"), "--device", self.device, *options, "--"]
+
+    def environment(self, side):
+        environment = dict(os.environ)
+        if side == "native" and self.device == "soft":
+            environment["LD_LIBRARY_PATH"] = os.path.join(self.build, "lib", "softgpu")
+        return environment
+
+    def run(self, side, command, options=()):
+        """The finished program, or None after its end was told on stderr."""
+        words = list(command) if side == "native" else self.ivgpu_run(*options) + list(command)
+        try:
+            done = subprocess.run(words, env=self.environment(side), capture_output=True, text=True,
+                                  timeout=RUN_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            print(f"bench-gpu: {side}: {os.path.basename(command[0])} did not end in {RUN_SECONDS_MAX} s", file=sys.stderr)
+            return None
+        if done.returncode != 0:
+            print(f"bench-gpu: {side}: {' '.join(command)} ended with {done.returncode}", file=sys.stderr)
+            for line in (done.stdout + done.stderr).splitlines()[-6:]:
+                print(f"    {line}", file=sys.stderr)
+        return done
+
+
+class Figures:
+    """Medians over runs, by name and side."""
+
+    def __init__(self):
+        self.units, self.values, self.curves, self.answers, self.notes = {}, {}, {}, {}, []
+
+    def add(self, side, name, unit, value):
+        self.units[name] = unit
+        self.values.setdefault(name, {}).setdefault(side, []).append(value)
+
+    def get(self, side, name):
+        values = self.values.get(name, {}).get(side)
+        return statistics.median(values) if values else None
+
+    def ratio(self, name):
+        native, ivgpu = self.get("native", name), self.get("ivgpu", name)
+        return ivgpu / native if native and ivgpu is not None else None
+
+    def curve(self, name, side):
+        """(percent, ns), each percent the median over runs."""
+        runs = self.curves.get((name, side), [])
+        return [(points[0][0], statistics.median(p[1] for p in points)) for points in zip(*runs)]
+
+    def results(self):
+        return [{"name": name, "unit": self.units[name], "native": self.get("native", name),
+                 "ivgpu": self.get("ivgpu", name), "ratio": self.ratio(name)} for name in self.values]
+
+    def note(self, text):
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def run_calls(sides, figures, side, options):
+    """One run of ivgpu-call-bench."""
+    with tempfile.TemporaryDirectory(prefix="ivgpu-bench.") as folder:
+        path = os.path.join(folder, "figures.json")
+        done = sides.run(side, [sides.call_bench, "--json", path, *options])
+        if not done or done.returncode != 0:
+            figures.note(f"{side}: ivgpu-call-bench failed: figures after that are missing")
+        if not os.path.exists(path):
+            figures.note(f"{side}: ivgpu-call-bench gave no figures")
+            return
+        with open(path, encoding="utf-8") as file:
+            told = json.load(file)
+    for one in told["results"]:
+        figures.add(side, one["name"], one["unit"], one["value"])
+    for one in told["distributions"]:
+        figures.curves.setdefault((one["name"], side), []).append(one["percentiles"])
+    for one in told["not_measured"]:
+        figures.note(f"{side}: {one['name']} not measured: {one['why']}")
+
+
+def run_torch(sides, figures, side, script):
+    """One run of a script that prints `name  value unit` lines, and `answer name …` lines to be compared."""
+    done = sides.run(side, [sys.executable, script])
+    for line in done.stdout.splitlines() if done else []:
+        match = FIGURE.match(line)
+        if match:
+            figures.add(side, match.group(1), match.group(3), float(match.group(2)))
+        elif line.startswith("answer "):
+            _, name, value = line.split(" ", 2)
+            figures.answers.setdefault(name, {}).setdefault(side, value)
+        elif line.startswith(("left out: ", "failed: ", "FAIL ")):
+            figures.note(f"{side}: {line}")
+    if not done or done.returncode != 0:
+        figures.note(f"{side}: {os.path.basename(script)} failed")
+
+
+# ---- what only ivgpu has ----
+
+def run_ring(sides, figures):
+    done = subprocess.run([os.path.join(sides.bin, "ivgpu-ring-bench"), "--passes", "3"], capture_output=True, text=True,
+                          timeout=RUN_SECONDS_MAX, check=False)
+    match = re.search(r"ring round trip\s+([0-9.]+) x floor", done.stdout)
+    if match:
+        figures.add("ivgpu", "ring_round_trip_over_line", "x", float(match.group(1)))
+    else:
+        figures.note(f"ivgpu-ring-bench gave no figure: {done.stdout.strip() or done.stderr.strip()}")
+
+
+def _doorbells(sides, launches):
+    program = os.path.join(sides.build, "tests", "cuda", "launch_rate")
+    done = sides.run("ivgpu", [program, str(launches)], ["--stats"]) if os.access(program, os.X_OK) else None
+    match = re.search(r"doorbells (\d+)", done.stdout + done.stderr) if done else None
+    return int(match.group(1)) if match else None
+
+
+def run_doorbells(sides, figures, launches):
+    """Doorbells of many launches less those of few: what remains is rung while both sides are busy."""
+    for _ in range(3):
+        few, many = _doorbells(sides, launches // 100), _doorbells(sides, launches)
+        if few is None or many is None:
+            figures.note("doorbells under load not counted: tests/cuda/launch_rate gave no figures")
+            return
+        figures.add("ivgpu", "doorbells_under_load", "count", float(max(0, many - few)))
+
+
+def _processor_ticks(root):
+    """Ticks of a process and all below it, at this moment."""
+    parents, ticks = {}, {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf-8") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry)] = int(fields[1])
+            ticks[int(entry)] = int(fields[11]) + int(fields[12])
+    total, found = ticks.get(root, 0), {root}
+    grown = True
+    while grown:
+        more = {p for p, parent in parents.items() if parent in found} - found
+        total += sum(ticks[p] for p in more)
+        found |= more
+        grown = bool(more)
+    return total, len(found)
+
+
+def run_idle(sides, figures, seconds):
+    """Processor time of program, mediator and executor while the program does nothing."""
+    child = subprocess.Popen(sides.ivgpu_run() + [sides.call_bench, "--idle", str(seconds + 3)], stdout=subprocess.PIPE,
+                             text=True, env=sides.environment("ivgpu"))
+    try:
+        if child.stdout.readline() != "idle\n":
+            figures.note("idle processor time not measured: the program did not start")
+            return
+        time.sleep(1)  # what the start leaves behind
+        before, processes = _processor_ticks(child.pid)
+        if processes < 4:
+            figures.note(f"idle processor time is that of {processes} processes: not all were found")
+        time.sleep(seconds)
+        ticks = _processor_ticks(child.pid)[0] - before
+        figures.add("ivgpu", "idle_processor_time", "%", 100.0 * ticks / os.sysconf("SC_CLK_TCK") / seconds)
+    finally:
+        child.terminate()
+        child.communicate()

@@ -1,0 +1,23 @@
+/* What the benchmarks share: a clock, and the order of samples. */
+#ifndef IVG_BENCH_MEASURE_H
+#define IVG_BENCH_MEASURE_H
+
+#include <time.h>
+
+static inline double bench_now_ns(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+/* For qsort. */
+static inline int bench_compare_double(const void *a, const void *b)
+{
+        const double x = *(const double *)a, y = *(const double *)b;
+
+        return x < y ? -1 : x > y;
+}
+
+#endif
