@@ -112,6 +112,9 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool connecting;                /* this thread connects, or asks for NVML: it may call before READY */
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
+        /* What this thread synchronized last, and how many records it had sent then (synchronize.c). */
+        ivg_id synced_stream, synced_context;
+        uint64_t synced_calls;
         bool rang;   /* the last record rang the doorbell: its answer comes after a wake-up */
         bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
         uint32_t capture_mode; /* CUstreamCaptureMode of cuThreadExchangeStreamCaptureMode */
