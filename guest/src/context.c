@@ -256,6 +256,19 @@ CUresult cuCtxGetDevice(CUdevice *device)
         return ivg_local("cuCtxGetDevice", CUDA_SUCCESS);
 }
 
+bool ivg_context_borrow(enum ivg_kind kind, const void *handle)
+{
+        const struct ivg_object *object = ivg_object_of(kind, handle);
+
+        return ivg_thread_local()->context_depth == 0 && object != NULL && object->context != NULL &&
+               ivg_context_push(object->context) == CUDA_SUCCESS;
+}
+
+void ivg_context_return(void)
+{
+        (void)ivg_context_pop();
+}
+
 CUresult ivg_context_given(CUcontext ctx, struct ivg_object **context)
 {
         CUresult result;

@@ -234,6 +234,26 @@ void ivg_device_apply_rules(struct ivg_device *device);
 /* True when the newest symbol behind `name` ("cuMemCreate") is carried, not refused. Any thread. */
 bool ivg_symbol_carried(const char *name);
 
+/* ---- a call without a current context (context.c) ----
+ *
+ * The driver then takes the context of the stream, event, module or function that the call is about (as measured). */
+
+/* Makes the handle's context current where none is; false: there is one, or the handle is no such object. */
+bool ivg_context_borrow(enum ivg_kind kind, const void *handle);
+void ivg_context_return(void);
+/* The value of `call`, an expression that begins with ivg_context_require(): once more in the handle's context when it
+ * found none. Costs a compare where there is one. */
+#define IVG_IN_CONTEXT_OF(kind, handle, call)                                                \
+        ({                                                                                   \
+                CUresult in_context_result_ = (call);                                        \
+                if (__builtin_expect(in_context_result_ == CUDA_ERROR_INVALID_CONTEXT, 0) && \
+                    ivg_context_borrow(kind, handle)) {                                      \
+                        in_context_result_ = (call);                                         \
+                        ivg_context_return();                                                \
+                }                                                                            \
+                in_context_result_;                                                          \
+        })
+
 /* ---- waiting (synchronize.c) ---- */
 
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */

@@ -230,7 +230,7 @@ static void mark_done_event(struct ivg_object *event, const struct moment *befor
                 mark_done(&event->done_tail, before);
 }
 
-static CUresult event_query(struct ivg_object *event)
+static CUresult event_poll(struct ivg_object *event)
 {
         const struct moment before = moment_now();
         CUresult result;
@@ -244,14 +244,14 @@ static CUresult event_query(struct ivg_object *event)
         return result;
 }
 
-static CUresult event_synchronize(struct ivg_object *event)
+static CUresult event_wait(struct ivg_object *event)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
         const struct moment before = moment_now();
 
         if (!needs_trip()) {
                 for (uint32_t poll = 0; poll < EVENT_POLLS_MAX && result == CUDA_ERROR_NOT_READY; poll++)
-                        result = event_query(event);
+                        result = event_poll(event);
                 if (result != CUDA_ERROR_NOT_READY)
                         return result;
         }
@@ -262,15 +262,15 @@ static CUresult event_synchronize(struct ivg_object *event)
         return result;
 }
 
-static CUresult event_begin(CUevent handle, struct ivg_object **event)
+static CUresult of_event(CUevent handle, CUresult (*ask)(struct ivg_object *event))
 {
-        struct ivg_object *context;
+        struct ivg_object *context, *event;
         const CUresult result = ivg_context_require(&context);
 
         if (result != CUDA_SUCCESS)
                 return result;
-        *event = ivg_object_of(IVG_KIND_EVENT, handle);
-        return *event != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+        event = ivg_object_of(IVG_KIND_EVENT, handle);
+        return event != NULL ? ask(event) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 /* ---- the exported functions ---- */
@@ -284,42 +284,38 @@ static CUresult shown(const char *name, const void *handle, CUresult result)
 
 CUresult cuStreamSynchronize(CUstream hStream)
 {
-        return shown("cuStreamSynchronize", hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY));
+        return shown("cuStreamSynchronize", hStream,
+                     IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY)));
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream hStream)
 {
-        return shown("cuStreamSynchronize_ptsz", hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD));
+        return shown(
+                "cuStreamSynchronize_ptsz", hStream,
+                IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD)));
 }
 
 CUresult cuStreamQuery(CUstream hStream)
 {
-        return shown("cuStreamQuery", hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY));
+        return shown("cuStreamQuery", hStream,
+                     IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY)));
 }
 
 CUresult cuStreamQuery_ptsz(CUstream hStream)
 {
-        return shown("cuStreamQuery_ptsz", hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD));
+        return shown("cuStreamQuery_ptsz", hStream,
+                     IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD)));
 }
 
 CUresult cuEventQuery(CUevent hEvent)
 {
-        struct ivg_object *event;
-        CUresult result = event_begin(hEvent, &event);
-
-        if (result == CUDA_SUCCESS)
-                result = event_query(event);
-        return shown("cuEventQuery", hEvent, result);
+        return shown("cuEventQuery", hEvent, IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_poll)));
 }
 
 CUresult cuEventSynchronize(CUevent hEvent)
 {
-        struct ivg_object *event;
-        CUresult result = event_begin(hEvent, &event);
-
-        if (result == CUDA_SUCCESS)
-                result = event_synchronize(event);
-        return shown("cuEventSynchronize", hEvent, result);
+        return shown("cuEventSynchronize", hEvent,
+                     IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_wait)));
 }
 
 CUresult cuCtxSynchronize(void)
