@@ -305,6 +305,7 @@ static int open_sockets(struct ivg_error *error)
                 ivg_error_set(error, "epoll: %s", strerror(errno));
                 return -errno;
         }
+        ivg_images_init(&mediator);
         mediator.local.listener.fd = -1;
         mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
@@ -433,6 +434,7 @@ int main(int argc, char **argv)
                 ivg_stats_write(&mediator, options.stats_fd);
                 close(options.stats_fd);
         }
+        ivg_images_close(&mediator);
         close(mediator.epoll_fd);
         environments_free();
         return rc < 0 ? 1 : 0;
