@@ -21,7 +21,7 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo graphs handles memory streams modules threads fault process launch_rate loop callbacks managed memops printf ipc)
+foreach(program demo graphs handles images memory streams modules threads fault process launch_rate loop callbacks managed memops printf ipc)
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
@@ -73,3 +73,10 @@ foreach(cudart static shared)
     add_dependencies(demo_parts cuda_runtime_${cudart})
   endif()
 endforeach()
+
+if(BUILD_TESTING)
+  add_test(NAME images_cross_once
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/images_cross_once.py)
+  set_tests_properties(images_cross_once PROPERTIES TIMEOUT 300 LABELS "integration;cuda"
+                       ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+endif()
