@@ -1,5 +1,5 @@
-/* Module images of any size, as modules and as libraries, again and again: the same kernels each time, whether the image
- * was sent or the host had it. Without arguments: a few sizes around the one from which images are named.
+/* Module images of any size, as modules and as libraries, again and again: the same kernels each time, whether the
+ * image was sent or the host had it. Without arguments: a few sizes around the one from which images are named.
  *
  *   images KIB COUNT SEED    loads an image of that size and content so often
  *   images linked SEED       loads a device-linked image of three parts (ivgpu's soft GPU; a GPU wants real ones)
