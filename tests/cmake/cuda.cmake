@@ -59,12 +59,30 @@ else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
 endif()
 
-# Programs of older toolkits: with IVGPU_TEST_CUDART=/path/to/libcudart.so.N in the environment, else skipped with words.
+# A program over the runtimes of several toolkits (cuda/runtimes.txt), which are downloaded once; skipped, with words, where
+# they cannot be had. Over drivers of several versions too: within a major version an older one will do.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+set(old_fatbin ${CMAKE_CURRENT_SOURCE_DIR}/unit/fatbin/none.fatbin)
 add_executable(cuda_old_runtime ${cuda_dir}/old_runtime.c)
 set_target_properties(cuda_old_runtime PROPERTIES OUTPUT_NAME old_runtime RUNTIME_OUTPUT_DIRECTORY ${cuda_bin})
 target_link_libraries(cuda_old_runtime PRIVATE ${CMAKE_DL_LIBS})
-ivg_cuda_test(old_runtime ${cuda_bin}/old_runtime)
-set_tests_properties(cuda_old_runtime PROPERTIES SKIP_RETURN_CODE 77)
+target_compile_definitions(cuda_old_runtime PRIVATE IVG_FATBIN="${old_fatbin}")
+set_source_files_properties(${cuda_dir}/old_runtime.c PROPERTIES OBJECT_DEPENDS ${old_fatbin})
+function(ivg_cuda_old_runtime_test toolkit driver)
+  set(test cuda_runtime_${toolkit}_over_driver_${driver})
+  add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${cuda_dir}/with_runtime.py ${toolkit}
+                                ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft -- ${cuda_bin}/old_runtime RUNTIME ${ARGN})
+  set_tests_properties(${test} PROPERTIES TIMEOUT 240 LABELS "cuda;toolkits" SKIP_RETURN_CODE 77
+                       ENVIRONMENT "IVGPU_SOFT_DRIVER_VERSION=${driver}" RESOURCE_LOCK runtime_${toolkit})
+endfunction()
+foreach(toolkit 11.8 12.4 12.9)
+  foreach(driver 12020 13000 13050)
+    ivg_cuda_old_runtime_test(${toolkit} ${driver})
+  endforeach()
+endforeach()
+ivg_cuda_old_runtime_test(13.0 12020 insufficient)
+ivg_cuda_old_runtime_test(13.0 13000)
+ivg_cuda_old_runtime_test(13.0 13050)
 
 if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Module images cross once: among processes of one mediator, among VMs as configured, within the store's bounds, and
-programs are right whatever becomes of the store. Counts decide, never times."""
+programs are right whatever becomes of the store. Counts decide, never times.
+
+With --measure instead: prints how long loads take, for docs/measurements.md."""
 
 import os
 import re
@@ -235,5 +237,38 @@ local = {{ socket = "{self.local_path}"; region_mib = 256; }};
         self.assertFalse(harness.process_is_there(int(keeper)))
 
 
+def measure():
+    """Medians over mediators of their own: loads of an image that costs the driver next to nothing."""
+    passes, loads = 5, 8
+
+    def times(machine, kib, count):
+        result = machine.run("time", kib, count)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return [float(word) for word in result.stdout.splitlines()[0].split()[:-1]]
+
+    def median(values):
+        return f"{sorted(values)[len(values) // 2]:.2f}"
+
+    print("KiB: first, again, another process, another VM, always sent (first, again); ms")
+    for kib in (64, 1024, 65536):
+        rows = []
+        for _ in range(passes):
+            case = Machines()
+            case.setUp()
+            first, second = case.begin()
+            own = times(first, kib, loads)
+            case.settled()
+            row = [own[0], sorted(own[-3:])[1], times(first, kib, 1)[0], times(second, kib, 1)[0]]
+            os.environ["IVGPU_IMAGES"] = "send"
+            sent = times(first, kib, loads)
+            del os.environ["IVGPU_IMAGES"]
+            rows.append(row + [sent[0], sorted(sent[-3:])[1]])
+            case.doCleanups()
+        print(f"{kib}:", ", ".join(map(median, zip(*rows))))
+
+
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    if sys.argv[1:] == ["--measure"]:
+        measure()
+    else:
+        unittest.main(verbosity=2)
