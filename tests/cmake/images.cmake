@@ -7,3 +7,9 @@ endif()
 foreach(test images_store_is_bounded images_keeper_believes_nobody)
   ivg_add_test(${test} SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c LIBS ivg_image_keeper LABELS unit images)
 endforeach()
+ivg_add_test(guest_images_go_by_name_first
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/guest_images_go_by_name_first.c ${CMAKE_SOURCE_DIR}/guest/src/image_send.c
+             LIBS ivg_calls ivg_digest ivg_glue LABELS unit guest images)
+if(TARGET guest_images_go_by_name_first)
+  target_include_directories(guest_images_go_by_name_first PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
+endif()
