@@ -27,7 +27,8 @@ static struct {
         uint32_t loads, modules;
 } t;
 
-/* What a lane did is done when its answer is there; ThreadSanitizer cannot see that, since both sides map the region. */
+/* What a lane did is done when its answer is there; ThreadSanitizer cannot see that, since both sides map the region.
+ */
 static void lanes_meet(void)
 {
         pthread_mutex_lock(&t.mutex);
