@@ -127,12 +127,10 @@ def median_seconds(function, calls, synchronize, warm=3, passes=5):
 
 
 def exception_words(error):
-    """Its type, the first and the last line of what it says."""
+    """Its type and the line that says why: the first, and the next after a heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    words = f"{type(error).__name__}: {lines[0]}"
-    if len(lines) > 1:
-        words += f" ... {lines[-1]}"
-    return words[:WORDS_MAX]
+    words = " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {words}"[:WORDS_MAX]
 
 
 def run(*parts):
