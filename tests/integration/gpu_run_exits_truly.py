@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""tests/gpu/run without a GPU: cases and an ivgpu-run of the test's own show that whatever goes wrong is told and fails."""
+"""tests/gpu/run without a GPU: cases and an ivgpu-run of the test's own show that whatever goes wrong is told and
+fails."""
+
 import json
 import os
 import shutil
@@ -31,8 +33,11 @@ class GpuRun(unittest.TestCase):
             os.makedirs(os.path.join(self.root, folder))
         self.write("build/bin/ivgpu-run", FAKE_IVGPU_RUN, 0o755)
         self.write("bin/nvidia-smi", FAKE_NVIDIA_SMI, 0o755)
-        self.environment = dict(os.environ, PATH=os.path.join(self.root, "bin") + ":" + os.environ["PATH"],
-                                TMPDIR=os.path.join(self.root, "tmp"))
+        self.environment = dict(
+            os.environ,
+            PATH=os.path.join(self.root, "bin") + ":" + os.environ["PATH"],
+            TMPDIR=os.path.join(self.root, "tmp"),
+        )
         self.environment.pop("SIDE", None)
 
     def path(self, *names):
@@ -48,9 +53,26 @@ class GpuRun(unittest.TestCase):
 
     def go(self, *arguments):
         """(exit code, output, the JSON's cases by name)"""
-        done = subprocess.run([sys.executable, "-B", RUN, "--build", self.path("build"), "--cases", self.path("cases"), "--programs",
-                               self.path("programs"), "--json", self.path("json"), *arguments], env=self.environment, text=True,
-                              capture_output=True, timeout=WAIT_S)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-B",
+                RUN,
+                "--build",
+                self.path("build"),
+                "--cases",
+                self.path("cases"),
+                "--programs",
+                self.path("programs"),
+                "--json",
+                self.path("json"),
+                *arguments,
+            ],
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=WAIT_S,
+        )
         cases = {}
         if os.path.exists(self.path("json")):
             with open(self.path("json"), encoding="utf-8") as file:
@@ -67,7 +89,9 @@ class GpuRun(unittest.TestCase):
         return out, next(iter(cases.values()))
 
     def test_good_cases_pass(self):
-        self.case("good", """
+        self.case(
+            "good",
+            """
             print("words for people")
             print("result text a b c")
             print("result loss", 2.0 + ours * 0.001, "within 0.01")
@@ -75,7 +99,8 @@ class GpuRun(unittest.TestCase):
             print("figure latency", 10 + ours * 5, "us")
             print("figure speed", 100 + ours * 100, "GB/s higher")
             print("part all 0.1")
-            """)
+            """,
+        )
         out, case = self.expect("ok", "Fake GPU, 1.2", "1 cases: 1 ok", exit_code=0)
         self.assertAlmostEqual(case["figures"]["latency"]["ratio"], 1.5)
         self.assertAlmostEqual(case["figures"]["speed"]["ratio"], 0.5)
@@ -108,8 +133,16 @@ class GpuRun(unittest.TestCase):
         self.expect("FAILED", "ours: signal 11")
 
     def test_results_that_differ(self):
-        for number, (native, ours) in enumerate((("1", "2"), ("1.00 within 0.01", "1.02 within 0.01"), ("1e-7 below 1e-5", "1e-4 below 1e-5"),
-                                                 ("nan below 1", "nan below 1"), ("1 within 0.5", "nan within 0.5"), ("1", "1 within 9"))):
+        for number, (native, ours) in enumerate(
+            (
+                ("1", "2"),
+                ("1.00 within 0.01", "1.02 within 0.01"),
+                ("1e-7 below 1e-5", "1e-4 below 1e-5"),
+                ("nan below 1", "nan below 1"),
+                ("1 within 0.5", "nan within 0.5"),
+                ("1", "1 within 9"),
+            )
+        ):
             self.case("differs", f"print('result key', '{ours}' if ours else '{native}')")
             with self.subTest(number):
                 self.expect("DIFFERS", "key: native")
@@ -129,14 +162,18 @@ class GpuRun(unittest.TestCase):
         self.expect("FAILED", "unreadable line 'figure y 0 us'")
 
     def test_time_out_ends_everything_that_was_started(self):
-        self.case("hangs", f"""
+        self.case(
+            "hangs",
+            f"""
             import subprocess
             print("result x 1", flush=True)
             if ours:
                 child = subprocess.Popen(["sleep", "600"])
                 open({self.path("pid")!r}, "w").write(str(child.pid))
                 time.sleep(600)
-            """, "TIMEOUT_S = 500\n")
+            """,
+            "TIMEOUT_S = 500\n",
+        )
         start = time.monotonic()
         self.expect("FAILED", "ours: not within 2 s", arguments=("--timeout", "2"))
         self.assertLess(time.monotonic() - start, 30)
@@ -169,7 +206,8 @@ class GpuRun(unittest.TestCase):
         self.expect("FAILED", "only the ours side skipped: no GPU")
 
     def test_refused_calls(self):
-        body = "print('result x 1')\nif ours: print('ivgpu: cuFoo is not carried: answered CUDA_ERROR_NOT_SUPPORTED', file=sys.stderr)"
+        line = "ivgpu: cuFoo is not carried: answered CUDA_ERROR_NOT_SUPPORTED"
+        body = f"print('result x 1')\nif ours: print('{line}', file=sys.stderr)"
         self.case("refused", body)
         out, case = self.expect("REFUSED", "cuFoo is not carried")
         self.assertEqual(case["refused"], ["cuFoo"])
@@ -178,7 +216,11 @@ class GpuRun(unittest.TestCase):
 
     def test_programs_speak_in_lines(self):
         self.write("programs/speaks.c", "int main(void)\n{\n        return 0;\n}\n")
-        self.write("build/tests/cuda/speaks", '#!/bin/sh\necho "took ${SIDE:-7.5} ms"\necho "speaks: right"\n'.replace("${SIDE:-7.5}", "$$"), 0o755)
+        self.write(
+            "build/tests/cuda/speaks",
+            '#!/bin/sh\necho "took ${SIDE:-7.5} ms"\necho "speaks: right"\n'.replace("${SIDE:-7.5}", "$$"),
+            0o755,
+        )
         self.expect("ok", exit_code=0)
         self.write("build/tests/cuda/speaks", '#!/bin/sh\necho "speaks: right ${SIDE}"\n', 0o755)
         self.expect("DIFFERS", "line0: native")
@@ -190,12 +232,15 @@ class GpuRun(unittest.TestCase):
             self.assertEqual(file.read(), "noonno")
 
     def test_a_round_that_fails_counts(self):
-        self.case("third", f"""
+        self.case(
+            "third",
+            f"""
             path = {self.path("count")!r}
             count = int(open(path).read()) + 1 if os.path.exists(path) else 1
             open(path, "w").write(str(count))
             print("result x", 1 if count < 4 else 2)
-            """)
+            """,
+        )
         self.expect("DIFFERS", arguments=("--rounds", "3"))
 
     def test_choosing(self):

@@ -1,4 +1,5 @@
 """cuBLAS through CuPy (its own handle, no cuBLASLt): products by type and shape, batched, exact and against double."""
+
 import support
 
 numpy = support.need("numpy")
@@ -32,6 +33,7 @@ def batched():
 
 def low_level():
     from cupy import cublas
+
     a = cupy.asarray(_whole(60, 40), dtype="float64")
     x = cupy.asarray(_whole(40, seed=2), dtype="float64")
     y = cupy.zeros(60)

@@ -1,11 +1,23 @@
-"""cuBLAS and cuBLASLt as PyTorch calls them: many shapes and types. Small whole numbers make every sum exact, whatever the
-order of additions, so each product must equal the CPU's to the last bit; random ones are held against double."""
+"""cuBLAS and cuBLASLt as PyTorch calls them: many shapes and types. Small whole numbers make every sum exact, whatever
+the order of additions, so each product must equal the CPU's to the last bit; random ones are held against double."""
+
 import support
 
 torch = support.torch_or_leave()
 dev = support.DEVICE
-SHAPES = ((1, 1, 1), (7, 5, 3), (64, 64, 64), (128, 257, 511), (512, 512, 512), (2048, 2048, 2048), (256, 2048, 2048), (1, 2048, 2048),
-          (2048, 1, 2048), (1000, 3000, 100), (4096, 1024, 64))
+SHAPES = (
+    (1, 1, 1),
+    (7, 5, 3),
+    (64, 64, 64),
+    (128, 257, 511),
+    (512, 512, 512),
+    (2048, 2048, 2048),
+    (256, 2048, 2048),
+    (1, 2048, 2048),
+    (2048, 1, 2048),
+    (1000, 3000, 100),
+    (4096, 1024, 64),
+)
 TYPES = {"sgemm": torch.float32, "dgemm": torch.float64, "hgemm": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -89,15 +101,22 @@ def vectors():
     a = _whole(2048, 1000)
     _exact("mv", a.to(dev) @ x[:1000].to(dev), a.double() @ x[:1000].double())
     _exact("ger", torch.outer(x[:500].to(dev), y[:700].to(dev)), torch.outer(x[:500].double(), y[:700].double()))
-    _exact("baddbmm", torch.baddbmm(_whole(4, 8, 8).to(dev), _whole(4, 8, 9).to(dev), _whole(4, 9, 8).to(dev)),
-           _whole(4, 8, 8).double() + _whole(4, 8, 9).double() @ _whole(4, 9, 8).double())
+    _exact(
+        "baddbmm",
+        torch.baddbmm(_whole(4, 8, 8).to(dev), _whole(4, 8, 9).to(dev), _whole(4, 9, 8).to(dev)),
+        _whole(4, 8, 8).double() + _whole(4, 8, 9).double() @ _whole(4, 9, 8).double(),
+    )
     support.result("vectors", 4)
 
 
 def random_against_double():
     torch.manual_seed(0)
-    for name, dtype, bound in (("float32", torch.float32, 1e-5), ("float64", torch.float64, 1e-13), ("float16", torch.float16, 1e-3),
-                               ("bfloat16", torch.bfloat16, 1e-2)):
+    for name, dtype, bound in (
+        ("float32", torch.float32, 1e-5),
+        ("float64", torch.float64, 1e-13),
+        ("float16", torch.float16, 1e-3),
+        ("bfloat16", torch.bfloat16, 1e-2),
+    ):
         a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
         output = a.to(dev) @ b.to(dev)
         support.close("random_" + name, output, a.double() @ b.double(), bound)
@@ -123,7 +142,20 @@ def backward_2048():
 def speed():
     for side in (512, 2048):
         a = torch.randn(side, side, device=dev)
-        support.figure(f"sgemm_{side}", support.median_seconds(lambda: a @ a, 50, torch.cuda.synchronize) * 1e6, "us")
+        support.latency(f"sgemm_{side}", lambda: a @ a, 50)
 
 
-support.run(sgemm, dgemm, hgemm, bf16, tf32, int8, batched, complex_products, vectors, random_against_double, backward_2048, speed)
+support.run(
+    sgemm,
+    dgemm,
+    hgemm,
+    bf16,
+    tf32,
+    int8,
+    batched,
+    complex_products,
+    vectors,
+    random_against_double,
+    backward_2048,
+    speed,
+)

@@ -1,5 +1,6 @@
-"""cuFFT through PyTorch and CuPy: one, two and three dimensions, real and complex, batches, odd and prime lengths, against
-NumPy in double."""
+"""cuFFT through PyTorch and CuPy: one, two and three dimensions, real and complex, batches, odd and prime lengths,
+against NumPy in double."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -15,16 +16,20 @@ def _data(*shape, kind="complex"):
 
 def _both(label, shape, dims, kind):
     data = _data(*shape, kind=kind)
-    forward, backward = (("fftn", "ifftn") if kind == "complex" else ("rfftn", "irfftn"))
+    forward, backward = ("fftn", "ifftn") if kind == "complex" else ("rfftn", "irfftn")
     axes = tuple(range(-dims, 0))
     expected = getattr(numpy.fft, forward)(data, axes=axes)
-    for precision, dtype, bound in (("single", numpy.complex64 if kind == "complex" else numpy.float32, 1e-5),
-                                    ("double", data.dtype, 1e-13)):
+    for precision, dtype, bound in (
+        ("single", numpy.complex64 if kind == "complex" else numpy.float32, 1e-5),
+        ("double", data.dtype, 1e-13),
+    ):
         x = torch.from_numpy(data.astype(dtype)).to(dev)
         y = getattr(torch.fft, forward)(x, dim=axes)
         support.close(f"{label}_{kind}_{precision}", y, expected, bound)
         options = {"s": [shape[axis] for axis in axes]} if kind == "real" else {}
-        support.close(f"{label}_{kind}_{precision}_back", getattr(torch.fft, backward)(y, dim=axes, **options), data, bound)
+        support.close(
+            f"{label}_{kind}_{precision}_back", getattr(torch.fft, backward)(y, dim=axes, **options), data, bound
+        )
 
 
 def one_dimension():
@@ -80,7 +85,7 @@ def through_cupy():
 
 def speed():
     x = torch.randn(64, 65536, dtype=torch.complex64, device=dev)
-    support.figure("fft_64x65536", support.median_seconds(lambda: torch.fft.fft(x), 50, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("fft_64x65536", lambda: torch.fft.fft(x), 50)
 
 
 support.run(one_dimension, batches, two_dimensions, three_dimensions, half_precision, gradients, through_cupy, speed)

@@ -1,5 +1,6 @@
-"""CuPy: kernels compiled by NVRTC in the program, modules with globals and templates, a texture object, streams, events,
-graphs, pinned memory, managed memory."""
+"""CuPy: kernels compiled by NVRTC in the program, modules with globals and templates, a texture object, streams,
+events, graphs, pinned memory, managed memory."""
+
 import support
 
 numpy = support.need("numpy")
@@ -9,22 +10,31 @@ cupy = support.need("cupy")
 def elementwise():
     kernel = cupy.ElementwiseKernel("float32 x, float32 y", "float32 z", "z = (x - y) * (x - y)", "squared_difference")
     x, y = cupy.arange(1000, dtype="float32"), cupy.full(1000, 3, dtype="float32")
-    support.check(numpy.array_equal(cupy.asnumpy(kernel(x, y)), (numpy.arange(1000, dtype="float32") - 3) ** 2), "elementwise")
+    support.check(
+        numpy.array_equal(cupy.asnumpy(kernel(x, y)), (numpy.arange(1000, dtype="float32") - 3) ** 2), "elementwise"
+    )
     total = cupy.ReductionKernel("float32 x", "float32 y", "x * x", "a + b", "y = a", "0", "sum_of_squares")
     support.result("reduction", float(total(cupy.arange(100, dtype="float32"))))
     support.result("fused", float(cupy.sqrt(x * 2 + 1).astype("float64").sum()))
 
 
 def raw_kernel():
-    kernel = cupy.RawKernel(r"""
+    kernel = cupy.RawKernel(
+        r"""
     extern "C" __global__ void add(const float *a, const float *b, float *c, int n)
     {
         int i = blockDim.x * blockIdx.x + threadIdx.x;
         if (i < n)
             c[i] = a[i] + b[i];
-    }""", "add")
+    }""",
+        "add",
+    )
     n = 100000
-    a, b, c = cupy.arange(n, dtype="float32"), cupy.arange(n, dtype="float32")[::-1].copy(), cupy.zeros(n, dtype="float32")
+    a, b, c = (
+        cupy.arange(n, dtype="float32"),
+        cupy.arange(n, dtype="float32")[::-1].copy(),
+        cupy.zeros(n, dtype="float32"),
+    )
     kernel(((n + 255) // 256,), (256,), (a, b, c, numpy.int32(n)))
     support.check(bool((c == n - 1).all()), "raw kernel")
     support.result("registers", kernel.num_regs)
@@ -66,14 +76,18 @@ def texture():
             out[y * width + x] = tex2D<float>(texture, (float)x + 0.5f, (float)y + 0.5f);
     }"""
     from cupy.cuda import runtime, texture as textures
+
     width, height = 48, 20
     data = numpy.arange(width * height, dtype="float32").reshape(height, width)
     channel = textures.ChannelFormatDescriptor(32, 0, 0, 0, runtime.cudaChannelFormatKindFloat)
     array = textures.CUDAarray(channel, width, height)
     array.copy_from(data)
     resource = textures.ResourceDescriptor(runtime.cudaResourceTypeArray, cuArr=array)
-    description = textures.TextureDescriptor((runtime.cudaAddressModeClamp, runtime.cudaAddressModeClamp), runtime.cudaFilterModePoint,
-                                             runtime.cudaReadModeElementType)
+    description = textures.TextureDescriptor(
+        (runtime.cudaAddressModeClamp, runtime.cudaAddressModeClamp),
+        runtime.cudaFilterModePoint,
+        runtime.cudaReadModeElementType,
+    )
     with_texture = textures.TextureObject(resource, description)
     out = cupy.zeros((height, width), dtype="float32")
     cupy.RawKernel(source, "sample")((3, 2), (16, 16), (out, with_texture, numpy.int32(width), numpy.int32(height)))

@@ -1,4 +1,6 @@
-"""cuRAND through CuPy, and PyTorch's Philox: the same seed gives the same stream on both sides, and its moments are right."""
+"""cuRAND through CuPy, and PyTorch's Philox: the same seed gives the same stream on both sides, and its moments are
+right."""
+
 import math
 
 import support
@@ -18,9 +20,12 @@ def _moments(label, values, mean, deviation):
 
 def pytorch():
     torch.manual_seed(1234)
-    for label, values, mean, deviation in (("rand", torch.rand(COUNT, device=dev), 0.5, 12**-0.5), ("randn", torch.randn(COUNT, device=dev), 0, 1),
-                                           ("exponential", torch.empty(COUNT, device=dev).exponential_(2.0), 0.5, 0.5),
-                                           ("bernoulli", torch.empty(COUNT, device=dev).bernoulli_(0.25), 0.25, math.sqrt(3) / 4)):
+    for label, values, mean, deviation in (
+        ("rand", torch.rand(COUNT, device=dev), 0.5, 12**-0.5),
+        ("randn", torch.randn(COUNT, device=dev), 0, 1),
+        ("exponential", torch.empty(COUNT, device=dev).exponential_(2.0), 0.5, 0.5),
+        ("bernoulli", torch.empty(COUNT, device=dev).bernoulli_(0.25), 0.25, math.sqrt(3) / 4),
+    ):
         _moments(label, values, mean, deviation)
         support.result("torch_" + label, support.digest(values))
     support.result("torch_randint", support.digest(torch.randint(0, 1 << 30, (COUNT,), device=dev)))
@@ -34,9 +39,16 @@ def pytorch():
 def cupy_host_library():
     cupy = support.need("cupy")
     state = cupy.random.RandomState(99)  # libcurand's XORWOW
-    for label, values, mean, deviation in (("uniform", state.random_sample(COUNT), 0.5, 12**-0.5), ("normal", state.normal(3, 2, COUNT), 3, 2),
-                                           ("lognormal", state.lognormal(0, 0.25, COUNT), math.exp(0.03125),
-                                            math.exp(0.03125) * math.sqrt(math.exp(0.0625) - 1))):
+    for label, values, mean, deviation in (
+        ("uniform", state.random_sample(COUNT), 0.5, 12**-0.5),
+        ("normal", state.normal(3, 2, COUNT), 3, 2),
+        (
+            "lognormal",
+            state.lognormal(0, 0.25, COUNT),
+            math.exp(0.03125),
+            math.exp(0.03125) * math.sqrt(math.exp(0.0625) - 1),
+        ),
+    ):
         _moments(label, values, mean, deviation)
         support.result("curand_" + label, support.digest(values))
     support.result("curand_integers", support.digest(state.randint(0, 1000, COUNT)))
@@ -45,8 +57,13 @@ def cupy_host_library():
 def generators():
     cupy = support.need("cupy")
     from cupy.cuda import curand
-    for label, kind in (("xorwow", curand.CURAND_RNG_PSEUDO_XORWOW), ("mrg32k3a", curand.CURAND_RNG_PSEUDO_MRG32K3A),
-                        ("philox", curand.CURAND_RNG_PSEUDO_PHILOX4_32_10), ("mtgp32", curand.CURAND_RNG_PSEUDO_MTGP32)):
+
+    for label, kind in (
+        ("xorwow", curand.CURAND_RNG_PSEUDO_XORWOW),
+        ("mrg32k3a", curand.CURAND_RNG_PSEUDO_MRG32K3A),
+        ("philox", curand.CURAND_RNG_PSEUDO_PHILOX4_32_10),
+        ("mtgp32", curand.CURAND_RNG_PSEUDO_MTGP32),
+    ):
         values = cupy.empty(COUNT, dtype=cupy.float32)
         generator = curand.createGenerator(kind)
         try:

@@ -1,4 +1,5 @@
 """cuSOLVER through PyTorch and CuPy: LU, QR, SVD, Cholesky, eigenvalues, solving, each put together again in double."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -7,7 +8,11 @@ TYPES = (("double", torch.float64, 1e-12), ("single", torch.float32, 1e-4))
 
 
 def _matrix(rows, columns, dtype, batch=()):
-    return torch.randn(*batch, rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(rows)).to(dtype).to(dev)
+    return (
+        torch.randn(*batch, rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(rows))
+        .to(dtype)
+        .to(dev)
+    )
 
 
 def _wide(x):
@@ -62,7 +67,9 @@ def eigenvalues():
         a = _matrix(150, 150, dtype)
         symmetric = (a + a.t()) / 2
         values, vectors = torch.linalg.eigh(symmetric)
-        support.close(f"eigh_{name}", _wide(vectors) @ torch.diag(_wide(values)) @ _wide(vectors).t(), _wide(symmetric), bound)
+        support.close(
+            f"eigh_{name}", _wide(vectors) @ torch.diag(_wide(values)) @ _wide(vectors).t(), _wide(symmetric), bound
+        )
         support.close(f"eigh_{name}_values", values, torch.linalg.eigvalsh(_wide(symmetric)), bound)
 
 
@@ -70,11 +77,20 @@ def solve():
     for name, dtype, bound in TYPES:
         a, b = _matrix(300, 300, dtype) + 30 * torch.eye(300, dtype=dtype, device=dev), _matrix(300, 7, dtype)
         support.close(f"solve_{name}", _wide(a) @ _wide(torch.linalg.solve(a, b)), _wide(b), bound * 10)
-        support.close(f"inverse_{name}", _wide(torch.linalg.inv(a)) @ _wide(a), torch.eye(300, dtype=torch.float64), bound * 10)
-        support.close(f"determinant_{name}", torch.linalg.slogdet(a)[1].reshape(1), torch.linalg.slogdet(_wide(a))[1].reshape(1), bound)
+        support.close(
+            f"inverse_{name}", _wide(torch.linalg.inv(a)) @ _wide(a), torch.eye(300, dtype=torch.float64), bound * 10
+        )
+        support.close(
+            f"determinant_{name}",
+            torch.linalg.slogdet(a)[1].reshape(1),
+            torch.linalg.slogdet(_wide(a))[1].reshape(1),
+            bound,
+        )
     triangle = torch.tril(_matrix(100, 100, torch.float64)) + 20 * torch.eye(100, dtype=torch.float64, device=dev)
     b = _matrix(100, 3, torch.float64)
-    support.close("triangular", _wide(triangle) @ _wide(torch.linalg.solve_triangular(triangle, b, upper=False)), _wide(b), 1e-12)
+    support.close(
+        "triangular", _wide(triangle) @ _wide(torch.linalg.solve_triangular(triangle, b, upper=False)), _wide(b), 1e-12
+    )
 
 
 def complex_matrices():
@@ -82,7 +98,12 @@ def complex_matrices():
     q, r = torch.linalg.qr(a)
     support.close("qr_complex", _wide(q) @ _wide(r), _wide(a), 1e-12)
     values, vectors = torch.linalg.eigh(a + a.mH)
-    support.close("eigh_complex", _wide(vectors) @ torch.diag(_wide(values).to(torch.complex128)) @ _wide(vectors).mH, _wide(a + a.mH), 1e-12)
+    support.close(
+        "eigh_complex",
+        _wide(vectors) @ torch.diag(_wide(values).to(torch.complex128)) @ _wide(vectors).mH,
+        _wide(a + a.mH),
+        1e-12,
+    )
 
 
 def singular_matrix_is_an_error():
@@ -111,7 +132,9 @@ def through_cupy():
 
 def speed():
     a = _matrix(1024, 1024, torch.float64)
-    support.figure("lu_1024_double", support.median_seconds(lambda: torch.linalg.lu_factor(a), 10, torch.cuda.synchronize) * 1e3, "ms")
+    support.latency("lu_1024_double", lambda: torch.linalg.lu_factor(a), 10, "ms")
 
 
-support.run(start, lu, qr, svd, cholesky, eigenvalues, solve, complex_matrices, singular_matrix_is_an_error, through_cupy, speed)
+support.run(
+    start, lu, qr, svd, cholesky, eigenvalues, solve, complex_matrices, singular_matrix_is_an_error, through_cupy, speed
+)

@@ -1,4 +1,6 @@
-"""cuSPARSE through PyTorch and CuPy: sparse times dense, times vector, times sparse, conversions, against SciPy in double."""
+"""cuSPARSE through PyTorch and CuPy: sparse times dense, times vector, times sparse, conversions, against SciPy in
+double."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -12,9 +14,13 @@ def _matrix(rows, columns, seed=0, density=0.02):
 
 
 def _torch_csr(matrix, dtype):
-    return torch.sparse_csr_tensor(torch.from_numpy(matrix.indptr.astype("int64")), torch.from_numpy(matrix.indices.astype("int64")),
-                                   torch.from_numpy(matrix.data).to(dtype), size=matrix.shape, device=dev)
-
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(matrix.indptr.astype("int64")),
+        torch.from_numpy(matrix.indices.astype("int64")),
+        torch.from_numpy(matrix.data).to(dtype),
+        size=matrix.shape,
+        device=dev,
+    )
 
 
 def torch_products():
@@ -31,7 +37,9 @@ def torch_products():
 
 def torch_sparse_by_sparse():
     a, b = _matrix(600, 700, 2), _matrix(700, 500, 3)
-    product = torch.sparse.mm(_torch_csr(a, torch.float64).to_sparse_coo(), _torch_csr(b, torch.float64).to_sparse_coo())
+    product = torch.sparse.mm(
+        _torch_csr(a, torch.float64).to_sparse_coo(), _torch_csr(b, torch.float64).to_sparse_coo()
+    )
     support.close("spgemm", product.to_dense(), (a @ b).toarray(), 1e-13)
 
 

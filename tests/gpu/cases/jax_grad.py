@@ -1,4 +1,5 @@
 """JAX: jit, a matrix product, gradients, random numbers, a scan, against NumPy; memory is not taken beforehand."""
+
 import support
 
 numpy = support.need("numpy")
@@ -16,9 +17,13 @@ def product():
     state = numpy.random.RandomState(0)
     a, b = state.randn(1024, 512).astype("float32"), state.randn(512, 2048).astype("float32")
     product_of = jax.jit(lambda x, y: jnp.tanh(jnp.matmul(x, y, precision="highest") / 16))
-    support.close("matmul", numpy.asarray(product_of(a, b)), numpy.tanh(a.astype("float64") @ b.astype("float64") / 16), 1e-5)
+    support.close(
+        "matmul", numpy.asarray(product_of(a, b)), numpy.tanh(a.astype("float64") @ b.astype("float64") / 16), 1e-5
+    )
     whole = state.randint(-3, 4, (300, 300)).astype("float32")
-    support.check(numpy.array_equal(numpy.asarray(jax.jit(lambda x: x @ x)(whole)), whole @ whole), "a product of whole numbers")
+    support.check(
+        numpy.array_equal(numpy.asarray(jax.jit(lambda x: x @ x)(whole)), whole @ whole), "a product of whole numbers"
+    )
 
 
 def gradient():
@@ -51,7 +56,12 @@ def training():
 def random_numbers():
     key = jax.random.PRNGKey(7)
     support.result("uniform_bits", support.digest(numpy.asarray(jax.random.bits(key, (100000,)))))
-    support.close("normal_mean", numpy.asarray([1 + float(jnp.mean(jax.random.normal(key, (1 << 20,))))]), numpy.asarray([1.0]), 1e-2)
+    support.close(
+        "normal_mean",
+        numpy.asarray([1 + float(jnp.mean(jax.random.normal(key, (1 << 20,))))]),
+        numpy.asarray([1.0]),
+        1e-2,
+    )
 
 
 def sorting_and_fft():
@@ -66,7 +76,9 @@ def convolution_and_solve():
     image, kernel = state.randn(2, 8, 20, 20).astype("float32"), state.randn(16, 8, 3, 3).astype("float32")
     output = jax.lax.conv_general_dilated(image, kernel, (1, 1), "VALID", precision="highest")
     windows = numpy.lib.stride_tricks.sliding_window_view(image.astype("float64"), (3, 3), axis=(2, 3))
-    support.close("conv", numpy.asarray(output), numpy.einsum("nchwij,ocij->nohw", windows, kernel.astype("float64")), 1e-5)
+    support.close(
+        "conv", numpy.asarray(output), numpy.einsum("nchwij,ocij->nohw", windows, kernel.astype("float64")), 1e-5
+    )
     a = state.randn(100, 100).astype("float32") + 10 * numpy.eye(100, dtype="float32")
     b = state.randn(100, 3).astype("float32")
     support.close("solve", a.astype("float64") @ numpy.asarray(jnp.linalg.solve(a, b)).astype("float64"), b, 1e-4)

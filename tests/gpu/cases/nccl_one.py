@@ -1,4 +1,5 @@
 """NCCL through torch.distributed with one rank: every collective that one rank can do."""
+
 import os
 import tempfile
 

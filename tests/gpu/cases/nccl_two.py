@@ -1,4 +1,5 @@
 """NCCL between two GPUs, one process each: all_reduce, broadcast, send and receive, a data parallel training step."""
+
 import os
 import tempfile
 
@@ -11,6 +12,7 @@ RANKS, LIMIT_S = 2, 120
 def worker(rank, store, answers):
     try:
         import torch.distributed as distributed
+
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         torch.cuda.set_device(rank)
         distributed.init_process_group("nccl", init_method=f"file://{store}", rank=rank, world_size=RANKS)

@@ -1,4 +1,6 @@
-"""NVIDIA's own nvidia-smi over whichever libnvidia-ml.so.1 the loader finds: plain, -q, and a query, with the machine's names."""
+"""NVIDIA's own nvidia-smi over whichever libnvidia-ml.so.1 the loader finds: plain, -q, and a query, with the
+machine's names."""
+
 import os
 import re
 import shutil
@@ -38,13 +40,21 @@ def plain():
 
 def everything():
     text = _ask("-q")
-    for name in ("Product Name", "Product Architecture", "GPU UUID", "Driver Version", "CUDA Version", "Attached GPUs", "VBIOS Version"):
+    for name in (
+        "Product Name",
+        "Product Architecture",
+        "GPU UUID",
+        "Driver Version",
+        "CUDA Version",
+        "Attached GPUs",
+        "VBIOS Version",
+    ):
         try:
             support.result(name.replace(" ", "_"), _field(text, name))
         except AssertionError:
             support.check(name in ("Product Architecture", "VBIOS Version"), name, "is not in the output")
             support.result(name.replace(" ", "_"), "absent")
-    block = text[text.index("FB Memory Usage"):][:400]
+    block = text[text.index("FB Memory Usage") :][:400]
     support.result("fb_total", _field(block, "Total"))
 
 
@@ -60,8 +70,10 @@ def query():
 
 
 def more_queries():
-    text = _ask("--query-gpu=index,uuid,driver_version,compute_cap,pci.bus_id,temperature.gpu,utilization.gpu,power.draw",
-                "--format=csv,noheader,nounits")
+    text = _ask(
+        "--query-gpu=index,uuid,driver_version,compute_cap,pci.bus_id,temperature.gpu,utilization.gpu,power.draw",
+        "--format=csv,noheader,nounits",
+    )
     cells = [cell.strip() for cell in text.strip().splitlines()[0].split(",")]
     support.result("identity", " ".join(cells[:4]))
     support.check(len(cells) == 8, "cells", cells)

@@ -1,4 +1,6 @@
-"""NVML through Python's bindings (nvidia-ml-py): the machine's names and figures, and this process among those that compute."""
+"""NVML through Python's bindings (nvidia-ml-py): the machine's names and figures, and this process among those that
+compute."""
+
 import os
 import time
 
@@ -64,16 +66,23 @@ def this_process_is_seen():
     device = _device()
     end = time.monotonic() + SEEN_WITHIN_S
     while True:
-        mine = [process for process in pynvml.nvmlDeviceGetComputeRunningProcesses(device) if process.pid == os.getpid()]
+        mine = [
+            process for process in pynvml.nvmlDeviceGetComputeRunningProcesses(device) if process.pid == os.getpid()
+        ]
         if mine or time.monotonic() > end:
             break
         time.sleep(0.05)
     support.check(mine, "process", os.getpid(), "is not in the list")
-    support.check(mine[0].usedGpuMemory is None or mine[0].usedGpuMemory >= 2 * GIB, "its memory is", mine[0].usedGpuMemory)
+    support.check(
+        mine[0].usedGpuMemory is None or mine[0].usedGpuMemory >= 2 * GIB, "its memory is", mine[0].usedGpuMemory
+    )
     used = pynvml.nvmlDeviceGetMemoryInfo(device).used
     support.check(used >= 2 * GIB, "the device's used memory is", used)
     support.result("seen", True)
-    support.result("pytorch_memory", torch.cuda.device_memory_used() >= 2 * GIB if hasattr(torch.cuda, "device_memory_used") else True)
+    support.result(
+        "pytorch_memory",
+        torch.cuda.device_memory_used() >= 2 * GIB if hasattr(torch.cuda, "device_memory_used") else True,
+    )
     del held
     pynvml.nvmlShutdown()
 

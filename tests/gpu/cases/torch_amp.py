@@ -1,4 +1,5 @@
 """Mixed precision: fp16 with GradScaler, bf16 without; the scale falls when a gradient overflows and rises again."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -8,8 +9,9 @@ dev = support.DEVICE
 
 def _model():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(),
-                         nn.Linear(32 * 16 * 16, 10)).to(dev)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 16 * 16, 10)
+    ).to(dev)
 
 
 def _train(dtype, scaler, steps=20):

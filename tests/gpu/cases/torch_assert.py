@@ -1,4 +1,6 @@
-"""A device-side assert (an index out of range) ends the process that caused it, with the right words; a neighbour works on."""
+"""A device-side assert (an index out of range) ends the process that caused it, with the right words; a neighbour
+works on."""
+
 import os
 import subprocess
 import sys
@@ -15,8 +17,11 @@ def victim():
     table = torch.nn.Embedding(10, 4).cuda()
     support.say("before", table(torch.tensor([1, 9], device="cuda")).shape[0])
     errors = []
-    for attempt in (lambda: table(torch.tensor([3, 12345], device="cuda")).sum().item(), torch.cuda.synchronize,
-                    lambda: torch.ones(4, device="cuda").sum().item()):
+    for attempt in (
+        lambda: table(torch.tensor([3, 12345], device="cuda")).sum().item(),
+        torch.cuda.synchronize,
+        lambda: torch.ones(4, device="cuda").sum().item(),
+    ):
         try:
             attempt()
             errors.append("none")
@@ -38,8 +43,13 @@ def neighbour():
 
 
 def _start(role):
-    return subprocess.Popen([sys.executable, "-B", os.path.abspath(__file__)], env=dict(os.environ, IVG_CASE_ROLE=role), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-B", os.path.abspath(__file__)],
+        env=dict(os.environ, IVG_CASE_ROLE=role),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def an_assert_ends_one_process_only():

@@ -1,4 +1,5 @@
 """scaled_dot_product_attention by every backend, forward and backward, against double on the CPU."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -19,6 +20,7 @@ def _reference(inputs, weight, causal):
 
 def _attention(name, backend, dtype, bound):
     from torch.nn.attention import sdpa_kernel
+
     for causal in (False, True):
         torch.manual_seed(3)
         inputs = [torch.randn(B, H, T, D, dtype=dtype).to(dev).requires_grad_() for _ in range(3)]
@@ -52,7 +54,7 @@ def math():
 def speed():
     q = torch.randn(8, 16, 2048, 64, device=dev, dtype=torch.bfloat16)
     call = lambda: nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True)  # noqa: E731
-    support.figure("flash_2048", support.median_seconds(call, 20, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("flash_2048", call, 20)
 
 
 support.run(flash, efficient, cudnn, math, speed)

@@ -1,4 +1,6 @@
-"""torch.compile: what Inductor and Triton generate gives what eager gives, forward and backward, also inside CUDA graphs."""
+"""torch.compile: what Inductor and Triton generate gives what eager gives, forward and backward, also inside CUDA
+graphs."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -34,7 +36,7 @@ def pointwise():
 
     compiled = torch.compile(plain)
     support.close("pointwise", compiled(x), plain(x.double().cpu()), 1e-6)
-    support.figure("fused", support.median_seconds(lambda: compiled(x), 200, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("fused", lambda: compiled(x), 200)
 
 
 def reduction():
@@ -70,7 +72,7 @@ def reduce_overhead():
         for _ in range(4):
             y = compiled(x).clone()
         support.close("graphed_block", y, expected, 1e-5)
-        support.figure("graphed_block", support.median_seconds(lambda: compiled(x), 100, torch.cuda.synchronize) * 1e6, "us")
+        support.latency("graphed_block", lambda: compiled(x), 100)
 
 
 support.run(pointwise, reduction, block_trains, reduce_overhead)

@@ -1,4 +1,5 @@
 """Copies between program and device: pinned and pageable, blocking and not, every byte; and their speed."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -69,15 +70,25 @@ def speed():
     pinned, device = host.pin_memory(), torch.empty(BYTES, dtype=torch.uint8, device="cuda")
     for name, source in (("pageable", host), ("pinned", pinned)):
         asynchronous = source.is_pinned()
-        up = support.median_seconds(lambda: device.copy_(source, non_blocking=asynchronous), 4, torch.cuda.synchronize, warm=1)
-        down = support.median_seconds(lambda: source.copy_(device, non_blocking=asynchronous), 4, torch.cuda.synchronize, warm=1)
+        up = support.median_seconds(
+            lambda: device.copy_(source, non_blocking=asynchronous), 4, torch.cuda.synchronize, warm=1
+        )
+        down = support.median_seconds(
+            lambda: source.copy_(device, non_blocking=asynchronous), 4, torch.cuda.synchronize, warm=1
+        )
         support.figure(f"up_256MiB_{name}", BYTES / up / 1e9, "GB/s", "higher")
         support.figure(f"down_256MiB_{name}", BYTES / down / 1e9, "GB/s", "higher")
     fresh = support.median_seconds(lambda: host.to("cuda"), 4, torch.cuda.synchronize, warm=1)
     support.figure("to_cuda_256MiB_pageable", BYTES / fresh / 1e9, "GB/s", "higher")
     four = torch.ones(1, device="cuda")
-    support.figure("down_4B", support.median_seconds(four.cpu, 500, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("down_4B", four.cpu, 500)
 
 
-support.run(sizes, pinned_source_may_change_after_the_event, pageable_source_may_change_at_once, strided,
-            kernels_reach_pinned_memory, speed)
+support.run(
+    sizes,
+    pinned_source_may_change_after_the_event,
+    pageable_source_may_change_at_once,
+    strided,
+    kernels_reach_pinned_memory,
+    speed,
+)

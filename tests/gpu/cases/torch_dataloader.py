@@ -1,4 +1,6 @@
-"""DataLoader with workers and pinned memory: every sample once, right on the device; workers are forked after CUDA started."""
+"""DataLoader with workers and pinned memory: every sample once, right on the device; workers are forked after CUDA
+started."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -32,12 +34,16 @@ def workers():
     plain = _pass()
     support.result("sum", plain)
     support.check(_pass(num_workers=4, pin_memory=dev == "cuda") == plain, "workers' sum differs")
-    support.check(_pass(num_workers=2, pin_memory=dev == "cuda", persistent_workers=True, shuffle=True) == plain, "shuffled sum differs")
+    support.check(
+        _pass(num_workers=2, pin_memory=dev == "cuda", persistent_workers=True, shuffle=True) == plain,
+        "shuffled sum differs",
+    )
 
 
 def children_may_not_use_cuda():
     """PyTorch itself says so in a forked child; the parent goes on."""
     import multiprocessing
+
     x = torch.ones(4, device=dev)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

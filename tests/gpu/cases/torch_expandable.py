@@ -1,4 +1,6 @@
-"""PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: segments that grow in place, freed and taken again, under training."""
+"""PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True: segments that grow in place, freed and taken again, under
+training."""
+
 import support
 
 ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}

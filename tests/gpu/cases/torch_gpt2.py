@@ -1,4 +1,5 @@
 """GPT-2 (124M, random weights, fp16): greedy decoding gives the same tokens; tokens a second."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -14,8 +15,14 @@ def decode():
 
     def generate():
         with torch.no_grad():
-            return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, min_new_tokens=TOKENS,
-                                  do_sample=False, pad_token_id=0)
+            return model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=TOKENS,
+                min_new_tokens=TOKENS,
+                do_sample=False,
+                pad_token_id=0,
+            )
 
     tokens = generate()[0, 32:].tolist()
     support.check(len(tokens) == TOKENS, "decoded", len(tokens), "tokens")

@@ -1,4 +1,5 @@
 """torch.cuda.graphs: a whole training step captured and replayed equals the eager one; random numbers, shared pools."""
+
 import copy
 
 import support
@@ -15,8 +16,10 @@ def _model(dropout=0.0):
 
 def _data():
     generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(64, 256, generator=generator).cuda(), torch.randn(64, 64, generator=generator).cuda())
-            for _ in range(STEPS)]
+    return [
+        (torch.randn(64, 256, generator=generator).cuda(), torch.randn(64, 64, generator=generator).cuda())
+        for _ in range(STEPS)
+    ]
 
 
 def _step(model, optimizer, x, y):
@@ -63,7 +66,7 @@ def _compare(key, optimizer_of):
     for number, (a, b) in enumerate(zip(eager, graphed)):
         support.check(abs(a - b) <= 1e-4 * abs(a), key, "step", number, "eager", a, "captured", b)
     support.result(key + "_loss", graphed[-1], within=1e-4)
-    support.figure(key + "_replay", support.median_seconds(graph.replay, 200, torch.cuda.synchronize) * 1e6, "us")
+    support.latency(key + "_replay", graph.replay, 200)
 
 
 def training_step_sgd():
@@ -87,7 +90,7 @@ def small_replay():
     a.copy_(torch.eye(256, device="cuda") * 3)
     graph.replay()
     support.check(bool((b == torch.eye(256, device="cuda") * 9).all()), "a replay with new input")
-    support.figure("replay", support.median_seconds(graph.replay, 500, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("replay", graph.replay, 500)
     support.result("small", support.digest(b))
 
 
@@ -151,5 +154,12 @@ def a_forbidden_call_ends_the_capture_only():
     support.check((x * 3).sum().item() == 48, "work after a failed capture")
 
 
-support.run(training_step_sgd, training_step_adam, small_replay, dropout_differs_from_replay_to_replay,
-            two_graphs_of_one_pool, callables, a_forbidden_call_ends_the_capture_only)
+support.run(
+    training_step_sgd,
+    training_step_adam,
+    small_replay,
+    dropout_differs_from_replay_to_replay,
+    two_graphs_of_one_pool,
+    callables,
+    a_forbidden_call_ends_the_capture_only,
+)

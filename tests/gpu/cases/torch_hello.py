@@ -1,4 +1,5 @@
 """The first things everybody asks PyTorch: devices, properties, a tensor there and back; and what small calls cost."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -7,8 +8,19 @@ dev = support.DEVICE
 
 def device():
     properties = torch.cuda.get_device_properties(0)
-    for name in ("name", "major", "minor", "total_memory", "multi_processor_count", "warp_size", "L2_cache_size",
-                 "max_threads_per_multi_processor", "shared_memory_per_block_optin", "regs_per_multiprocessor", "is_integrated"):
+    for name in (
+        "name",
+        "major",
+        "minor",
+        "total_memory",
+        "multi_processor_count",
+        "warp_size",
+        "L2_cache_size",
+        "max_threads_per_multi_processor",
+        "shared_memory_per_block_optin",
+        "regs_per_multiprocessor",
+        "is_integrated",
+    ):
         if hasattr(properties, name):
             support.result(name, getattr(properties, name))
     support.result("count", torch.cuda.device_count())
@@ -30,12 +42,12 @@ def hello():
 
 def small_calls():
     a, b = torch.randn(1024, device=dev), torch.randn(1024, device=dev)
-    support.figure("add_1k", support.median_seconds(lambda: torch.add(a, b), 2000, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("add_1k", lambda: torch.add(a, b), 2000)
     one = a[:1]
-    support.figure("item", support.median_seconds(one.item, 500, torch.cuda.synchronize) * 1e6, "us")
-    support.figure("synchronize", support.median_seconds(torch.cuda.synchronize, 500, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("item", one.item, 500)
+    support.latency("synchronize", torch.cuda.synchronize, 500)
     m = torch.randn(4096, 4096, device=dev, dtype=torch.bfloat16)
-    support.figure("mm_4096_bf16", support.median_seconds(lambda: m @ m, 50, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("mm_4096_bf16", lambda: m @ m, 50)
 
 
 support.run(device, hello, small_calls)

@@ -1,4 +1,5 @@
 """PyTorch's caching allocator: its statistics are the same through us, the device's memory moves as it says."""
+
 import gc
 
 import support
@@ -19,13 +20,25 @@ def statistics():
     _empty()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_stats()
-    kept = [torch.empty(size, device="cuda", dtype=torch.uint8) for size in (100, 1 << 20, 3 << 20, 100 << 20, 700 << 20)]
+    kept = [
+        torch.empty(size, device="cuda", dtype=torch.uint8) for size in (100, 1 << 20, 3 << 20, 100 << 20, 700 << 20)
+    ]
     del kept[3]
     after = torch.cuda.memory_stats()
-    for key in ("allocated_bytes.all.current", "allocated_bytes.all.peak", "reserved_bytes.all.current", "segment.all.current",
-                "active_bytes.all.peak", "inactive_split_bytes.all.current", "num_alloc_retries", "num_ooms"):
+    for key in (
+        "allocated_bytes.all.current",
+        "allocated_bytes.all.peak",
+        "reserved_bytes.all.current",
+        "segment.all.current",
+        "active_bytes.all.peak",
+        "inactive_split_bytes.all.current",
+        "num_alloc_retries",
+        "num_ooms",
+    ):
         support.result(key, after[key] - (before[key] if "peak" not in key and "num" not in key else 0))
-    support.check(after["allocated_bytes.all.current"] - before["allocated_bytes.all.current"] >= 704 << 20, "allocated bytes")
+    support.check(
+        after["allocated_bytes.all.current"] - before["allocated_bytes.all.current"] >= 704 << 20, "allocated bytes"
+    )
     support.check("reserved" in torch.cuda.memory_summary().lower(), "memory_summary")
     support.result("snapshot_segments", len(torch.cuda.memory_snapshot()))
     del kept
@@ -56,8 +69,7 @@ def pool_is_used_again():
         pointers.add(x.data_ptr())
         del x
     support.result("pointers", len(pointers))
-    support.figure("empty_cached", support.median_seconds(lambda: torch.empty(1 << 20, device="cuda"), 1000,
-                                                          torch.cuda.synchronize) * 1e6, "us")
+    support.latency("empty_cached", lambda: torch.empty(1 << 20, device="cuda"), 1000)
 
 
 def asynchronous_allocator():
@@ -65,12 +77,20 @@ def asynchronous_allocator():
     import os
     import subprocess
     import sys
-    text = ("import torch\n"
-            "assert torch.cuda.get_allocator_backend() == 'cudaMallocAsync'\n"
-            "x = [torch.full((1 << 20,), float(i), device='cuda') for i in range(64)]\n"
-            "s = sum(t.sum().item() for t in x); del x; torch.cuda.empty_cache(); print(int(s))\n")
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120,
-                          env=dict(os.environ, PYTORCH_CUDA_ALLOC_CONF="backend:cudaMallocAsync"))
+
+    text = (
+        "import torch\n"
+        "assert torch.cuda.get_allocator_backend() == 'cudaMallocAsync'\n"
+        "x = [torch.full((1 << 20,), float(i), device='cuda') for i in range(64)]\n"
+        "s = sum(t.sum().item() for t in x); del x; torch.cuda.empty_cache(); print(int(s))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=dict(os.environ, PYTORCH_CUDA_ALLOC_CONF="backend:cudaMallocAsync"),
+    )
     support.check(done.returncode == 0, (done.stderr.strip().splitlines() or ["no words"])[-1])
     support.result("async_sum", done.stdout)
     support.check(int(done.stdout) == sum(range(64)) << 20, "sum", done.stdout)

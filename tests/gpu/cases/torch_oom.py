@@ -1,4 +1,5 @@
 """Out of memory, caught: by PyTorch's own fraction and by the driver itself; after both, training goes on."""
+
 import gc
 
 import support
@@ -87,4 +88,6 @@ def pinned_memory_that_is_not_there():
     support.result("pinned", x.to("cuda", non_blocking=True).sum().item())
 
 
-support.run(fraction_of_pytorch, one_request_beyond_the_device, until_the_driver_refuses, pinned_memory_that_is_not_there)
+support.run(
+    fraction_of_pytorch, one_request_beyond_the_device, until_the_driver_refuses, pinned_memory_that_is_not_there
+)

@@ -1,4 +1,5 @@
 """torch.multiprocessing: a CUDA tensor and an event given to spawned processes, which read and write the same memory."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -42,7 +43,9 @@ def _share(workers, with_event):
         for number, seen, words in told:
             support.check(not words, "worker", number, words)
             support.check(seen == (number + 1.0) * (1 << 16), "worker", number, "saw", seen)
-            support.check(bool((tensor[number] == (number + 1) * 101.0).all()), "what worker", number, "wrote is not there")
+            support.check(
+                bool((tensor[number] == (number + 1) * 101.0).all()), "what worker", number, "wrote is not there"
+            )
         for queue in queues:
             queue.put("end")
         for process in processes:

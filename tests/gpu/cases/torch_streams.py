@@ -1,4 +1,6 @@
-"""Streams, events, record_stream: order where it is asked for, concurrency where it is not forbidden, times that make sense."""
+"""Streams, events, record_stream: order where it is asked for, concurrency where it is not forbidden, times that make
+sense."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -56,6 +58,7 @@ def timing():
     _spin()
     torch.cuda.synchronize()
     import time
+
     clock = time.perf_counter()
     start.record()
     _spin(60)
@@ -103,4 +106,6 @@ def an_external_stream():
     support.result("external", x.sum().item())
 
 
-support.run(events_order_streams, record_stream_keeps_memory, timing, many_streams, priorities_and_queries, an_external_stream)
+support.run(
+    events_order_streams, record_stream_keeps_memory, timing, many_streams, priorities_and_queries, an_external_stream
+)

@@ -1,4 +1,5 @@
 """Autograd across threads: fp32 backward passes 2048 wide in several threads at once, each against double on the CPU."""
+
 import threading
 
 import support
@@ -66,8 +67,10 @@ def many_short_threads():
     """More threads over time than there are producers' lines."""
     for generation in range(24):
         sums = []
-        threads = [threading.Thread(target=lambda: sums.append((torch.arange(100.0, device=dev) * generation).sum().item()))
-                   for _ in range(16)]
+        threads = [
+            threading.Thread(target=lambda: sums.append((torch.arange(100.0, device=dev) * generation).sum().item()))
+            for _ in range(16)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,4 +1,6 @@
-"""Triton: kernels compiled in the program, one chosen by measuring, against the CPU; atomics and a second launch from its cache."""
+"""Triton: kernels compiled in the program, one chosen by measuring, against the CPU; atomics and a second launch from
+its cache."""
+
 import support
 
 torch = support.torch_or_leave()
@@ -21,9 +23,14 @@ def histogram_kernel(x, counts, n, BLOCK: tl.constexpr):
     tl.atomic_add(counts + tl.load(x + offsets, mask=inside, other=0), 1, mask=inside)
 
 
-@triton.autotune(configs=[triton.Config({"BM": 32, "BN": 32, "BK": 32}, num_warps=2, num_stages=2),
-                          triton.Config({"BM": 64, "BN": 64, "BK": 32}, num_warps=4, num_stages=3),
-                          triton.Config({"BM": 128, "BN": 64, "BK": 64}, num_warps=8, num_stages=3)], key=["m", "n", "k"])
+@triton.autotune(
+    configs=[
+        triton.Config({"BM": 32, "BN": 32, "BK": 32}, num_warps=2, num_stages=2),
+        triton.Config({"BM": 64, "BN": 64, "BK": 32}, num_warps=4, num_stages=3),
+        triton.Config({"BM": 128, "BN": 64, "BK": 64}, num_warps=8, num_stages=3),
+    ],
+    key=["m", "n", "k"],
+)
 @triton.jit
 def product_kernel(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -32,7 +39,9 @@ def product_kernel(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.
     for start in range(0, k, BK):
         inner = start + tl.arange(0, BK)
         x = tl.load(a + rows[:, None] * k + inner[None, :], mask=(rows[:, None] < m) & (inner[None, :] < k), other=0.0)
-        y = tl.load(b + inner[:, None] * n + columns[None, :], mask=(inner[:, None] < k) & (columns[None, :] < n), other=0.0)
+        y = tl.load(
+            b + inner[:, None] * n + columns[None, :], mask=(inner[:, None] < k) & (columns[None, :] < n), other=0.0
+        )
         total += tl.dot(x, y)
     tl.store(c + rows[:, None] * n + columns[None, :], total, mask=(rows[:, None] < m) & (columns[None, :] < n))
 
@@ -48,7 +57,7 @@ def add():
     launch()
     support.check(torch.equal(out, x + y), "sum")
     support.result("add", support.digest(out))
-    support.figure("launch", support.median_seconds(launch, 500, torch.cuda.synchronize) * 1e6, "us")
+    support.latency("launch", launch, 500)
 
 
 def atomics():

@@ -1,11 +1,12 @@
 """Which cases there are: the Python files of a folder, and every program of tests/cuda."""
+
 import ast
 import glob
 import os
 import re
 import sys
 
-LIMIT_S = 240         # of one side of a case; TIMEOUT_S in the case's file says otherwise
+LIMIT_S = 240  # of one side of a case; TIMEOUT_S in the case's file says otherwise
 PROGRAM_LIMIT_S = 120
 
 # Programs whose arguments are not none, each line a case. Not here: run once, without arguments.
@@ -47,8 +48,12 @@ def _constants(path):
         tree = ast.parse(file.read(), path)
     found = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) \
-                and node.targets[0].id in ("TIMEOUT_S", "REFUSED", "ENVIRONMENT"):
+        if (
+            isinstance(node, ast.Assign)
+            and len(node.targets) == 1
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id in ("TIMEOUT_S", "REFUSED", "ENVIRONMENT")
+        ):
             found[node.targets[0].id] = ast.literal_eval(node.value)
     return found
 
@@ -57,7 +62,9 @@ def python_cases(folder):
     cases = []
     for path in sorted(glob.glob(os.path.join(folder, "*.py"))):
         constants = _constants(path)
-        case = Case(os.path.basename(path)[:-3], [sys.executable, "-B", path], constants.get("TIMEOUT_S", LIMIT_S), path)
+        case = Case(
+            os.path.basename(path)[:-3], [sys.executable, "-B", path], constants.get("TIMEOUT_S", LIMIT_S), path
+        )
         case.refused_expected = constants.get("REFUSED", {})
         case.environment = constants.get("ENVIRONMENT", {})
         cases.append(case)

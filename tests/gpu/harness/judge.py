@@ -1,7 +1,9 @@
 """One case on both sides, several times in turn, and what is to be thought of it.
 
-Statuses: ok; FAILED (a side failed); DIFFERS (both ran, results differ); REFUSED (right results, but calls were refused that
-the case does not list); MISSING (no program, no Python module); skipped (the machine lacks hardware: no failure)."""
+Statuses: ok; FAILED (a side failed); DIFFERS (both ran, results differ); REFUSED (right results, but calls were
+refused that the case does not list); MISSING (no program, no Python module); skipped (the machine lacks hardware: no
+failure)."""
+
 import os
 import tempfile
 
@@ -22,13 +24,24 @@ class Sides:
     def _caches(self, side):
         """Compilers of kernels keep what they compiled; each side compiles for itself."""
         folder = os.path.join(self.logs, "cache-" + side)
-        return {"TRITON_CACHE_DIR": os.path.join(folder, "triton"), "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "inductor"),
-                "CUPY_CACHE_DIR": os.path.join(folder, "cupy"), "CUDA_CACHE_PATH": os.path.join(folder, "cuda")}
+        return {
+            "TRITON_CACHE_DIR": os.path.join(folder, "triton"),
+            "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "inductor"),
+            "CUPY_CACHE_DIR": os.path.join(folder, "cupy"),
+            "CUDA_CACHE_PATH": os.path.join(folder, "cuda"),
+        }
 
     def environment(self, case, side, limit_s):
-        environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", HF_HUB_OFFLINE="1",
-                           TOKENIZERS_PARALLELISM="false", XLA_PYTHON_CLIENT_PREALLOCATE="false",
-                           IVG_CASE_LIMIT_S=str(limit_s), **self._caches(side))
+        environment = dict(
+            os.environ,
+            PYTHONUNBUFFERED="1",
+            PYTHONDONTWRITEBYTECODE="1",
+            HF_HUB_OFFLINE="1",
+            TOKENIZERS_PARALLELISM="false",
+            XLA_PYTHON_CLIENT_PREALLOCATE="false",
+            IVG_CASE_LIMIT_S=str(limit_s),
+            **self._caches(side),
+        )
         environment.setdefault("NCCL_NVLS_ENABLE", "0")  # multicast outlasts the process that used it badly
         environment.update(case.environment)
         if side == "native" and self.device == "soft":  # the soft GPU in the program itself: what the path must equal
@@ -46,7 +59,9 @@ class Sides:
         run = process.run_command(self.command(case, side), self.environment(case, side, limit_s), limit_s, log)
         if case.is_program:
             name = os.path.basename(case.command[0])
-            run.output = outputs.program_output(run.stdout, case_lists.FIGURES.get(name, {}), name in case_lists.LAST_LINE_ONLY)
+            run.output = outputs.program_output(
+                run.stdout, case_lists.FIGURES.get(name, {}), name in case_lists.LAST_LINE_ONLY
+            )
         else:
             run.output = outputs.Output(run.stdout)
         return run
@@ -83,7 +98,11 @@ def _judge_results(case, native, ours):
 def _judge_round(case, native, ours, limit_s):
     if case.native_may_fail and native.exit not in (0, 77) and ours.exit == 0:
         reasons = _side_reasons("ours", ours, limit_s)
-        return ("FAILED", reasons) if reasons else ("ok", ["native: not by the soft GPU alone: " + outputs.last_words(native.stderr)])
+        return (
+            ("FAILED", reasons)
+            if reasons
+            else ("ok", ["native: not by the soft GPU alone: " + outputs.last_words(native.stderr)])
+        )
     for side, run in (("native", native), ("ours", ours)):
         if run.exit == 76 or run.output.missing:
             return "MISSING", [f"{side}: missing {words}" for words in run.output.missing or ["something"]]
@@ -102,8 +121,12 @@ def _judge_round(case, native, ours, limit_s):
 
 
 def _side_summary(runs):
-    return {"seconds": sorted(run.seconds for run in runs)[len(runs) // 2], "exit": runs[-1].exit,
-            "results": {key: value[0] for key, value in runs[-1].output.results.items()}, "parts": runs[-1].output.parts}
+    return {
+        "seconds": sorted(run.seconds for run in runs)[len(runs) // 2],
+        "exit": runs[-1].exit,
+        "results": {key: value[0] for key, value in runs[-1].output.results.items()},
+        "parts": runs[-1].output.parts,
+    }
 
 
 def _middle(values):
@@ -124,8 +147,16 @@ def _figures(natives, ours):
 
 def judge_case(case, sides, rounds, limit_s):
     """Both sides in turn; the side that goes first changes from round to round."""
-    outcome = {"case": case.name, "status": "MISSING", "reasons": [f"{case.path} is not there"], "native": None, "ours": None,
-               "figures": {}, "refused": [], "refused_expected": []}
+    outcome = {
+        "case": case.name,
+        "status": "MISSING",
+        "reasons": [f"{case.path} is not there"],
+        "native": None,
+        "ours": None,
+        "figures": {},
+        "refused": [],
+        "refused_expected": [],
+    }
     if case.is_missing:
         return outcome
     runs = {"native": [], "ours": []}
@@ -144,7 +175,9 @@ def judge_case(case, sides, rounds, limit_s):
     outcome["refused"] = [name for name in refused if name not in case.refused_expected]
     outcome["refused_expected"] = [name for name in refused if name in case.refused_expected]
     if outcome["refused_expected"]:
-        outcome["reasons"] += [f"expected refusal: {name} ({case.refused_expected[name]})" for name in outcome["refused_expected"]]
+        outcome["reasons"] += [
+            f"expected refusal: {name} ({case.refused_expected[name]})" for name in outcome["refused_expected"]
+        ]
     return outcome
 
 

@@ -1,4 +1,5 @@
 """What a case said: results, figures, failures; and the comparison of two sides."""
+
 import re
 
 REFUSED = re.compile(r"^ivgpu: (.+) is not carried\b", re.MULTILINE)

@@ -1,11 +1,12 @@
 """One run of one command: its own session, a time limit, everything it started ended with it."""
+
 import os
 import signal
 import subprocess
 import time
 
 OUTPUT_KEPT_BYTES = 8 << 20  # of each of stdout and stderr
-END_WAIT_S = 10              # after SIGKILL: only a process inside a driver's call takes so long
+END_WAIT_S = 10  # after SIGKILL: only a process inside a driver's call takes so long
 
 
 class Run:
@@ -36,8 +37,9 @@ def run_command(command, environment, limit_s, log_prefix):
     start = time.monotonic()
     with open(stdout_path, "wb") as stdout, open(stderr_path, "wb") as stderr:
         try:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-                                       start_new_session=True)
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+            )
         except OSError as error:
             return Run(None, "", f"{command[0]}: {error.strerror}", 0.0, False)
         timed_out = False
@@ -51,4 +53,6 @@ def run_command(command, environment, limit_s, log_prefix):
             process.wait(END_WAIT_S)
         except subprocess.TimeoutExpired:
             pass
-    return Run(process.returncode, _kept_text(stdout_path), _kept_text(stderr_path), time.monotonic() - start, timed_out)
+    return Run(
+        process.returncode, _kept_text(stdout_path), _kept_text(stderr_path), time.monotonic() - start, timed_out
+    )

@@ -1,4 +1,5 @@
 """What is printed while cases end, and the file for other programs."""
+
 import json
 
 WIDTHS = (34, 11, 15, 15, 7)
@@ -25,8 +26,15 @@ def rows(outcome):
     seconds = [_number(side["seconds"], "s") if side else "-" for side in (native, ours)]
     lines = [_line(outcome["case"], outcome["status"], *seconds, "")]
     for key, figure in outcome["figures"].items():
-        lines.append(_line("  " + key, "", _number(figure["native"], figure["unit"]), _number(figure["ours"], figure["unit"]),
-                           f"{figure['ratio']:.2f}"))
+        lines.append(
+            _line(
+                "  " + key,
+                "",
+                _number(figure["native"], figure["unit"]),
+                _number(figure["ours"], figure["unit"]),
+                f"{figure['ratio']:.2f}",
+            )
+        )
     lines += [f"    {reason}" for reason in outcome["reasons"]]
     return lines
 

@@ -8,6 +8,7 @@ A case prints lines that the runner reads; everything else on stdout is for peop
   part NAME SECONDS | failed NAME WORDS | missing WORDS | skipped WORDS
 This module imports neither torch nor anything else that a case may want to configure first.
 """
+
 import faulthandler
 import hashlib
 import importlib
@@ -124,6 +125,12 @@ def median_seconds(function, calls, synchronize, warm=3, passes=5):
         synchronize()
         seconds.append((time.perf_counter() - start) / calls)
     return sorted(seconds)[passes // 2]
+
+
+def latency(key, function, calls, unit="us", **options):
+    """The figure of one call of PyTorch's."""
+    seconds = median_seconds(function, calls, need("torch").cuda.synchronize, **options)
+    figure(key, seconds * {"us": 1e6, "ms": 1e3}[unit], unit)
 
 
 def exception_words(error):
