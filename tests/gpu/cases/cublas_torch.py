@@ -5,6 +5,9 @@ import support
 
 torch = support.torch_or_leave()
 dev = support.DEVICE
+# Partial sums of a product that is split are added in fp32: then the whole of it is rounded once.
+torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
 SHAPES = (
     (1, 1, 1),
     (7, 5, 3),

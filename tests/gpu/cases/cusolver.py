@@ -49,8 +49,9 @@ def svd():
         a = _matrix(200, 120, dtype)
         for driver in ("gesvd", "gesvdj", "gesvda") if dev == "cuda" else (None,):
             u, s, v = torch.linalg.svd(a, full_matrices=False, driver=driver)
-            support.close(f"svd_{name}_{driver}", _wide(u) @ torch.diag(_wide(s)) @ _wide(v), _wide(a), bound * 10)
-            support.close(f"svd_{name}_{driver}_values", s, torch.linalg.svdvals(_wide(a)), bound * 10)
+            allowed = 1e-2 if driver == "gesvda" else bound * 10  # that one is documented to be approximate
+            support.close(f"svd_{name}_{driver}", _wide(u) @ torch.diag(_wide(s)) @ _wide(v), _wide(a), allowed)
+            support.close(f"svd_{name}_{driver}_values", s, torch.linalg.svdvals(_wide(a)), allowed)
 
 
 def cholesky():

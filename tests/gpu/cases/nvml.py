@@ -36,15 +36,25 @@ def identity():
     pynvml.nvmlShutdown()
 
 
+def _figure(key, ask, low, high):
+    """Its range where the machine has it; that it has it must be the same on both sides."""
+    try:
+        value = ask()
+    except pynvml.NVMLError as error:
+        support.result(key, error)
+        return
+    support.check(low <= value <= high, key, value)
+    support.result(key, "there")
+
+
 def figures():
     device = _device()
-    utilization = pynvml.nvmlDeviceGetUtilizationRates(device)
-    support.check(0 <= utilization.gpu <= 100, "utilization", utilization.gpu)
-    support.check(0 < pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU) < 130, "temperature")
-    support.check(0 < pynvml.nvmlDeviceGetPowerUsage(device) < 2000000, "power")
-    support.check(pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM) > 0, "clock")
-    support.result("link", pynvml.nvmlDeviceGetMaxPcieLinkGeneration(device))
-    support.result("clock_max", pynvml.nvmlDeviceGetMaxClockInfo(device, pynvml.NVML_CLOCK_SM))
+    _figure("utilization", lambda: pynvml.nvmlDeviceGetUtilizationRates(device).gpu, 0, 100)
+    _figure("temperature", lambda: pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU), 1, 130)
+    _figure("power", lambda: pynvml.nvmlDeviceGetPowerUsage(device), 1, 2000000)
+    _figure("power_limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(device), 1, 2000000)
+    _figure("clock", lambda: pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM), 1, 10000)
+    _figure("clock_max", lambda: pynvml.nvmlDeviceGetMaxClockInfo(device, pynvml.NVML_CLOCK_SM), 1, 10000)
     pynvml.nvmlShutdown()
 
 

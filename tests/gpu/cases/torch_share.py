@@ -1,4 +1,4 @@
-"""torch.multiprocessing: a CUDA tensor and an event given to spawned processes, which read and write the same memory."""
+"""torch.multiprocessing: a CUDA tensor and an event given to spawned processes, which use the same memory."""
 
 import support
 

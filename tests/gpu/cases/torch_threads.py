@@ -1,4 +1,4 @@
-"""Autograd across threads: fp32 backward passes 2048 wide in several threads at once, each against double on the CPU."""
+"""Autograd across threads: fp32 backward passes 2048 wide in several threads at once, against double on the CPU."""
 
 import threading
 
