@@ -27,7 +27,6 @@ def device():
     support.result("capability", torch.cuda.get_device_capability(0))
     support.result("uuid", getattr(properties, "uuid", "none"))
     support.result("bf16", torch.cuda.is_bf16_supported())
-    support.result("driver", torch._C._cuda_getDriverVersion())
 
 
 def hello():
