@@ -243,6 +243,23 @@ class GpuRun(unittest.TestCase):
         )
         self.expect("DIFFERS", arguments=("--rounds", "3"))
 
+    def test_what_measures_runs_alone_and_last(self):
+        body = f"""
+            path = {self.path("running")!r} + str(os.getpid())
+            open(path, "w").close()
+            time.sleep(0.3)
+            others = [name for name in os.listdir({self.root!r}) if name.startswith("running")]
+            os.unlink(path)
+            open({self.path("most")!r} + {{name!r}}, "a").write(f"{{{{len(others)}}}} ")
+            print("result x 1")
+            """
+        for name in ("a_alone", "b", "c", "d"):
+            self.case(name, body.format(name=name), "ALONE = True\n" if name == "a_alone" else "")
+        code, out, cases = self.go("--jobs", "3")
+        self.assertEqual((code, list(cases)[-1]), (0, "a_alone"), out)
+        with open(self.path("mosta_alone"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "1 1 ")
+
     def test_choosing(self):
         for name in ("alpha", "beta", "gamma"):
             self.case(name, "print('result x 1')")

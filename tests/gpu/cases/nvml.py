@@ -6,6 +6,7 @@ import time
 
 import support
 
+ALONE = True
 pynvml = support.need("pynvml")
 GIB = 1 << 30
 SEEN_WITHIN_S = 5

@@ -3,6 +3,7 @@ graphs."""
 
 import support
 
+ALONE = True
 torch = support.torch_or_leave()
 nn = torch.nn
 dev = support.DEVICE

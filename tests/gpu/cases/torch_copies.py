@@ -2,6 +2,7 @@
 
 import support
 
+ALONE = True
 torch = support.torch_or_leave()
 BYTES = 256 << 20
 

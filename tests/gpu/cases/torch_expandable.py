@@ -4,6 +4,7 @@ training."""
 import support
 
 ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+ALONE = True
 torch = support.torch_or_leave()
 GIB = 1 << 30
 

@@ -2,6 +2,7 @@
 
 import support
 
+ALONE = True
 torch = support.torch_or_leave()
 transformers = support.need("transformers")
 dev = support.DEVICE

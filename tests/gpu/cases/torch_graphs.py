@@ -4,6 +4,7 @@ import copy
 
 import support
 
+ALONE = True
 torch = support.torch_or_leave()
 nn = torch.nn
 STEPS = 20

@@ -4,6 +4,7 @@ import gc
 
 import support
 
+ALONE = True
 torch = support.torch_or_leave()
 GIB = 1 << 30
 SLACK = 128 << 20  # what else of this process may come and go meanwhile (libraries' workspaces, modules)

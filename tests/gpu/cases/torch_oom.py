@@ -4,6 +4,7 @@ import gc
 
 import support
 
+ALONE = True
 torch = support.torch_or_leave()
 GIB = 1 << 30
 

@@ -36,6 +36,7 @@ class Case:
         self.refused_expected = {}  # name: why the case asks for it all the same
         self.native_may_fail = False
         self.environment = {}
+        self.alone = False  # with --jobs: it measures, or takes the whole device
 
     @property
     def is_missing(self):
@@ -52,7 +53,7 @@ def _constants(path):
             isinstance(node, ast.Assign)
             and len(node.targets) == 1
             and isinstance(node.targets[0], ast.Name)
-            and node.targets[0].id in ("TIMEOUT_S", "REFUSED", "ENVIRONMENT")
+            and node.targets[0].id in ("TIMEOUT_S", "REFUSED", "ENVIRONMENT", "ALONE")
         ):
             found[node.targets[0].id] = ast.literal_eval(node.value)
     return found
@@ -66,6 +67,7 @@ def python_cases(folder):
             os.path.basename(path)[:-3], [sys.executable, "-B", path], constants.get("TIMEOUT_S", LIMIT_S), path
         )
         case.refused_expected = constants.get("REFUSED", {})
+        case.alone = constants.get("ALONE", False)
         case.environment = constants.get("ENVIRONMENT", {})
         cases.append(case)
     return cases
@@ -92,6 +94,7 @@ def program_cases(source_folder, build, device):
         for words in ARGUMENTS.get(name, [""]):
             case = Case(("cuda/" + name + " " + words).strip(), [path, *words.split()], PROGRAM_LIMIT_S, path)
             case.is_program = True
+            case.alone = name in FIGURES
             # The soft GPU by itself is no driver for cudart: some names and tables are answered by our libcuda.
             case.native_may_fail = device == "soft"
             case.refused_expected = REFUSED_ON_SOFT.get(name, {}) if device == "soft" else {}
