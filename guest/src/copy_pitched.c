@@ -299,6 +299,8 @@ CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *no
                 return result;
         if (box.to.kind == SIDE_PAGEABLE || box.from.kind == SIDE_PAGEABLE)
                 return ivg_refuse("graph node that copies pageable memory");
+        node->dst_type = to.type;
+        node->src_type = from.type;
         node->dst = box.to.address;
         node->dst_pitch = box.to.pitch;
         node->dst_height = side_rows(&box.to, &box);

@@ -166,6 +166,7 @@ void ivg_memory_end_of_context(struct ivg_object *context)
         struct ivg_memory_range range;
         while (ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_DEVICE, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_POOLED, &range) ||
+               ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_GRAPH, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_OPENED, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_GLOBAL, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_host, context, IVG_MEMORY_REGISTERED, &range))
