@@ -21,7 +21,7 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo graphs handles memory streams modules threads fault process launch_rate loop callbacks managed memops printf ipc)
+foreach(program demo graphs graph_nodes user_objects launches handles memory streams modules threads fault process launch_rate loop callbacks managed memops printf ipc)
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
