@@ -7,6 +7,7 @@
 #include "cuda_api.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <errno.h>
 
 #define HOST_ALLOC_FLAGS (CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
@@ -21,6 +22,7 @@ CUresult ivg_pinned_take(uint64_t bytes, void **memory)
         const CUresult result = ivg_pool_take(&ivg_pinned_pool, bytes, memory);
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
                 return result;
+        ivg_paged_sweep();
         ivg_pool_trim(&ivg_staging_pool); /* extents it keeps for speed only */
         return ivg_pool_take(&ivg_pinned_pool, bytes, memory);
 }

@@ -244,9 +244,10 @@ SG_ENTRY(cuGraphKernelNodeCopyAttributes, CUgraphNode to_handle, CUgraphNode fro
 
 static const char *sg_type_name(CUgraphNodeType type)
 {
-        static const char *const names[] = {"KERNEL",      "MEMCPY",    "MEMSET",   "HOST",     "GRAPH",    "EMPTY",
-                                            "EVENT_WAIT",  "EVENT_RECORD", "EXT_SEMAS_SIGNAL", "EXT_SEMAS_WAIT",
-                                            "MEM_ALLOC",   "MEM_FREE",  "BATCH_MEM_OP", "CONDITIONAL"};
+        static const char *const names[] = {
+                "KERNEL",       "MEMCPY",       "MEMSET",           "HOST",           "GRAPH",     "EMPTY",
+                "EVENT_WAIT",   "EVENT_RECORD", "EXT_SEMAS_SIGNAL", "EXT_SEMAS_WAIT", "MEM_ALLOC", "MEM_FREE",
+                "BATCH_MEM_OP", "CONDITIONAL"};
         return (unsigned)type < sizeof(names) / sizeof(names[0]) ? names[type] : "UNKNOWN";
 }
 

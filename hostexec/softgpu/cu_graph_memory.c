@@ -170,7 +170,8 @@ bool sg_capture_allocate(struct sg_stream *stream, size_t bytes, CUdeviceptr *ou
 {
         const CUDA_MEM_ALLOC_NODE_PARAMS_v2 params = {
                 .poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
-                              .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = stream->context->device->ordinal}},
+                              .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE,
+                                           .id = stream->context->device->ordinal}},
                 .bytesize = bytes};
         struct sg_graph_work *work;
         sg_graph_lock_take();

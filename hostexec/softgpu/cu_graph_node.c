@@ -47,8 +47,8 @@ static CUresult sg_node_op(const CUgraphNodeParams *params, struct sg_graph_work
                 result = cuLaunchHostFunc(NULL, params->host.fn, params->host.userData);
                 break;
         case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
-                result = cuStreamBatchMemOp_v2(NULL, params->memOp.count, params->memOp.paramArray,
-                                               params->memOp.flags);
+                result =
+                        cuStreamBatchMemOp_v2(NULL, params->memOp.count, params->memOp.paramArray, params->memOp.flags);
                 break;
         default: /* conditional nodes, external semaphores: not there */
                 result = CUDA_ERROR_NOT_SUPPORTED;
@@ -107,8 +107,7 @@ static CUresult sg_node_work(CUgraphNodeParams *params, struct sg_graph_work **o
 static bool sg_edges_are_plain(const CUgraphEdgeData *data, size_t count)
 {
         for (size_t i = 0; data != NULL && i < count; i++)
-                if (data[i].from_port != 0 || data[i].to_port != 0 ||
-                    data[i].type != CU_GRAPH_DEPENDENCY_TYPE_DEFAULT)
+                if (data[i].from_port != 0 || data[i].to_port != 0 || data[i].type != CU_GRAPH_DEPENDENCY_TYPE_DEFAULT)
                         return false;
         return true;
 }

@@ -87,16 +87,15 @@ static void sg_launch_describe(const struct sg_op *op, CUgraphNodeParams *params
 {
         const struct sg_launch_op *launch = (const struct sg_launch_op *)op;
         const struct sg_shape *shape = &launch->shape;
-        params->kernel =
-                (CUDA_KERNEL_NODE_PARAMS_v3){.func = (CUfunction)launch->function,
-                                             .gridDimX = shape->grid[0],
-                                             .gridDimY = shape->grid[1],
-                                             .gridDimZ = shape->grid[2],
-                                             .blockDimX = shape->block[0],
-                                             .blockDimY = shape->block[1],
-                                             .blockDimZ = shape->block[2],
-                                             .sharedMemBytes = shape->dynamic_shared_bytes,
-                                             .kernelParams = launch->pointers};
+        params->kernel = (CUDA_KERNEL_NODE_PARAMS_v3){.func = (CUfunction)launch->function,
+                                                      .gridDimX = shape->grid[0],
+                                                      .gridDimY = shape->grid[1],
+                                                      .gridDimZ = shape->grid[2],
+                                                      .blockDimX = shape->block[0],
+                                                      .blockDimY = shape->block[1],
+                                                      .blockDimZ = shape->block[2],
+                                                      .sharedMemBytes = shape->dynamic_shared_bytes,
+                                                      .kernelParams = launch->pointers};
 }
 
 bool sg_launch_is_cooperative(const struct sg_op *op)

@@ -1,5 +1,5 @@
-/* User objects: reference counts of the program's own things, held by the program and by graphs. When the last one goes,
- * the destructor runs on a thread of ours, as it may be let go of under locks and by streams' threads. */
+/* User objects: reference counts of the program's own things, held by the program and by graphs. When the last one
+ * goes, the destructor runs on a thread of ours, as it may be let go of under locks and by streams' threads. */
 #include <limits.h>
 #include <stdlib.h>
 

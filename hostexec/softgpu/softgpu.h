@@ -210,8 +210,8 @@ struct sg_allocation {
         uint64_t id;
         _Atomic(bool) sync_memops;
         bool freeing; /* a stream-ordered free is queued */
-        /* Under sg_memory_lock, of memory that a graph allocates: `held` by its node, `live` between an allocation and a
-         * free, both counted when the work is given to a stream. It ends when it is neither. */
+        /* Under sg_memory_lock, of memory that a graph allocates: `held` by its node, `live` between an allocation and
+         * a free, both counted when the work is given to a stream. It ends when it is neither. */
         bool held, live;
         _Atomic(uint32_t) references;
 };

@@ -162,7 +162,8 @@ static void copies_and_sets(void)
         CUgraphNode set_node, copy_node;
         CU(cuMemAlloc_v2(&memory, BYTES));
         CU(cuMemHostAlloc((void **)&pinned, BYTES, 0));
-        const CUDA_MEMSET_NODE_PARAMS sets = {.dst = memory, .value = 42, .elementSize = 4, .width = COUNT, .height = 1};
+        const CUDA_MEMSET_NODE_PARAMS sets = {
+                .dst = memory, .value = 42, .elementSize = 4, .width = COUNT, .height = 1};
         const CUDA_MEMCPY3D copies = {.srcMemoryType = CU_MEMORYTYPE_DEVICE,
                                       .srcDevice = memory,
                                       .srcPitch = BYTES,
@@ -178,8 +179,8 @@ static void copies_and_sets(void)
         CU(cuGraphAddMemcpyNode(&copy_node, graph, &set_node, 1, &copies, context));
         CU(cuGraphMemsetNodeGetParams(set_node, &set));
         CHECK(set.dst == memory && set.value == 42 && set.elementSize == 4 && set.width == COUNT && set.height == 1,
-              "another set: 0x%llx, %u, %u, %zu x %zu", (unsigned long long)set.dst, set.value, set.elementSize, set.width,
-              set.height);
+              "another set: 0x%llx, %u, %u, %zu x %zu", (unsigned long long)set.dst, set.value, set.elementSize,
+              set.width, set.height);
         CU(cuGraphMemcpyNodeGetParams(copy_node, &copy));
         CHECK(copy.srcMemoryType == CU_MEMORYTYPE_DEVICE && copy.srcDevice == memory, "another source");
         CHECK(copy.dstMemoryType == CU_MEMORYTYPE_HOST && copy.dstHost == pinned, "another destination");
@@ -191,7 +192,8 @@ static void copies_and_sets(void)
         CU(cuGraphMemcpyNodeSetParams(copy_node, &copy));
         memset(pinned, 0, BYTES);
         run_once(graph);
-        CHECK(pinned[0] == 0 && pinned[COUNT / 2] == 43 && pinned[COUNT - 1] == 43, "%u %u", pinned[0], pinned[COUNT - 1]);
+        CHECK(pinned[0] == 0 && pinned[COUNT / 2] == 43 && pinned[COUNT - 1] == 43, "%u %u", pinned[0],
+              pinned[COUNT - 1]);
 
         /* Of a capture. */
         CU(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
@@ -275,8 +277,8 @@ static void host_functions(void)
         for (int i = 0; i < 3; i++)
                 CU(cuGraphLaunch(exec, stream));
         CU(cuStreamSynchronize(stream));
-        CHECK(first.ran == 3 && first.value == 77 && third.ran == 3, "ran %u and %u times, saw %u", first.ran, third.ran,
-              first.value);
+        CHECK(first.ran == 3 && first.value == 77 && third.ran == 3, "ran %u and %u times, saw %u", first.ran,
+              third.ran, first.value);
 
         /* Another function in the instance, then in the graph. */
         const CUDA_HOST_NODE_PARAMS others = {.fn = note_twice, .userData = &second};
@@ -299,7 +301,8 @@ static void host_functions(void)
         CU(cuStreamEndCapture(stream, &graph));
         CU(cuGraphHostNodeGetParams(only_node(graph), &told));
         CHECK(told.fn == note_run && told.userData == &second, "a captured function is told otherwise");
-        CU_EXPECT(CUDA_ERROR_INVALID_VALUE, cuGraphAddHostNode(&host, graph, NULL, 0, &(CUDA_HOST_NODE_PARAMS){NULL, NULL}));
+        CU_EXPECT(CUDA_ERROR_INVALID_VALUE,
+                  cuGraphAddHostNode(&host, graph, NULL, 0, &(CUDA_HOST_NODE_PARAMS){NULL, NULL}));
         run_once(graph);
         CHECK(second.ran == 5, "ran %u times", second.ran);
         CU(cuMemFreeHost(pinned));
@@ -582,8 +585,7 @@ static void conditions(void)
         CUgraphConditionalHandle handle;
         CUgraphNode node, set;
         uint32_t word = 0;
-        const CUresult made =
-                cuGraphConditionalHandleCreate(&handle, graph, context, 1, CU_GRAPH_COND_ASSIGN_DEFAULT);
+        const CUresult made = cuGraphConditionalHandleCreate(&handle, graph, context, 1, CU_GRAPH_COND_ASSIGN_DEFAULT);
         if (made == CUDA_ERROR_NOT_SUPPORTED) {
                 puts("skipped on this device: conditional nodes");
                 CU(cuGraphDestroy(graph));
@@ -629,6 +631,87 @@ static void drawing(void)
         close(fd);
         unlink(path);
         CU(cuGraphDestroy(graph));
+}
+
+/* ---- captured copies of pageable memory ---- */
+
+/* Read and written at each launch, in the graph's order: what comes out of one copy goes into the next. */
+static void pageable_copies(void)
+{
+        uint32_t *in = malloc(BYTES), *between = malloc(BYTES), *out = malloc(BYTES);
+        uint8_t *rows = malloc(64 * 100);
+        CUdeviceptr first, second;
+        CUgraph graph, clone;
+        CUgraphExec execs[2];
+        CHECK(in != NULL && between != NULL && out != NULL && rows != NULL, "no memory");
+        CU(cuMemAlloc_v2(&first, BYTES));
+        CU(cuMemAlloc_v2(&second, BYTES));
+        memset(in, 1, BYTES);
+        memset(between, 2, BYTES);
+        const CUDA_MEMCPY2D box = {.srcMemoryType = CU_MEMORYTYPE_DEVICE,
+                                   .srcDevice = second,
+                                   .srcPitch = 64,
+                                   .dstMemoryType = CU_MEMORYTYPE_HOST,
+                                   .dstHost = rows,
+                                   .dstPitch = 100,
+                                   .WidthInBytes = 60,
+                                   .Height = 64};
+        CU(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+        CU(cuMemcpyHtoDAsync_v2(first, in, BYTES, stream));
+        CU(cuMemcpyDtoHAsync_v2(between, first, BYTES, stream));
+        CU(cuMemsetD32Async(first, 0, COUNT, stream));
+        CU(cuMemcpyHtoDAsync_v2(second, between, BYTES, stream));
+        CU(cuMemcpyHtoDAsync_v2(second, in + 1, 4, stream)); /* a few bytes */
+        CU(cuMemcpyDtoHAsync_v2(out, second, BYTES, stream));
+        CU(cuMemcpy2DAsync_v2(&box, stream));
+        CU(cuStreamEndCapture(stream, &graph));
+        CHECK(between[0] == 0x02020202, "a captured copy was made");
+        CU(cuGraphClone(&clone, graph));
+        CU(cuGraphInstantiateWithFlags(&execs[0], graph, 0));
+        CU(cuGraphInstantiateWithFlags(&execs[1], clone, 0));
+        CU(cuGraphDestroy(graph));
+        CU(cuGraphDestroy(clone));
+        for (uint32_t round = 0; round < 6; round++) {
+                for (uint32_t i = 0; i < COUNT; i++)
+                        in[i] = i * 7 + round;
+                memset(out, 0, BYTES);
+                memset(rows, 0xee, 64 * 100);
+                CU(cuGraphLaunch(execs[round % 2], stream));
+                CU(cuStreamSynchronize(stream));
+                CHECK(memcmp(in, between, BYTES) == 0, "round %u: what came between is another", round);
+                CHECK(out[0] == in[1] && memcmp(in + 1, out + 1, BYTES - 4) == 0, "round %u: another result", round);
+                for (uint32_t row = 0; row < 64; row++)
+                        CHECK(memcmp(rows + row * 100, (uint8_t *)out + row * 64, 60) == 0 &&
+                                      rows[row * 100 + 60] == 0xee,
+                              "round %u: row %u", round, row);
+        }
+        for (int i = 0; i < 2; i++)
+                CU(cuGraphExecDestroy(execs[i]));
+
+        /* Again and again: what graphs have let go of is used again. */
+        const size_t large = 8u << 20;
+        uint8_t *bytes = malloc(large), *back = malloc(large);
+        CUdeviceptr target;
+        CHECK(bytes != NULL && back != NULL, "no memory");
+        CU(cuMemAlloc_v2(&target, large));
+        for (unsigned round = 0; round < 80; round++) {
+                test_fill(bytes, large, round);
+                CU(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+                CU(cuMemcpyHtoDAsync_v2(target, bytes, large, stream));
+                CU(cuMemcpyDtoHAsync_v2(back, target, large, stream));
+                CU(cuStreamEndCapture(stream, &graph));
+                run_once(graph);
+                CHECK(memcmp(bytes, back, large) == 0, "round %u: other bytes", round);
+        }
+        CU(cuMemFree_v2(target));
+        CU(cuMemFree_v2(first));
+        CU(cuMemFree_v2(second));
+        free(bytes);
+        free(back);
+        free(in);
+        free(between);
+        free(out);
+        free(rows);
 }
 
 /* ---- captures, asked in every version ---- */
@@ -700,6 +783,7 @@ int main(void)
         batches();
         conditions();
         drawing();
+        pageable_copies();
         captures();
         CU(cuStreamDestroy_v2(stream));
         puts("graph nodes: right");
