@@ -311,6 +311,16 @@ static uint64_t side_rows(const struct side *side, const struct box *box)
         return side->slice_pitch != 0 ? side->slice_pitch / side->pitch : box->height;
 }
 
+/* As the program says, but what it calls the device's may be managed memory, which is the arena's. */
+static CUmemorytype node_side_type(const struct described *described, const struct side *side)
+{
+        uint64_t offset;
+        return described->type == CU_MEMORYTYPE_DEVICE &&
+                               ivg_arena_offset((const void *)(uintptr_t)side->address, 1, &offset)
+                       ? CU_MEMORYTYPE_UNIFIED
+                       : described->type;
+}
+
 CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node)
 {
         struct described to, from;
@@ -328,8 +338,8 @@ CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *no
                 return result;
         if (box.to.kind == SIDE_PAGEABLE || box.from.kind == SIDE_PAGEABLE)
                 return ivg_refuse("graph node that copies pageable memory");
-        node->dst_type = to.type;
-        node->src_type = from.type;
+        node->dst_type = node_side_type(&to, &box.to);
+        node->src_type = node_side_type(&from, &box.from);
         node->dst = box.to.address;
         node->dst_pitch = box.to.pitch;
         node->dst_height = side_rows(&box.to, &box);

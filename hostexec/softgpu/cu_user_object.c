@@ -67,9 +67,12 @@ CUresult sg_user_holds_copy(struct sg_user_holds *to, const struct sg_user_holds
 {
         CUresult result = CUDA_SUCCESS;
         for (unsigned i = 0; i < from->count && result == CUDA_SUCCESS; i++) {
-                result = sg_user_hold_add(to, from->items[i].user, 1);
+                const struct sg_user_hold *hold = &from->items[i];
+                if (hold->count > INT_MAX - hold->user->references)
+                        return CUDA_ERROR_OUT_OF_MEMORY;
+                result = sg_user_hold_add(to, hold->user, hold->count);
                 if (result == CUDA_SUCCESS)
-                        from->items[i].user->references++;
+                        hold->user->references += hold->count;
         }
         return result;
 }

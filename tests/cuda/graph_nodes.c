@@ -435,12 +435,8 @@ static void memory_of_graphs(void)
                         CU(cuCtxSynchronize());
                         CU(cuGraphLaunch(exec, stream));
                         if (!freed_by_graph) {
-                                CUdeviceptr base;
-                                size_t bytes;
                                 CU(cuStreamSynchronize(stream));
                                 expect_words(params.dptr, value, 1); /* it outlives the launch */
-                                CU(cuMemGetAddressRange_v2(&base, &bytes, params.dptr + 4));
-                                CHECK(base == params.dptr && bytes >= BYTES, "another range");
                                 if (round == 1)
                                         CU(cuMemFree_v2(params.dptr));
                                 else
