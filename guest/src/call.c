@@ -250,6 +250,7 @@ static bool is_our_own(uint16_t number)
         case IVG_CALL_ivgThreadEnd:
         case IVG_CALL_ivgDeviceSnapshot:
         case IVG_CALL_ivgFunctionDescribe:
+        case IVG_CALL_ivgFunctionParameters:
                 return true;
         default:
                 return false;

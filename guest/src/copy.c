@@ -5,8 +5,8 @@
  *   staged    pageable: chunks through copy buffers, the processor's copy of one beside the DMA of the others
  *   on device no host side
  *
- * A copy that a capture takes is made again at each launch of the graph, when the program's pageable memory cannot be
- * reached: only the ways without it remain, the others are refused.
+ * A copy that a capture takes is made again at each launch of the graph: with pageable memory by way of arena memory
+ * that the graph keeps (paged.c).
  *
  * One thread copies for one call: it moves 9 to 10 GB/s into the arena on the machines we measured, more than the
  * driver's own pageable path, and helper threads would be strangers in the program's process.
@@ -16,6 +16,7 @@
  * the Async forms, when the copy is done for the others; on the device: at once. */
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <string.h>
 
 #define IVG_COPY_INLINE_BYTES 3000u /* one record; from here on a buffer's bookkeeping costs less than the bytes */
@@ -173,6 +174,43 @@ static CUresult stage_from_device(const struct ivg_copy *copy, uint8_t *destinat
         return result;
 }
 
+/* ---- captured, with pageable memory ---- */
+
+static CUresult paged_begin(const struct ivg_copy *copy, const void *pointer, uint64_t bytes, struct ivg_paged **paged,
+                            uint64_t *arena_offset)
+{
+        const struct ivg_paged_box box = {
+                .address = (uintptr_t)pointer, .pitch = bytes, .width = bytes, .height = 1, .depth = 1};
+        const CUresult result = ivg_paged_begin(copy, &box, paged);
+
+        if (result == CUDA_SUCCESS &&
+            !ivg_arena_offset((const void *)(uintptr_t)ivg_paged_address(*paged), bytes, arena_offset))
+                return CUDA_ERROR_UNKNOWN;
+        return result;
+}
+
+static CUresult paged_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+{
+        struct ivg_paged *paged;
+        uint64_t offset;
+        CUresult result = paged_begin(copy, source, bytes, &paged, &offset);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_paged_read(copy, paged);
+        return result == CUDA_SUCCESS ? copy_in_place(copy, send_to_device, destination, offset, bytes) : result;
+}
+
+static CUresult paged_from_device(const struct ivg_copy *copy, const void *destination, uint64_t source, uint64_t bytes)
+{
+        struct ivg_paged *paged;
+        uint64_t offset;
+        CUresult result = paged_begin(copy, destination, bytes, &paged, &offset);
+
+        if (result == CUDA_SUCCESS)
+                result = copy_in_place(copy, send_from_device, source, offset, bytes);
+        return result == CUDA_SUCCESS ? ivg_paged_write(copy, paged) : result;
+}
+
 /* ---- by kind ---- */
 
 /* True when a "host" pointer is really one of the device's: unified addressing lets programs pass either. Only where
@@ -201,7 +239,7 @@ static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination
         if (is_device_memory((uintptr_t)source))
                 return ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
         if (copy->captured)
-                return ivg_refuse("capture of a copy from pageable memory");
+                return paged_to_device(copy, destination, source, bytes);
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
         return stage_to_device(copy, destination, source, bytes);
@@ -228,7 +266,7 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
         if (is_device_memory((uintptr_t)destination))
                 return ivg_copy_on_device(copy, (uintptr_t)destination, source, bytes);
         if (copy->captured)
-                return ivg_refuse("capture of a copy to pageable memory");
+                return paged_from_device(copy, destination, source, bytes);
         return stage_from_device(copy, destination, source, bytes);
 }
 

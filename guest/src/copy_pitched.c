@@ -5,6 +5,7 @@
 #include "cuda_api.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <string.h>
 
 enum side_kind { SIDE_DEVICE, SIDE_PINNED, SIDE_PAGEABLE };
@@ -204,6 +205,34 @@ static CUresult copy_box_on_host(const struct ivg_copy *copy, const struct box *
         return result;
 }
 
+/* A capture's: packed rows of the arena take the pageable side's place. */
+static CUresult copy_box_paged(const struct ivg_copy *copy, const struct box *box)
+{
+        const bool to_device = box->from.kind == SIDE_PAGEABLE;
+        struct box moved = *box;
+        struct side *side = to_device ? &moved.from : &moved.to;
+        const struct ivg_paged_box rows = {.address = side->address,
+                                           .pitch = side->pitch,
+                                           .slice_pitch = side->slice_pitch,
+                                           .width = box->width,
+                                           .height = box->height,
+                                           .depth = box->depth};
+        struct ivg_paged *paged;
+        CUresult result = ivg_paged_begin(copy, &rows, &paged);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        *side = (struct side){.kind = SIDE_PINNED,
+                              .address = ivg_paged_address(paged),
+                              .pitch = box->width,
+                              .slice_pitch = box->width * box->height};
+        if (to_device)
+                result = ivg_paged_read(copy, paged);
+        if (result == CUDA_SUCCESS)
+                result = copy_box_in_place(copy, &moved);
+        return result == CUDA_SUCCESS && !to_device ? ivg_paged_write(copy, paged) : result;
+}
+
 static CUresult copy_box(const struct ivg_copy *copy, const struct box *box)
 {
         if (box->to.kind != SIDE_DEVICE && box->from.kind != SIDE_DEVICE)
@@ -211,7 +240,7 @@ static CUresult copy_box(const struct ivg_copy *copy, const struct box *box)
         if (box->to.kind != SIDE_PAGEABLE && box->from.kind != SIDE_PAGEABLE)
                 return copy_box_in_place(copy, box);
         if (copy->captured)
-                return ivg_refuse("capture of a pitched copy with pageable memory");
+                return copy_box_paged(copy, box);
         return box->width <= IVG_COPY_CHUNK_BYTES ? stage_box(copy, box) : copy_rows_singly(copy, box);
 }
 
@@ -282,6 +311,16 @@ static uint64_t side_rows(const struct side *side, const struct box *box)
         return side->slice_pitch != 0 ? side->slice_pitch / side->pitch : box->height;
 }
 
+/* As the program says, but what it calls the device's may be managed memory, which is the arena's. */
+static CUmemorytype node_side_type(const struct described *described, const struct side *side)
+{
+        uint64_t offset;
+        return described->type == CU_MEMORYTYPE_DEVICE &&
+                               ivg_arena_offset((const void *)(uintptr_t)side->address, 1, &offset)
+                       ? CU_MEMORYTYPE_UNIFIED
+                       : described->type;
+}
+
 CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node)
 {
         struct described to, from;
@@ -299,6 +338,8 @@ CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *no
                 return result;
         if (box.to.kind == SIDE_PAGEABLE || box.from.kind == SIDE_PAGEABLE)
                 return ivg_refuse("graph node that copies pageable memory");
+        node->dst_type = node_side_type(&to, &box.to);
+        node->src_type = node_side_type(&from, &box.from);
         node->dst = box.to.address;
         node->dst_pitch = box.to.pitch;
         node->dst_height = side_rows(&box.to, &box);

@@ -42,6 +42,7 @@ struct ivg_function {              /* `data` of FUNCTION and KERNEL objects */
         _Atomic(struct ivg_function_layout *) layout;
         _Atomic(struct ivg_function_attributes *) attributes[IVG_DEVICES_MAX];
         _Atomic(struct ivg_function_instance *) instances; /* kernels only */
+        struct ivg_first_launch *first_launch;             /* NULL: nothing set; launch_first.c's */
 };
 
 /* Object and description of a function or kernel called `name`, of `owner`. */

@@ -53,6 +53,8 @@ CUresult ivg_extents_unregister(uint64_t arena_offset);
 enum ivg_memory_kind {
         IVG_MEMORY_DEVICE = 1, /* allocated by the driver */
         IVG_MEMORY_POOLED,     /* allocated in stream order, from a pool */
+        IVG_MEMORY_GRAPH,      /* allocated by a graph, at each launch at the same address: it outlives its frees, and
+                                  gives way to an allocation at its address, as the driver knows when it has ended */
         IVG_MEMORY_MAPPED,     /* mapped by cuMemMap */
         IVG_MEMORY_OPENED,     /* another process's, opened by its handle; flags count how often */
         IVG_MEMORY_GLOBAL,     /* a module's or library's variable */
@@ -76,7 +78,8 @@ extern struct ivg_memory_index ivg_memory_of_device;
 extern struct ivg_memory_index ivg_memory_of_host;
 
 #define IVG_MEMORY_RANGES_MAX (1u << 20) /* per index; 40 bytes each, of reserved address space */
-/* Fails: -EINVAL empty or wrapping, -EEXIST overlaps one that is there, -ENOSPC, -ENOMEM. Fills range->id when 0. */
+/* A graph's memory at its place gives way. Fails: -EINVAL empty or wrapping, -EEXIST overlaps one that is there,
+ * -ENOSPC, -ENOMEM. Fills range->id when 0. */
 int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range);
 /* The range that holds `address`. Any thread, also beside writers; lock-free unless a writer is busy for long. */
 bool ivg_memory_find(struct ivg_memory_index *index, uint64_t address, struct ivg_memory_range *range);

@@ -7,6 +7,7 @@
 #include "cuda_api.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <errno.h>
 
 #define HOST_ALLOC_FLAGS (CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
@@ -21,6 +22,7 @@ CUresult ivg_pinned_take(uint64_t bytes, void **memory)
         const CUresult result = ivg_pool_take(&ivg_pinned_pool, bytes, memory);
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
                 return result;
+        ivg_paged_sweep();
         ivg_pool_trim(&ivg_staging_pool); /* extents it keeps for speed only */
         return ivg_pool_take(&ivg_pinned_pool, bytes, memory);
 }
@@ -166,6 +168,7 @@ void ivg_memory_end_of_context(struct ivg_object *context)
         struct ivg_memory_range range;
         while (ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_DEVICE, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_POOLED, &range) ||
+               ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_GRAPH, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_OPENED, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_GLOBAL, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_host, context, IVG_MEMORY_REGISTERED, &range))

@@ -46,6 +46,12 @@
 #define IVG_CALLBACK_PAUSE_NS_MAX 1000000u
 /* What kernels have printed and the guest has not fetched; beyond it the oldest goes. */
 #define IVG_OUTPUT_UNREAD_MAX (64ull << 20)
+/* Allocations, conditions and bodies of graphs that live. 40 bytes each. */
+#define IVG_GRAPH_THINGS_MAX (1u << 16)
+/* Graphs of one conditional node: as many numbers as a record brings. */
+#define IVG_GRAPH_BODIES_MAX 256u
+/* User objects whose destructor has not run. 64 bytes each. */
+#define IVG_USER_OBJECTS_MAX (1u << 16)
 /* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
 #define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
 /* From so many bytes on a private copy is memory with a descriptor: what may be a module image can then be kept for
@@ -115,8 +121,10 @@ struct ivg_exec {
         struct ivg_ranges *ranges;
         struct ivg_pinned *pinned;
         struct ivg_callbacks *callbacks;
-        struct ivg_ipc_table *ipc; /* NULL: none */
+        struct ivg_graph_things *graph_things;
+        struct ivg_user_object *user_objects; /* under calls_user_object.c's mutex */
         struct ivg_images *images;
+        struct ivg_ipc_table *ipc;      /* NULL: none */
         _Atomic(uint32_t) ipc_exported; /* memory of this process stands in the table: frees look there */
         _Atomic(uint64_t) arena;        /* window address; 0 before ivgHello */
 
@@ -245,10 +253,47 @@ struct ivg_forgotten {     /* numbers taken back */
         uint32_t *numbers; /* may be NULL */
         uint32_t capacity, count;
 };
+/* The number of a graph that a node owns; takes `fresh`, when it is not IVG_ID_NONE, for one without. */
+ivg_id ivg_graph_of_node_number(struct ivg_exec_call *call, CUgraph graph, ivg_id fresh);
 /* Before the driver destroys a graph or a node: takes back its nodes' numbers, those of child graphs too. Stops when
  * `forgotten` is full. */
 void ivg_graph_forget(struct ivg_exec *exec, CUgraph graph, struct ivg_forgotten *forgotten);
 void ivg_graph_node_forget(struct ivg_exec *exec, CUgraphNode node, struct ivg_forgotten *forgotten);
+
+/* ---- graph_things.c: what graphs and nodes own beside nodes ---- */
+enum ivg_graph_thing_kind {
+        IVG_GRAPH_MEMORY,    /* of a graph: address and bytes of an allocation */
+        IVG_GRAPH_CONDITION, /* of a graph: a conditional handle, 1 long */
+        IVG_GRAPH_BODY       /* of a node: a graph of the driver's, 1 long */
+};
+struct ivg_graph_things;
+struct ivg_graph_things *ivg_graph_things_create(void);
+void ivg_graph_things_destroy(struct ivg_graph_things *things);
+/* False: too many, or no memory. */
+bool ivg_graph_thing_add(struct ivg_exec *exec, const void *owner, enum ivg_graph_thing_kind kind, uint64_t value,
+                         uint64_t bytes);
+/* Whether a thing of `kind` contains [value, value + bytes). */
+bool ivg_graph_thing_holds(struct ivg_exec *exec, enum ivg_graph_thing_kind kind, uint64_t value, uint64_t bytes);
+uint32_t ivg_graph_things_of(struct ivg_exec *exec, const void *owner, enum ivg_graph_thing_kind kind, uint64_t *values,
+                             uint32_t capacity);
+void ivg_graph_things_drop(struct ivg_exec *exec, const void *owner);
+
+/* ---- calls_capture.c ---- */
+/* What the stream captures into; *graph is left as it is when it does not. */
+CUresult ivg_capture_graph(const struct ivg_driver *driver, CUstream stream, cuuint64_t *id, CUgraph *graph);
+
+/* ---- calls_user_object.c ---- */
+struct ivg_user_object;
+void ivg_user_objects_destroy(struct ivg_exec *exec); /* the driver makes no calls any more */
+
+/* ---- calls_launch.c ---- */
+/* Replaces what stands for a handle by it, and refuses what is not known: CUDA_ERROR_NOT_SUPPORTED. */
+CUresult ivg_launch_attribute(struct ivg_exec_call *call, CUlaunchAttribute *attribute);
+
+/* ---- calls_stream.c ---- */
+/* A stream memory operation with its address checked, and nothing else of the guest's in it. */
+CUresult ivg_memory_operation(struct ivg_exec_call *call, CUstreamBatchMemOpParams *to,
+                              const CUstreamBatchMemOpParams *from);
 
 /* ---- lane.c ---- */
 /* Hands a call to the producer's lane, copying the request; it starts when the reaper has finished what this guest
@@ -320,11 +365,14 @@ struct ivg_callbacks *ivg_callbacks_create(void);
 void ivg_callbacks_destroy(struct ivg_callbacks *callbacks); /* the driver runs none any more */
 /* Where the guest counts; in this channel's part of the arena. */
 CUresult ivg_callbacks_start(struct ivg_exec_call *call, uint64_t arena_offset);
-/* Prepares one. `again`: it runs any number of times (a graph's) and is given back by ivg_callback_give; else it gives
- * itself back when it has run. NULL: too many, or ivg_callbacks_start has not been called. */
+/* Prepares one, which gives itself back when it has run. NULL: too many, or ivg_callbacks_start has not been called. */
 struct ivg_callback *ivg_callback_take(struct ivg_exec *exec, uint64_t function, uint64_t data, uint64_t stream_handle,
-                                       enum ivg_callback_kind kind, bool again);
+                                       enum ivg_callback_kind kind);
+/* The same for a node of a graph: it runs any number of times, and stays. */
+struct ivg_callback *ivg_callback_of_graph(struct ivg_exec *exec, uint64_t function, uint64_t data,
+                                           uint64_t stream_handle, enum ivg_callback_kind kind);
 void ivg_callback_give(struct ivg_callback *callback); /* it was never handed to the driver, or will never run again */
+void ivg_callback_describe(const struct ivg_callback *callback, uint64_t *function, uint64_t *data);
 /* What the driver is given: a CUhostFn and a CUstreamCallback. They return when the guest has run its function. */
 void ivg_callback_host_function(void *callback);
 void ivg_callback_stream_callback(CUstream stream, CUresult status, void *callback);

@@ -95,8 +95,9 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->ranges = ivg_ranges_create();
         exec->pinned = ivg_pinned_create();
         exec->callbacks = ivg_callbacks_create();
+        exec->graph_things = ivg_graph_things_create();
         if (exec->stop_fd < 0 || exec->event_fd < 0 || !exec->handles || !exec->ranges || !exec->pinned ||
-            !exec->callbacks || !exec->images) {
+            !exec->callbacks || !exec->images || !exec->graph_things) {
                 ivg_error_set(error, "tables or event descriptors: %s", strerror(errno));
                 result = -ENOMEM;
         } else {
@@ -240,6 +241,8 @@ void ivg_exec_destroy(struct ivg_exec *exec)
         ivg_lanes_destroy(exec);
         if (exec->region.base)
                 ivg_region_unmap(&exec->region);
+        ivg_user_objects_destroy(exec);
+        ivg_graph_things_destroy(exec->graph_things);
         ivg_callbacks_destroy(exec->callbacks);
         ivg_ipc_unmap(exec->ipc);
         ivg_images_destroy(exec->images);

@@ -246,7 +246,9 @@ CUresult ivg_exec_device_range(struct ivg_exec_call *call, uint64_t address, uin
                 return CUDA_SUCCESS;
         if (address + bytes < address)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (ivg_ranges_contain(call->exec->ranges, address, bytes) || driver_knows(call->exec, address, bytes))
+        if (ivg_ranges_contain(call->exec->ranges, address, bytes) ||
+            ivg_graph_thing_holds(call->exec, IVG_GRAPH_MEMORY, address, bytes) ||
+            driver_knows(call->exec, address, bytes))
                 return CUDA_SUCCESS;
         return CUDA_ERROR_INVALID_VALUE;
 }
@@ -286,7 +288,8 @@ bool ivg_exec_memory_known(struct ivg_exec_call *call, uint64_t address)
         CUdeviceptr start = 0;
         size_t length = 0;
 
-        if (ivg_ranges_contain(call->exec->ranges, address, 1))
+        if (ivg_ranges_contain(call->exec->ranges, address, 1) ||
+            ivg_graph_thing_holds(call->exec, IVG_GRAPH_MEMORY, address, 1))
                 return true;
         return call->exec->driver.cuMemGetAddressRange_v2(&start, &length, address) == CUDA_SUCCESS && start == address;
 }

@@ -16,6 +16,8 @@ struct sg_span {
 /* Checks that [address, address + bytes) lies in one live allocation, or in pageable memory where `side` allows it. */
 CUresult sg_span_open(uint64_t address, size_t bytes, enum sg_side side, struct sg_span *out);
 void sg_span_close(struct sg_span *span);
+/* How a node's description names this side. */
+CUmemorytype sg_span_type(const struct sg_span *span);
 bool sg_span_is_read_only(const struct sg_span *span);
 
 #endif

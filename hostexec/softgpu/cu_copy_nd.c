@@ -42,6 +42,25 @@ static void sg_box_release(struct sg_op *op)
         sg_op_free(op);
 }
 
+static void sg_box_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_box_op *box = (const struct sg_box_op *)op;
+        const struct sg_box *to = &box->destination, *from = &box->source;
+        params->memcpy.copyParams = (CUDA_MEMCPY3D){.srcMemoryType = sg_span_type(&from->span),
+                                                    .srcHost = from->span.address,
+                                                    .srcDevice = sg_address(from->span.address),
+                                                    .srcPitch = from->pitch,
+                                                    .srcHeight = from->slice / from->pitch,
+                                                    .dstMemoryType = sg_span_type(&to->span),
+                                                    .dstHost = to->span.address,
+                                                    .dstDevice = sg_address(to->span.address),
+                                                    .dstPitch = to->pitch,
+                                                    .dstHeight = to->slice / to->pitch,
+                                                    .WidthInBytes = box->width,
+                                                    .Height = box->height,
+                                                    .Depth = box->depth};
+}
+
 /* start + x + y * pitch + z * slice, and the bytes from there to the box's last; false on overflow. */
 static bool sg_box_extent(const struct sg_box_side *side, const struct sg_box_op *box, uint64_t start, size_t pitch,
                           size_t slice, uint64_t *first, size_t *bytes)
@@ -104,6 +123,7 @@ static CUresult sg_box_copy(CUstream handle, const struct sg_box_side *to, const
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }
         box->op.node_type = CU_GRAPH_NODE_TYPE_MEMCPY; /* pageable sides wait, and so are not captured */
+        box->op.describe = sg_box_describe;
         box->width = extent[0];
         box->height = extent[1];
         box->depth = extent[2];

@@ -137,6 +137,12 @@ SG_ENTRY(cuMemFree_v2, CUdeviceptr address)
                 return result;
         if (address == 0)
                 return CUDA_SUCCESS;
+        struct sg_allocation *allocation = sg_registry_find(address);
+        const bool of_graph = allocation != NULL && sg_graph_memory_free(allocation, &result);
+        if (allocation != NULL)
+                sg_allocation_put(allocation);
+        if (of_graph)
+                return result;
         if (!sg_allocation_free(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED))
                 return CUDA_ERROR_INVALID_VALUE;
         return sg_context_check(context);

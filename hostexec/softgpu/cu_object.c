@@ -53,6 +53,7 @@ SG_FINALIZER(pool)
 SG_FINALIZER(graph)
 SG_FINALIZER(node)
 SG_FINALIZER(exec)
+SG_FINALIZER(user)
 
 static void sg_slabs_open(void)
 {
@@ -67,6 +68,7 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_POOL, sizeof(struct sg_pool), 4096, sg_finalize_pool);
         sg_slab_open(SG_GRAPH, sizeof(struct sg_graph), 65536, sg_finalize_graph);
         sg_slab_open(SG_NODE, sizeof(struct sg_node), 1u << 20, sg_finalize_node);
+        sg_slab_open(SG_USER, sizeof(struct sg_user), 65536, sg_finalize_user);
         sg_slab_open(SG_EXEC, sizeof(struct sg_exec), 65536, sg_finalize_exec);
 }
 

@@ -40,6 +40,9 @@ static CUresult sg_pool_allocate(struct sg_stream *stream, struct sg_pool *pool,
 {
         struct sg_context *context = stream->context;
         struct sg_allocation *allocation;
+        CUresult captured;
+        if (atomic_load(&sg_captures) != 0 && sg_capture_allocate(stream, bytes, out, &captured))
+                return captured;
         if (pool == NULL) {
                 pthread_mutex_lock(&sg_state_lock);
                 pool = context->device->current_pool;
@@ -133,6 +136,12 @@ SG_ENTRY(cuMemFreeAsync, CUdeviceptr address, CUstream stream_handle)
                 return result;
         struct sg_allocation *allocation = address != 0 ? sg_registry_find(address) : NULL;
         struct sg_free_op *op = NULL;
+        if (allocation != NULL && ((atomic_load(&sg_captures) != 0 && sg_capture_free(stream, address, &result)) ||
+                                   sg_graph_memory_free(allocation, &result))) {
+                sg_allocation_put(allocation);
+                sg_object_put(stream);
+                return result;
+        }
         if (address != 0 && (allocation == NULL || !sg_free_claim(allocation, address)))
                 result = CUDA_ERROR_INVALID_VALUE;
         else if (address != 0 && (op = sg_op_new(sizeof(*op), sg_free_run, sg_free_release)) == NULL)

@@ -92,6 +92,7 @@ enum sg_kind {
         SG_GRAPH,
         SG_NODE,
         SG_EXEC,
+        SG_USER,
         SG_KINDS
 };
 
@@ -212,6 +213,9 @@ struct sg_allocation {
         uint64_t id;
         _Atomic(bool) sync_memops;
         bool freeing; /* a stream-ordered free is queued */
+        /* Under sg_memory_lock, of memory that a graph allocates: `held` by its node, `live` between an allocation and
+         * a free, both counted when the work is given to a stream. It ends when it is neither. */
+        bool held, live;
         _Atomic(uint32_t) references;
 };
 
@@ -299,6 +303,9 @@ struct sg_op {
         void (*queued)(struct sg_op *op, struct sg_stream *stream);
         bool always;   /* runs in a failed context too */
         int node_type; /* CUgraphNodeType of what a capture makes of it, or SG_NODE_TYPE_NONE: cannot be captured */
+        /* Of operations that can: what a node of it does, in terms of the interface; what that points to stays with the
+         * operation. */
+        void (*describe)(const struct sg_op *op, CUgraphNodeParams *params);
         unsigned point_count;
         struct sg_point *points;
 };
@@ -501,10 +508,20 @@ void sg_link_finalize(struct sg_link *link);
 void sg_context_finalize(struct sg_context *context);
 CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, struct sg_pool **out);
 
+/* Of a launch's operation (cu_launch.c). */
+bool sg_launch_is_cooperative(const struct sg_op *op);
+
 /* ---- graphs and captures (cu_graph.c, cu_capture.c): graph.h ---- */
 
 struct sg_graph;
 struct sg_exec;
+struct sg_user;
+void sg_user_finalize(struct sg_user *user);
+/* True when `allocation` is a graph's, and what a free leaves of it is done: the graph may allocate it again. */
+bool sg_graph_memory_free(struct sg_allocation *allocation, CUresult *result);
+/* True when a capture takes the allocation or the free, or refuses it. */
+bool sg_capture_allocate(struct sg_stream *stream, size_t bytes, CUdeviceptr *out, CUresult *result);
+bool sg_capture_free(struct sg_stream *stream, CUdeviceptr address, CUresult *result);
 void sg_graph_finalize(struct sg_graph *graph);
 void sg_node_finalize(struct sg_node *node);
 void sg_exec_finalize(struct sg_exec *exec);

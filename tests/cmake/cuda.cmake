@@ -21,8 +21,31 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo graphs handles images memory proc_address streams synchronize modules threads fault process launch_rate loop
-        callbacks managed memops printf ipc)
+set(cuda_programs
+    demo
+    graphs
+    graph_nodes
+    user_objects
+    launches
+    handles
+    images
+    memory
+    proc_address
+    streams
+    synchronize
+    modules
+    threads
+    fault
+    process
+    launch_rate
+    loop
+    callbacks
+    managed
+    memops
+    printf
+    ipc
+    )
+foreach(program ${cuda_programs})
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})

@@ -9,6 +9,43 @@ static void refused(CUresult result, const char *what)
               "%s answered %d", what, (int)result);
 }
 
+static void nothing(void *data)
+{
+        (void)data;
+}
+
+/* Graphs, nodes and user objects; numbers that no call has given out; ends that are not the program's to make. */
+static void graphs(void)
+{
+        CUDA_KERNEL_NODE_PARAMS kernel = {.gridDimX = 1};
+        CUgraphNodeParams conditional = {.type = CU_GRAPH_NODE_TYPE_CONDITIONAL};
+        CUgraph graph, inner, child;
+        CUgraphNode empty, node;
+        CUuserObject object;
+        CUdeviceptr address;
+        CU(cuGraphCreate(&graph, 0));
+        CU(cuGraphCreate(&inner, 0));
+        CU(cuGraphAddEmptyNode(&empty, graph, NULL, 0));
+        CU(cuUserObjectCreate(&object, NULL, nothing, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+        refused(cuGraphKernelNodeGetParams_v2((CUgraphNode)graph, &kernel), "a graph as a node");
+        refused(cuGraphKernelNodeGetParams_v2(empty, &kernel), "an empty node as a kernel's");
+        refused(cuGraphMemFreeNodeGetParams(empty, &address), "an empty node as a free");
+        refused(cuGraphAddMemFreeNode(&node, graph, NULL, 0, 0x7000000000), "an address that nobody has allocated");
+        conditional.conditional.handle = 0x1234;
+        conditional.conditional.size = 1;
+        refused(cuGraphAddNode_v2(&node, graph, NULL, NULL, 0, &conditional), "a made-up condition");
+        refused(cuGraphRetainUserObject(graph, (CUuserObject)empty, 1, 0), "a node as a user object");
+        refused(cuGraphReleaseUserObject(graph, object, 1), "a reference that the graph does not have");
+        CU(cuGraphAddChildGraphNode(&node, graph, NULL, 0, inner));
+        CU(cuGraphChildGraphNodeGetGraph(node, &child));
+        refused(cuGraphDestroy(child), "a node's own graph, destroyed");
+        CU(cuUserObjectRelease(object, 1));
+        CU(cuGraphDestroy(graph));
+        refused(cuGraphKernelNodeGetParams_v2(empty, &kernel), "a node of a destroyed graph");
+        refused(cuGraphGetNodes(child, NULL, &(size_t){0}), "a child graph of a destroyed graph");
+        CU(cuGraphDestroy(inner));
+}
+
 int main(void)
 {
         test_context();
@@ -47,6 +84,7 @@ int main(void)
         refused(cuLaunchKernel(of_second, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL),
                 "a function of an unloaded module");
 
+        graphs();
         function = test_function(module, "increment"); /* everything still works */
         uint32_t value = 0;
         CU(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL));

@@ -87,7 +87,8 @@ struct ivg_wire_function {
         uint32_t parameters_count; /* of the kernel, even when fewer were asked for */
         uint32_t reserved;
 };
-#define IVG_FUNCTION_PARAMETERS_MAX 512u
+#define IVG_FUNCTION_PARAMETERS_MAX 512u /* in that answer */
+#define IVG_KERNEL_PARAMETERS_MAX 32764u /* of one byte each: all bytes that a kernel may have */
 struct ivg_wire_parameter {
         uint32_t offset, bytes;
 };
@@ -141,7 +142,8 @@ enum ivg_callback_word {
 };
 enum ivg_callback_kind {
         IVG_CALLBACK_HOST_FUNCTION = 0, /* CUhostFn(data) */
-        IVG_CALLBACK_STREAM_CALLBACK    /* CUstreamCallback(stream, status, data) */
+        IVG_CALLBACK_STREAM_CALLBACK,   /* CUstreamCallback(stream, status, data) */
+        IVG_CALLBACK_USER_OBJECT        /* CUhostFn(data), the end of user object number `stream` */
 };
 
 /* ---- what kernels print ----
@@ -159,20 +161,32 @@ enum ivg_callback_kind {
  * reports. It moves before any later completion word of the same stream. */
 #define IVG_DEFERRED_NOTED 3216u
 
-/* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. */
+/* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. What a type
+ * does not name is zero. */
+#define IVG_NODE_PAYLOAD_BYTES_MAX 32768u
 struct ivg_wire_graph_node {
-        uint32_t type;   /* CUgraphNodeType: KERNEL, MEMCPY or MEMSET */
-        ivg_id function; /* kernel: FUNCTION or KERNEL number */
+        uint32_t type;   /* CUgraphNodeType */
+        ivg_id function; /* kernel: FUNCTION or KERNEL number of `func`; the payload has its parameters, packed */
         uint32_t grid[3];
         uint32_t block[3];
         uint32_t shared_bytes;
         uint32_t value;         /* set */
         uint32_t element_bytes; /* set: 1, 2, 4 */
-        uint32_t reserved;
-        uint64_t dst, dst_pitch, dst_height;
+        uint32_t flags;         /* batch of memory operations: its flags; kernel, in an answer: IVG_NODE_... */
+        uint64_t dst, dst_pitch, dst_height; /* memory allocated or freed: dst */
         uint64_t src, src_pitch, src_height;
-        uint64_t width, height, depth; /* set: width in elements, no depth */
+        uint64_t width, height, depth; /* set: width in elements, no depth; memory allocated: width bytes */
+        ivg_id object;                 /* kernel: KERNEL number of `kern`; child graph; event */
+        ivg_id context;                /* kernel of `kern`, in an answer */
+        uint32_t dst_type, src_type; /* copy: CUmemorytype, HOST, DEVICE or UNIFIED; memory allocated: its location's */
+        uint32_t count;              /* batch: operations in the payload; memory allocated: CUmemAccessDesc there;
+                                        conditional: bodies */
+        int32_t which; /* child graph: ownership; conditional: type; memory allocated: the location's id */
+        uint64_t host_function, host_data; /* the guest's addresses */
+        uint64_t handle;                   /* conditional */
 };
+/* `function` is the kernel whose function in the context the node has: it has no number of its own yet. */
+#define IVG_NODE_FUNCTION_OF_KERNEL 1u
 
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 _Static_assert(sizeof(struct ivg_wire_range) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
