@@ -128,6 +128,12 @@ CUresult ivg_context_new(int device, struct ivg_object **out)
         return CUDA_SUCCESS;
 }
 
+CUresult ivg_context_flags_check(uint32_t flags, const char *refusal)
+{
+        return (flags & (CU_CTX_COREDUMP_ENABLE | CU_CTX_USER_COREDUMP_ENABLE)) == 0 ? CUDA_SUCCESS
+                                                                                     : ivg_refuse(refusal);
+}
+
 void ivg_context_deactivate(struct ivg_object *context)
 {
         struct ivg_context_state *state = ivg_context_state(context);
@@ -135,6 +141,7 @@ void ivg_context_deactivate(struct ivg_object *context)
         ivg_store_release_u32(&state->active, 0);
         ivg_objects_destroy_of_context(context);
         ivg_memory_end_of_context(context);
+        ivg_cached_drop(&state->interface_version);
         ivg_cached_drop(&state->flags);
         ivg_cached_drop(&state->priority_least);
         ivg_cached_drop(&state->priority_greatest);

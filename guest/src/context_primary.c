@@ -186,12 +186,23 @@ static CUresult primary_set_flags(CUdevice device, unsigned int flags)
                 return result;
         if ((flags & ~(unsigned int)PRIMARY_FLAGS_KNOWN) != 0)
                 return CUDA_ERROR_INVALID_VALUE;
+        result = ivg_context_flags_check(flags, "cuDevicePrimaryCtxSetFlags with core dumps");
+        if (result != CUDA_SUCCESS)
+                return result;
         pthread_mutex_lock(&primary->lock);
         result = ivg_send_cuDevicePrimaryCtxSetFlags_v2(device, flags);
-        if (result == CUDA_SUCCESS)
-                ivg_store_relaxed_u32(&primary->flags, flags); /* a word by itself */
+        if (result == CUDA_SUCCESS) {
+                ivg_context_primary_flags_set(device, flags);
+                if (primary_context(primary) != NULL)
+                        ivg_cached_drop(&ivg_context_state(primary_context(primary))->flags);
+        }
         pthread_mutex_unlock(&primary->lock);
         return result;
+}
+
+void ivg_context_primary_flags_set(int device, uint32_t flags)
+{
+        ivg_store_relaxed_u32(&primaries[device].flags, flags); /* a word by itself */
 }
 
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags)

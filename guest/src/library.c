@@ -238,3 +238,33 @@ CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library,
                 return CUDA_ERROR_INVALID_HANDLE;
         return ivg_module_variable(object, context, name, ivg_send_cuLibraryGetGlobal, dptr, bytes);
 }
+
+/* ---- what would be an address of the executor's ---- */
+
+static CUresult ask_address(const void *out, CUlibrary library, const char *name,
+                            CUresult (*send)(ivg_id library, const char *name), const char *refusal)
+{
+        struct ivg_object *context;
+        CUresult result = ivg_context_require(&context);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (out == NULL || name == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        const struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = send(object->id, name);
+        return result == CUDA_ERROR_NOT_SUPPORTED ? ivg_refuse(refusal) : result;
+}
+
+/* A kernel reads and writes the variable; the program would have to, too, and has no such memory. */
+CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
+{
+        return ask_address(dptr != NULL ? (const void *)dptr : (const void *)bytes, library, name,
+                           ivg_send_cuLibraryGetManaged, "cuLibraryGetManaged: a __managed__ variable");
+}
+
+CUresult cuLibraryGetUnifiedFunction(void **fptr, CUlibrary library, const char *symbol)
+{
+        return ask_address(fptr, library, symbol, ivg_send_cuLibraryGetUnifiedFunction, "cuLibraryGetUnifiedFunction");
+}

@@ -25,6 +25,8 @@ struct ivg_management {
          * *total: what they hold together. */
         CUresult (*processes)(int device, struct ivg_management_process *out, uint32_t capacity, uint32_t *count,
                               uint64_t *total);
+        /* Records that this process has sent so far: what a test of local answers counts. 0: not connected. */
+        uint64_t (*records)(void);
 };
 
 extern const struct ivg_management ivg_management __attribute__((visibility("hidden"))); /* libcuda's: management.c */

@@ -226,6 +226,11 @@ static CUresult sg_context_create(CUcontext *out, unsigned flags, CUdevice ordin
         return CUDA_SUCCESS;
 }
 
+SG_ENTRY(cuCtxCreate, CUcontext *out, unsigned flags, CUdevice ordinal)
+{
+        return sg_context_create(out, flags, ordinal, 3010);
+}
+
 SG_ENTRY(cuCtxCreate_v2, CUcontext *out, unsigned flags, CUdevice ordinal)
 {
         return sg_context_create(out, flags, ordinal, 3020);
