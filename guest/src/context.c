@@ -139,6 +139,7 @@ void ivg_context_deactivate(struct ivg_object *context)
         struct ivg_context_state *state = ivg_context_state(context);
 
         ivg_store_release_u32(&state->active, 0);
+        ivg_store_relaxed_u32(&ivg_faulted, 0); /* whoever has another dead context is told by its next answer */
         ivg_objects_destroy_of_context(context);
         ivg_memory_end_of_context(context);
         ivg_cached_drop(&state->interface_version);

@@ -103,6 +103,10 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
                        uint32_t answer_bytes_max, uint32_t *answer_bytes);
 CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes);
 
+/* A call has told an error that kills its context. From then on every call waits for its answer, so that each one gives
+ * the error as the driver does; until a context ends, which is how a program goes on. A word by itself. */
+extern _Atomic(uint32_t) ivg_faulted;
+
 /* ---- threads (thread.c) ---- */
 #define IVG_CONTEXT_STACK_MAX 32u
 struct ivg_thread { /* thread-local; its line is taken at the thread's first call and given back at its end */

@@ -86,16 +86,36 @@ static CUresult processes(int device_, struct ivg_management_process *out, uint3
         return CUDA_SUCCESS;
 }
 
-/* Relaxed: counters to look at. A line that changes hands keeps counting. */
-static uint64_t records(void)
+/* The sum of one counter over all lines. Relaxed: counters to look at. A line that changes hands keeps counting. */
+static uint64_t sum_of_lines(_Atomic(uint64_t) *(*counter)(struct ivg_ring_producer *line))
 {
-        uint64_t count = 0;
+        uint64_t sum = 0;
 
         if (ivg_process_check() != CUDA_SUCCESS)
                 return 0;
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
-                count += ivg_load_relaxed_u64(&ivg_process.ring.guest->producers[i].calls);
-        return count;
+                sum += ivg_load_relaxed_u64(counter(&ivg_process.ring.guest->producers[i]));
+        return sum;
+}
+
+static _Atomic(uint64_t) *calls_of(struct ivg_ring_producer *line)
+{
+        return &line->calls;
+}
+
+static _Atomic(uint64_t) *calls_sync_of(struct ivg_ring_producer *line)
+{
+        return &line->calls_sync;
+}
+
+static uint64_t records(void)
+{
+        return sum_of_lines(calls_of);
+}
+
+static uint64_t waits(void)
+{
+        return sum_of_lines(calls_sync_of);
 }
 
 const struct ivg_management ivg_management = {
@@ -105,4 +125,5 @@ const struct ivg_management ivg_management = {
         .status = status,
         .processes = processes,
         .records = records,
+        .waits = waits,
 };

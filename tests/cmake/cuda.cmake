@@ -34,6 +34,17 @@ ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)
 ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 
+# One program, a process for each case.
+ivg_cuda_program(semantics)
+target_link_libraries(cuda_semantics PRIVATE ${CMAKE_DL_LIBS})
+foreach(case per_thread per_thread_twins legacy errors forks fork_nvml reopened short_threads thread_exit atexit)
+  ivg_cuda_test(semantics_${case} ${cuda_bin}/semantics ${case})
+endforeach()
+
+ivg_cuda_program(queries)
+target_include_directories(cuda_queries PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
+ivg_cuda_test(queries ${cuda_bin}/queries)
+
 find_program(IVG_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(IVG_NVCC AND NOT IVG_SANITIZE)
   foreach(program runtime runtime_graphs runtime_host)
