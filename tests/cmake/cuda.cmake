@@ -41,6 +41,12 @@ foreach(case per_thread per_thread_twins legacy errors forks fork_nvml reopened 
   ivg_cuda_test(semantics_${case} ${cuda_bin}/semantics ${case})
 endforeach()
 
+# The log names the functions that the program called; records only below them.
+add_test(NAME cuda_calls_are_logged_by_name
+         COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft --log=calls -- ${cuda_bin}/modules)
+set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 120 LABELS cuda
+                     PASS_REGULAR_EXPRESSION "ivgpu: cuModuleLoadData\\(module=" FAIL_REGULAR_EXPRESSION "ivgpu: ivg")
+
 ivg_cuda_program(queries)
 target_include_directories(cuda_queries PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
 ivg_cuda_test(queries ${cuda_bin}/queries)
