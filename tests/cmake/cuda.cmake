@@ -34,6 +34,11 @@ ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)
 ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 
+foreach(program contexts devices functions memory_forms stream_forms)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+
 # One program, a process for each case.
 ivg_cuda_program(semantics)
 target_link_libraries(cuda_semantics PRIVATE ${CMAKE_DL_LIBS})

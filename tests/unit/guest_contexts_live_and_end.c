@@ -77,6 +77,10 @@ static void primary_counts(void)
         REQUIRE_RESULT(cuCtxGetDevice(&device), CUDA_ERROR_CONTEXT_IS_DESTROYED);
         REQUIRE_RESULT(cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS); /* nothing left to do */
         REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxReset_v2) == 1);
+        /* A reset does not release. */
+        REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_ERROR_INVALID_CONTEXT);
+        REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxRelease_v2) == 1);
 }
 
 static void a_failing_host(void)
