@@ -53,7 +53,8 @@ static CUresult allocate_apart(const struct allocator *allocator, void *request,
 static CUresult allocate(struct ivg_object *context, const struct allocator *allocator, void *request,
                          CUdeviceptr *pointer)
 {
-        struct ivg_memory_range range = {.kind = allocator->kind, .device = context->device, .context = context};
+        struct ivg_memory_range range = {
+                .kind = allocator->kind, .device = context->device, .context = ivg_context_owner(context)};
         const CUresult result = allocate_apart(allocator, request, &range);
         if (result != CUDA_SUCCESS)
                 return result;

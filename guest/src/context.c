@@ -94,6 +94,7 @@ static struct ivg_context_state *state_take(void)
                 state = calloc(1, sizeof(*state));
         if (state != NULL) {
                 state->unique_id = ++contexts.ids;
+                state->green = NULL;
                 if (state->storage == NULL)
                         state->storage = ivg_storage_create();
                 if (state->storage == NULL) { /* keep it for a better day */

@@ -85,7 +85,7 @@ static CUresult context_destroy(CUcontext ctx)
 
         if (result != CUDA_SUCCESS)
                 return result;
-        if (context == NULL || ivg_context_is_primary(context))
+        if (context == NULL || ivg_context_is_primary(context) || ivg_context_state(context)->green != NULL)
                 return CUDA_ERROR_INVALID_CONTEXT;
         /* First, while the context still works: destructors may unload modules. */
         ivg_storage_end(ivg_context_storage(context), ctx);
@@ -119,7 +119,7 @@ static CUresult context_attach(CUcontext *pctx, unsigned int flags)
                 return result;
         if (pctx == NULL || flags != 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (ivg_context_is_primary(context))
+        if (ivg_context_is_primary(context) || ivg_context_state(context)->green != NULL)
                 return ivg_refuse("cuCtxAttach of a primary context");
         /* Relaxed: a counter; who may use the context is the program's to order. */
         atomic_fetch_add_explicit(&ivg_context_state(context)->attached, 1, memory_order_relaxed);
@@ -139,7 +139,8 @@ CUresult cuCtxDetach(CUcontext ctx)
 
         if (result != CUDA_SUCCESS)
                 return result;
-        if ((CUcontext)context != ctx || ivg_context_is_primary(context)) /* it must be the current one */
+        if ((CUcontext)context != ctx || ivg_context_is_primary(context) ||
+            ivg_context_state(context)->green != NULL) /* it must be the current one */
                 return CUDA_ERROR_INVALID_CONTEXT;
         if (atomic_fetch_sub_explicit(&ivg_context_state(context)->attached, 1, memory_order_relaxed) != 1)
                 return ivg_local("cuCtxDetach", CUDA_SUCCESS);

@@ -107,7 +107,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
         return ivg_local("cuDevicePrimaryCtxRetain", result);
 }
 
-static CUresult primary_release(CUdevice device)
+CUresult ivg_context_primary_release(CUdevice device)
 {
         struct primary *primary;
         CUresult result = primary_of(device, &primary);
@@ -137,12 +137,12 @@ static CUresult primary_release(CUdevice device)
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 {
-        return primary_release(dev);
+        return ivg_context_primary_release(dev);
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 {
-        return primary_release(dev);
+        return ivg_context_primary_release(dev);
 }
 
 static CUresult primary_reset(CUdevice device)

@@ -62,7 +62,7 @@ static void note_variable(struct ivg_name *entry, struct ivg_object *context)
                 .bytes = entry->bytes,
                 .kind = IVG_MEMORY_GLOBAL,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         entry->range_id = 0;
         if (range.bytes == 0)

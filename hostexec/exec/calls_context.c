@@ -11,6 +11,16 @@
 
 static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
 
+void ivg_contexts_lock(void)
+{
+        pthread_mutex_lock(&primary_mutex);
+}
+
+void ivg_contexts_unlock(void)
+{
+        pthread_mutex_unlock(&primary_mutex);
+}
+
 static bool device_valid(const struct ivg_exec *exec, int32_t device)
 {
         int count = 0;
@@ -57,6 +67,7 @@ static CUresult primary_end(struct ivg_exec *exec, int32_t device)
                 return CUDA_ERROR_INVALID_DEVICE;
         if (exec->primary[device] == IVG_ID_NONE)
                 return CUDA_ERROR_INVALID_CONTEXT;
+        ivg_greens_forget(exec, exec->primary[device]);
         ivg_context_ends(exec, exec->primary[device]);
         exec->primary[device] = IVG_ID_NONE;
         result = exec->driver.cuDevicePrimaryCtxRelease_v2(device);
@@ -134,6 +145,8 @@ static CUresult destroy(struct ivg_exec *exec, ivg_id id)
         for (uint32_t i = 0; i < IVG_EXEC_DEVICES_MAX; i++)
                 if (exec->primary[i] == id) /* primary contexts are released */
                         return CUDA_ERROR_INVALID_CONTEXT;
+        if (ivg_context_is_green(exec, id)) /* goes with cuGreenCtxDestroy */
+                return CUDA_ERROR_INVALID_CONTEXT;
         context = ivg_context_ends(exec, id);
         if (!context)
                 return CUDA_ERROR_INVALID_CONTEXT;
@@ -146,6 +159,10 @@ static CUresult destroy(struct ivg_exec *exec, ivg_id id)
 
 void ivg_context_close(struct ivg_exec *exec, ivg_id id)
 {
+        if (ivg_context_is_green(exec, id)) {
+                ivg_green_close(exec, id);
+                return;
+        }
         for (uint32_t device = 0; device < IVG_EXEC_DEVICES_MAX; device++)
                 if (exec->primary[device] == id) {
                         primary_end(exec, (int32_t)device);

@@ -69,6 +69,8 @@ CUresult sg_context_lookup(CUcontext handle, struct sg_context **out)
         if (ready != CUDA_SUCCESS)
                 return ready;
         *out = sg_object_from(handle, SG_CONTEXT);
+        if (*out == NULL)
+                *out = sg_green_context(handle);
         return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 

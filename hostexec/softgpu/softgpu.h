@@ -90,6 +90,8 @@ enum sg_kind {
         SG_GRAPH,
         SG_NODE,
         SG_EXEC,
+        SG_GREEN,
+        SG_DESC,
         SG_KINDS
 };
 
@@ -179,6 +181,10 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
 void sg_context_close(struct sg_context *context);
 void sg_context_fail(struct sg_context *context, CUresult error);
 CUresult sg_context_push(struct sg_context *context);
+/* The primary context behind a green one's handle (cu_green.c), else NULL. */
+struct sg_context *sg_green_context(const void *handle);
+size_t sg_green_bytes(void);
+size_t sg_desc_bytes(void);
 CUresult sg_context_flags_check(unsigned flags);
 /* Waits until every stream of every open context has done what was submitted before the call. */
 void sg_contexts_drain(void);

@@ -34,7 +34,7 @@ ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)
 ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 
-foreach(program contexts devices functions memory_forms stream_forms link diagnostics)
+foreach(program contexts green devices functions memory_forms stream_forms link diagnostics)
   ivg_cuda_program(${program})
   ivg_cuda_test(${program} ${cuda_bin}/${program})
 endforeach()

@@ -161,12 +161,12 @@ def print_format(cparam):
     return f"{name}=%lld", f"(long long){name}"
 
 
-def log_line(symbol, cparams):
+def log_line(symbol, cparams, result="result"):
     formats = [print_format(p) for p in cparams]
     text = ", ".join(f for f, _ in formats)
     args = "".join(f", {a}" for _, a in formats if a)
     return [f"        if (__builtin_expect(ivg_log_calls, false))",
-            f'                ivg_log("{symbol}({text}) = %d"{args}, (int)result);']
+            f'                ivg_log("{symbol}({text}) = %d"{args}, (int){result});']
 
 
 def bad_handle(kind):
@@ -328,8 +328,8 @@ def stubs_source(model):
         out += [f'        return ivg_refuse("{symbol}");', "}", ""]
         if symbol in printed:
             out += [f"CUresult {symbol}({parameters(cparams)})", "{",
-                    f"        const CUresult result = {name}({', '.join(p.name for p in cparams)});"]
-            out += log_line(symbol, cparams) + ["        return result;", "}", ""]
+                    f"        const CUresult answered_ = {name}({', '.join(p.name for p in cparams)});"]
+            out += log_line(symbol, cparams, "answered_") + ["        return answered_;", "}", ""]
     return "\n".join(out)
 
 

@@ -22,6 +22,8 @@ KINDS = {  # table word -> (enum ivg_kind suffix, C type of the handle)
     "cuarray": ("ARRAY", "CUarray"),
     "mipmap": ("MIPMAP", "CUmipmappedArray"),
     "user_object": ("USER_OBJECT", "CUuserObject"),
+    "green_context": ("GREEN_CONTEXT", "CUgreenCtx"),
+    "resource_desc": ("RESOURCE_DESC", "CUdevResourceDesc"),
     "launchable": ("FUNCTION", "CUfunction"),
 }
 SCALARS = {  # table word -> (C type on the wire, bytes)
