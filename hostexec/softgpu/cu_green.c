@@ -6,8 +6,9 @@
 #include "softgpu.h"
 
 #define SG_RESOURCE_MAGIC 0x50554753u
-#define SG_SM_PARTITION 2u /* least multiprocessors of a part, and their alignment, as compute capability 7.5 has it \
-                            */
+#define SG_SM_PARTITION                                                                              \
+        2u /* least multiprocessors of a part, and their alignment, as compute capability 7.5 has it \
+            */
 
 /* What lies in a CUdevResource's own bytes: multiprocessors [first, first + count) of a device. */
 struct sg_resource {
