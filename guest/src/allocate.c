@@ -66,7 +66,8 @@ CUresult ivg_graph_memory_note(struct ivg_object *context, uint64_t address, uin
 static CUresult allocate(struct ivg_object *context, const struct allocator *allocator, void *request,
                          CUdeviceptr *pointer)
 {
-        struct ivg_memory_range range = {.kind = allocator->kind, .device = context->device, .context = context};
+        struct ivg_memory_range range = {
+                .kind = allocator->kind, .device = context->device, .context = ivg_context_owner(context)};
         const CUresult result = allocate_apart(allocator, request, &range);
         if (result != CUDA_SUCCESS)
                 return result;

@@ -41,12 +41,12 @@ static const struct attribute_rule {
         {CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HOST_MEMORY_POOLS_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HOST_NUMA_MEMORY_POOLS_SUPPORTED, 0, NULL},
-        /* Other devices and processes of the guest: a network card there cannot reach the host's GPU, nor can another
-         * guest process open what this one exports. */
+        /* Other devices of the guest: a network card there cannot reach the host's GPU. */
         {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES, 0, NULL},
+        /* Sharing with other interfaces and, of events, with other processes. */
         {CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, 0, "cuIpcOpenEventHandle"},
         {CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED, 0, "cuImportExternalSemaphore"},
         {CU_DEVICE_ATTRIBUTE_D3D12_CIG_SUPPORTED, 0, NULL},

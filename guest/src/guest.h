@@ -106,6 +106,10 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
                        uint32_t answer_bytes_max, uint32_t *answer_bytes);
 CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes);
 
+/* A call has told an error that kills its context. From then on every call waits for its answer, so that each one gives
+ * the error as the driver does; until a context ends, which is how a program goes on. A word by itself. */
+extern _Atomic(uint32_t) ivg_faulted;
+
 /* ---- threads (thread.c) ---- */
 #define IVG_CONTEXT_STACK_MAX 32u
 struct ivg_thread { /* thread-local; its line is taken at the thread's first call and given back at its end */
@@ -153,7 +157,8 @@ bool ivg_capture_takes(ivg_id stream);
 struct ivg_object {
         _Atomic(uint32_t) kind; /* enum ivg_kind; NONE: free cell */
         ivg_id id;
-        struct ivg_object *context; /* the context it belongs to; NULL for contexts and libraries */
+        struct ivg_object *context; /* the context it belongs to; NULL for libraries and contexts, but of a part of a
+                                     * device's context (green.c) its primary one */
         int device;
         uint32_t flags;
         void *data;          /* kind-specific, owned by the kind's file */
@@ -190,7 +195,12 @@ uint32_t ivg_objects_live(enum ivg_kind kind);
 struct ivg_object *ivg_object_of_function(const void *handle);
 
 /* ---- contexts (context.c) ---- */
-struct ivg_object *ivg_context_current(void);           /* NULL: none. It may have ended: see ivg_context_require */
+struct ivg_object *ivg_context_current(void); /* NULL: none. It may have ended: see ivg_context_require */
+/* The context that owns memory and code made in `context`: the primary one for that of a part of a device. */
+static inline struct ivg_object *ivg_context_owner(struct ivg_object *context)
+{
+        return context != NULL && context->context != NULL ? context->context : context;
+}
 CUresult ivg_context_check(struct ivg_object *context); /* CUDA_SUCCESS, or CUDA_ERROR_CONTEXT_IS_DESTROYED */
 uint64_t ivg_context_unique_id(const struct ivg_object *context);
 struct ivg_context_storage *ivg_context_storage(struct ivg_object *context);

@@ -25,7 +25,7 @@ static CUresult note_opened(struct ivg_object *context, uint64_t base, uint64_t 
                                                   .kind = IVG_MEMORY_OPENED,
                                                   .flags = 1,
                                                   .device = context->device,
-                                                  .context = context};
+                                                  .context = ivg_context_owner(context)};
                 /* The exporter's executor chose the address; nothing else can be had for this memory. */
                 if (!ivg_shadow_reserve(base, bytes))
                         range.flags |= IVG_MEMORY_AMBIGUOUS;

@@ -113,6 +113,9 @@ CUresult ivg_object_create(enum ivg_kind kind, struct ivg_object *context, struc
                 return CUDA_ERROR_OUT_OF_MEMORY;
 
         object = cell_at(index);
+        /* Of what is made in a part of a device only streams are the part's. */
+        if (kind != IVG_KIND_STREAM && kind != IVG_KIND_CONTEXT)
+                context = ivg_context_owner(context);
         object->context = context;
         object->device = context != NULL ? context->device : 0;
         object->flags = 0;

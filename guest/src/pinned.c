@@ -45,7 +45,7 @@ static CUresult host_alloc(void **pp, size_t bytes, unsigned int flags)
                 .kind = IVG_MEMORY_PINNED,
                 .flags = flags,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         if (ivg_memory_add(&ivg_memory_of_host, &range) != 0) {
                 (void)ivg_pool_give(&ivg_pinned_pool, memory, bytes);
@@ -129,7 +129,7 @@ static CUresult host_register(void *p, size_t bytes, unsigned int flags)
                 .kind = IVG_MEMORY_REGISTERED,
                 .flags = flags,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         switch (ivg_memory_add(&ivg_memory_of_host, &range)) {
         case 0:

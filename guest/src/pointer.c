@@ -84,8 +84,10 @@ static CUresult boolean_attribute(const struct ivg_memory_range *range, CUpointe
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
                 *value = range->kind == IVG_MEMORY_MANAGED;
                 return CUDA_SUCCESS;
+        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: /* cuIpcGetMemHandle takes what cuMemAlloc gave */
+                *value = range->kind == IVG_MEMORY_DEVICE;
+                return CUDA_SUCCESS;
         case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
-        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
                 *value = 0;

@@ -275,55 +275,40 @@ static CUresult of_event(CUevent handle, CUresult (*ask)(struct ivg_object *even
 
 /* ---- the exported functions ---- */
 
-static CUresult shown(const char *name, const void *handle, CUresult result)
-{
-        if (__builtin_expect(ivg_log_calls, false))
-                ivg_log("%s(%p) = %d", name, handle, (int)result);
-        return result;
-}
-
 CUresult cuStreamSynchronize(CUstream hStream)
 {
-        return shown("cuStreamSynchronize", hStream,
-                     IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY)));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY));
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream hStream)
 {
-        return shown(
-                "cuStreamSynchronize_ptsz", hStream,
-                IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD)));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD));
 }
 
 CUresult cuStreamQuery(CUstream hStream)
 {
-        return shown("cuStreamQuery", hStream,
-                     IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY)));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY));
 }
 
 CUresult cuStreamQuery_ptsz(CUstream hStream)
 {
-        return shown("cuStreamQuery_ptsz", hStream,
-                     IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD)));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD));
 }
 
 CUresult cuEventQuery(CUevent hEvent)
 {
-        return shown("cuEventQuery", hEvent, IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_poll)));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_poll));
 }
 
 CUresult cuEventSynchronize(CUevent hEvent)
 {
-        return shown("cuEventSynchronize", hEvent,
-                     IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_wait)));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_wait));
 }
 
 CUresult cuCtxSynchronize(void)
 {
         struct ivg_object *context;
-        CUresult result = ivg_context_require(&context);
+        const CUresult result = ivg_context_require(&context);
 
-        if (result == CUDA_SUCCESS)
-                result = ivg_context_synchronize(context);
-        return shown("cuCtxSynchronize", context, result);
+        return result == CUDA_SUCCESS ? ivg_context_synchronize(context) : result;
 }

@@ -192,7 +192,7 @@ CUresult ivg_host_cuIpcOpenMemHandle_v2(struct ivg_exec_call *call, const struct
         args->answer->pdptr = pointer;
         /* Noted as the guest's, but counted nowhere: it is its exporter's. Opened twice, it is noted already. */
         if (exec->driver.cuMemGetAddressRange_v2(&base, &bytes, pointer) == CUDA_SUCCESS)
-                (void)ivg_ranges_add(exec->ranges, base, bytes, call->context);
+                (void)ivg_ranges_add(exec->ranges, base, bytes, ivg_context_owner(exec, call->context));
         return CUDA_SUCCESS;
 }
 
@@ -212,7 +212,7 @@ CUresult ivg_host_cuIpcCloseMemHandle(struct ivg_exec_call *call, const struct i
         (void)ivg_ranges_remove(exec->ranges, args->dptr);
         result = exec->driver.cuIpcCloseMemHandle(args->dptr);
         if (exec->driver.cuMemGetAddressRange_v2(&base, &bytes, args->dptr) == CUDA_SUCCESS && base == args->dptr)
-                (void)ivg_ranges_add(exec->ranges, base, bytes, call->context);
+                (void)ivg_ranges_add(exec->ranges, base, bytes, ivg_context_owner(exec, call->context));
         return result;
 }
 

@@ -22,7 +22,8 @@ static CUresult completion_prepare(struct ivg_exec_call *call, struct completion
                 return CUDA_SUCCESS;
         if (index >= IVG_COMPLETION_COPY_WORDS || value & IVG_COMPLETION_FAILED)
                 return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, index);
-        return ivg_pinned_completion_word(call->exec, call->context, index, &completion->address);
+        return ivg_pinned_completion_word(call->exec, ivg_context_owner(call->exec, call->context), index,
+                                          &completion->address);
 }
 
 /* After the copy: lets the stream write the word, or writes the failure itself. Returns `result` or the word's failure.

@@ -52,6 +52,9 @@
 #define IVG_GRAPH_BODIES_MAX 256u
 /* User objects whose destructor has not run. 64 bytes each. */
 #define IVG_USER_OBJECTS_MAX (1u << 16)
+/* Parts of devices that one guest process may hold at once, and distinct resources that it may have seen. */
+#define IVG_GREEN_CONTEXTS_MAX 256u
+#define IVG_DEV_RESOURCES_MAX 4096u
 /* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
 #define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
 /* From so many bytes on a private copy is memory with a descriptor: what may be a module image can then be kept for
@@ -136,6 +139,10 @@ struct ivg_exec {
         _Atomic(uint32_t) graph_nodes;    /* nodes with numbers */
         _Atomic(uint32_t) threads_alive;  /* lanes; at the end they are waited for, within a bound */
 
+        /* Contexts of parts of devices: their number, and above it that of the primary context they belong to. Written
+         * under calls_context.c's mutex; 0: free place. */
+        _Atomic(uint64_t) green[IVG_GREEN_CONTEXTS_MAX];
+        _Atomic(uint32_t) green_count;
         ivg_id primary[IVG_EXEC_DEVICES_MAX]; /* primary contexts, by device; under calls_context.c's mutex */
 
         struct ivg_exec_counters counters;
@@ -234,6 +241,17 @@ CUresult ivg_context_begins(struct ivg_exec *exec, ivg_id context);
 CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context); /* out of the table; NULL: was not there */
 void ivg_context_ended(struct ivg_exec *exec);
 void ivg_context_close(struct ivg_exec *exec, ivg_id context); /* calls_context.c: whatever kind it is */
+/* Around starts and ends of contexts (calls_context.c). */
+void ivg_contexts_lock(void);
+void ivg_contexts_unlock(void);
+
+/* ---- green.c: contexts of parts of a device ---- */
+/* The context that owns what is made in `context`: the primary one for that of a part, else itself. */
+ivg_id ivg_context_owner(const struct ivg_exec *exec, ivg_id context);
+bool ivg_context_is_green(const struct ivg_exec *exec, ivg_id context);
+/* With the lock: its primary context is about to end, or the executor. The numbers lead nowhere afterwards. */
+void ivg_greens_forget(struct ivg_exec *exec, ivg_id primary);
+void ivg_green_close(struct ivg_exec *exec, ivg_id context);
 
 /* ---- capture_mode.c ---- */
 /* The calling thread's interaction mode in the driver; costs one compare when it is the wanted one already. */

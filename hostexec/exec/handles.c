@@ -170,7 +170,9 @@ CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id, vo
 bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle)
 {
         if ((id & ((1u << IVG_ID_INDEX_BITS) - 1)) < IVG_ID_FIRST || kind <= IVG_KIND_NONE || kind >= IVG_KIND_COUNT ||
-            insert(call->exec->handles, kind, id, call->context, driver_handle)) {
+            insert(call->exec->handles, kind, id,
+                   kind == IVG_KIND_STREAM ? call->context : ivg_context_owner(call->exec, call->context),
+                   driver_handle)) {
                 ivg_exec_refuse(call, IVG_FAULT_HANDLE, id);
                 return false;
         }

@@ -274,7 +274,8 @@ CUresult ivg_exec_memory_add(struct ivg_exec_call *call, uint64_t address, uint6
 
         if (!driver->cuCtxGetDevice || driver->cuCtxGetDevice(&device) != CUDA_SUCCESS)
                 device = -1;
-        error = ivg_ranges_add_on(call->exec->ranges, address, bytes, call->context, device);
+        error = ivg_ranges_add_on(call->exec->ranges, address, bytes, ivg_context_owner(call->exec, call->context),
+                                  device);
 
         if (error)
                 ivg_log(IVG_LOG_WARNING,

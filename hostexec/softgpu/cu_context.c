@@ -69,6 +69,8 @@ CUresult sg_context_lookup(CUcontext handle, struct sg_context **out)
         if (ready != CUDA_SUCCESS)
                 return ready;
         *out = sg_object_from(handle, SG_CONTEXT);
+        if (*out == NULL)
+                *out = sg_green_context(handle);
         return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
@@ -224,6 +226,11 @@ static CUresult sg_context_create(CUcontext *out, unsigned flags, CUdevice ordin
         (void)sg_context_push(context); /* the depth was checked above */
         *out = (CUcontext)context;
         return CUDA_SUCCESS;
+}
+
+SG_ENTRY(cuCtxCreate, CUcontext *out, unsigned flags, CUdevice ordinal)
+{
+        return sg_context_create(out, flags, ordinal, 3010);
 }
 
 SG_ENTRY(cuCtxCreate_v2, CUcontext *out, unsigned flags, CUdevice ordinal)

@@ -155,14 +155,19 @@ SG_ENTRY(cuDeviceGetCount, int *out)
         return CUDA_SUCCESS;
 }
 
+/* What each question starts with: the device, and a place for the answer. */
+static CUresult sg_device_asked(CUdevice ordinal, const void *out, struct sg_device **device)
+{
+        const CUresult result = sg_device_find(ordinal, device);
+        return result == CUDA_SUCCESS && out == NULL ? CUDA_ERROR_INVALID_VALUE : result;
+}
+
 SG_ENTRY(cuDeviceGet, CUdevice *out, int ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = ordinal;
         return CUDA_SUCCESS;
 }
@@ -182,11 +187,9 @@ SG_ENTRY(cuDeviceGetName, char *out, int capacity, CUdevice ordinal)
 SG_ENTRY(cuDeviceGetUuid_v2, CUuuid *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         /* The same in every process and on every machine: programs keep it to name the device again. */
         memcpy(out->bytes, "ivgpu-soft-dev-", 15);
         out->bytes[15] = (char)('0' + ordinal);
@@ -197,11 +200,9 @@ SG_ALIAS(cuDeviceGetUuid, cuDeviceGetUuid_v2);
 SG_ENTRY(cuDeviceTotalMem_v2, size_t *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = device->total_bytes;
         return CUDA_SUCCESS;
 }
@@ -240,11 +241,9 @@ SG_ENTRY(cuDeviceGetByPCIBusId, CUdevice *out, const char *text)
 SG_ENTRY(cuDeviceGetAttribute, int *out, CUdevice_attribute attribute, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         return sg_device_attribute(device, attribute, out);
 }
 
@@ -264,11 +263,9 @@ SG_ENTRY(cuDeviceComputeCapability, int *major, int *minor, CUdevice ordinal)
 SG_ENTRY(cuDeviceGetProperties, CUdevprop *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         const struct {
                 CUdevice_attribute attribute;
                 int *value;

@@ -136,6 +136,16 @@ CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream)
         return sg_submit(stream, &record->op);
 }
 
+CUresult sg_op_add_event(struct sg_op *op, struct sg_event *event)
+{
+        struct sg_mark *mark = sg_event_mark(event);
+        CUresult result = CUDA_SUCCESS;
+        if (mark != NULL && !sg_point_reached(&mark->point))
+                result = sg_op_add_point(op, &mark->point);
+        sg_mark_put(mark);
+        return result;
+}
+
 SG_ENTRY(cuEventRecordWithFlags, CUevent handle, CUstream stream_handle, unsigned flags)
 {
         struct sg_event *event;

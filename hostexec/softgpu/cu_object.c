@@ -70,6 +70,8 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_NODE, sizeof(struct sg_node), 1u << 20, sg_finalize_node);
         sg_slab_open(SG_USER, sizeof(struct sg_user), 65536, sg_finalize_user);
         sg_slab_open(SG_EXEC, sizeof(struct sg_exec), 65536, sg_finalize_exec);
+        sg_slab_open(SG_GREEN, sg_green_bytes(), 1024, NULL);
+        sg_slab_open(SG_DESC, sg_desc_bytes(), 65536, NULL);
 }
 
 /* Mapped memory is no root for the leak checker: what objects point to would look lost in a program that ends without

@@ -93,6 +93,8 @@ enum sg_kind {
         SG_NODE,
         SG_EXEC,
         SG_USER,
+        SG_GREEN,
+        SG_DESC,
         SG_KINDS
 };
 
@@ -154,8 +156,9 @@ struct sg_context {
         _Atomic(uint32_t) abort;   /* seen by running kernels */
         _Atomic(uint32_t) closing; /* value waits end, nothing new starts */
         struct sg_stream *legacy;
-        struct sg_stream *streams; /* under sg_work_lock; drained ones too until their last reference goes */
-        struct sg_module *modules; /* under sg_state_lock */
+        struct sg_stream *gather, *gate; /* cu_context_event.c; NULL until needed, set under sg_work_lock */
+        struct sg_stream *streams;       /* under sg_work_lock; drained ones too until their last reference goes */
+        struct sg_module *modules;       /* under sg_state_lock */
         struct sg_context *peers[SG_PEERS_MAX]; /* under sg_memory_lock */
         unsigned peer_count;
         struct sg_map *map; /* newest snapshot, under sg_memory_lock */
@@ -182,6 +185,10 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
 void sg_context_close(struct sg_context *context);
 void sg_context_fail(struct sg_context *context, CUresult error);
 CUresult sg_context_push(struct sg_context *context);
+/* The primary context behind a green one's handle (cu_green.c), else NULL. */
+struct sg_context *sg_green_context(const void *handle);
+size_t sg_green_bytes(void);
+size_t sg_desc_bytes(void);
 CUresult sg_context_flags_check(unsigned flags);
 /* Waits until every stream of every open context has done what was submitted before the call. */
 void sg_contexts_drain(void);
@@ -318,7 +325,7 @@ struct sg_tips {
         unsigned count;
 };
 
-enum sg_stream_role { SG_STREAM_CREATED, SG_STREAM_LEGACY, SG_STREAM_PER_THREAD };
+enum sg_stream_role { SG_STREAM_CREATED, SG_STREAM_LEGACY, SG_STREAM_PER_THREAD, SG_STREAM_HIDDEN };
 
 struct sg_stream {
         struct sg_object object;
@@ -541,6 +548,8 @@ bool sg_event_is_captured(struct sg_event *event);
 void sg_capture_forget_event(struct sg_event *event);
 void sg_capture_forget_stream(struct sg_stream *stream);
 CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream);
+/* Makes `op` wait for what the event's newest record stands behind. */
+CUresult sg_op_add_event(struct sg_op *op, struct sg_event *event);
 
 /* One line to stderr, as a driver's kernel log would carry it. */
 void sg_report(const char *format, ...) __attribute__((format(printf, 1, 2)));

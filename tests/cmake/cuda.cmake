@@ -67,6 +67,28 @@ endforeach()
 ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 
+foreach(program contexts green devices functions memory_forms stream_forms link diagnostics)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+
+# One program, a process for each case.
+ivg_cuda_program(semantics)
+target_link_libraries(cuda_semantics PRIVATE ${CMAKE_DL_LIBS})
+foreach(case per_thread per_thread_twins legacy errors forks fork_nvml reopened short_threads thread_exit atexit)
+  ivg_cuda_test(semantics_${case} ${cuda_bin}/semantics ${case})
+endforeach()
+
+# The log names the functions that the program called; records only below them.
+add_test(NAME cuda_calls_are_logged_by_name
+         COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft --log=calls -- ${cuda_bin}/modules)
+set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 120 LABELS cuda
+                     PASS_REGULAR_EXPRESSION "ivgpu: cuModuleLoadData\\(module=" FAIL_REGULAR_EXPRESSION "ivgpu: ivg")
+
+ivg_cuda_program(queries)
+target_include_directories(cuda_queries PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
+ivg_cuda_test(queries ${cuda_bin}/queries)
+
 find_program(IVG_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(IVG_NVCC AND NOT IVG_SANITIZE)
   foreach(program runtime runtime_graphs runtime_host)

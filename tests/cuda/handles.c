@@ -84,6 +84,28 @@ int main(void)
         refused(cuLaunchKernel(of_second, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL),
                 "a function of an unloaded module");
 
+        CUcontext context, made;
+        CU(cuCtxGetCurrent(&context));
+        refused(cuCtxRecordEvent((CUcontext)event, event), "an event as a context");
+        refused(cuCtxWaitEvent(context, (CUevent)(void *)not_ours), "the program's own memory as an event");
+        refused(cuGreenCtxDestroy((CUgreenCtx)context), "a context as a part of a device");
+        refused(cuGreenCtxRecordEvent((CUgreenCtx)(void *)not_ours, event), "made-up parts of devices");
+        CUgreenCtx green;
+        refused(cuGreenCtxCreate(&green, (CUdevResourceDesc)module, 0, CU_GREEN_CTX_DEFAULT_STREAM),
+                "a module as a description of a part");
+        CUdevResource forged = {.type = CU_DEV_RESOURCE_TYPE_SM};
+        memset(forged._internal_padding, 0x41, sizeof forged._internal_padding);
+        CUdevResourceDesc description;
+        refused(cuDevResourceGenerateDesc(&description, &forged, 1), "a resource that no device gave");
+        /* What would let the driver write files of the host. */
+        CU_EXPECT(CUDA_ERROR_NOT_SUPPORTED, cuCtxCreate_v2(&made, CU_CTX_COREDUMP_ENABLE, 0));
+        CU_EXPECT(CUDA_ERROR_NOT_SUPPORTED, cuCtxSetFlags(CU_CTX_USER_COREDUMP_ENABLE));
+        uint8_t on = 1;
+        char path[] = "/tmp/a file of the host";
+        size_t bytes = sizeof on;
+        CU_EXPECT(CUDA_ERROR_NOT_SUPPORTED, cuCoredumpSetAttributeGlobal(CU_COREDUMP_ENABLE_ON_EXCEPTION, &on, &bytes));
+        bytes = sizeof path;
+        CU_EXPECT(CUDA_ERROR_NOT_SUPPORTED, cuCoredumpSetAttribute(CU_COREDUMP_FILE, path, &bytes));
         graphs();
         function = test_function(module, "increment"); /* everything still works */
         uint32_t value = 0;

@@ -182,7 +182,7 @@ class RealTable(unittest.TestCase):
                     with open(os.path.join(out, name), encoding="utf-8") as file:
                         outputs[-1][name] = file.read()
         self.assertEqual(outputs[0], outputs[1])
-        self.assertEqual(14, len(outputs[0]))
+        self.assertEqual(15, len(outputs[0]))
 
     def resolve(self, base, version, per_thread=False):
         entries = [(v, s) for s, (b, v, p) in self.model.names.items() if b == base and p == per_thread]

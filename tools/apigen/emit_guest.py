@@ -1,5 +1,5 @@
-"""Writes the guest's half: guest_send.h (encoders), guest_stubs.c (exported functions), guest_symbols.c (names for
-cuGetProcAddress) and libcuda.map (version script)."""
+"""Writes the guest's half: guest_send.h (encoders), guest_stubs.c (exported functions), guest_hand.h (names of hand-written
+ones), guest_symbols.c (names for cuGetProcAddress) and libcuda.map (version script)."""
 
 import re
 
@@ -161,12 +161,12 @@ def print_format(cparam):
     return f"{name}=%lld", f"(long long){name}"
 
 
-def log_line(symbol, cparams):
+def log_line(symbol, cparams, result="result"):
     formats = [print_format(p) for p in cparams]
     text = ", ".join(f for f, _ in formats)
     args = "".join(f", {a}" for _, a in formats if a)
     return [f"        if (__builtin_expect(ivg_log_calls, false))",
-            f'                ivg_log("{symbol}({text}) = %d"{args}, (int)result);']
+            f'                ivg_log("{symbol}({text}) = %d"{args}, (int){result});']
 
 
 def bad_handle(kind):
@@ -314,17 +314,42 @@ def stubs_source(model):
             if symbol in model.variants:
                 out += exported(model, row, model.variants[symbol], "IVG_ID_STREAM_PER_THREAD")
                 done.add(model.variants[symbol])
-    refused = set(model.refused())
+    refused, printed = set(model.refused()), set(hand_printed(model))
     out += ["/* Refused names; and weak refusals of hand-written ones, replaced at link time by the real function", 
             " * (tests/unit/shim_exports_are_written.py finds those that are not). */"]
     for symbol in sorted(set(model.names) - done):
-        plain = re.sub(r"_pt[sd][sz]$", "", symbol) if model.names[symbol][2] else symbol
-        cparams = model.signatures[plain]
+        cparams = model.signatures[plain_name(model, symbol)]
         weak = "" if symbol in refused else "__attribute__((weak)) "
-        out += [f"{weak}CUresult {symbol}({parameters(cparams)})", "{"]
+        name = "ivg_hand_" + symbol if symbol in printed else symbol
+        if symbol in printed:
+            out += [f"CUresult {name}({parameters(cparams)});"]
+        out += [f"{weak}CUresult {name}({parameters(cparams)})", "{"]
         out += [f"        (void){p.name};" for p in cparams]
         out += [f'        return ivg_refuse("{symbol}");', "}", ""]
+        if symbol in printed:
+            out += [f"CUresult {symbol}({parameters(cparams)})", "{",
+                    f"        const CUresult answered_ = {name}({', '.join(p.name for p in cparams)});"]
+            out += log_line(symbol, cparams, "answered_") + ["        return answered_;", "}", ""]
     return "\n".join(out)
+
+
+def plain_name(model, symbol):
+    return re.sub(r"_pt[sd][sz]$", "", symbol) if model.names[symbol][2] else symbol
+
+
+def hand_printed(model):
+    """Hand-written functions that cross: a function around each prints the call that the program made."""
+    out = []
+    for symbol in sorted(model.names):
+        row = model.by_symbol.get(plain_name(model, symbol))
+        if row and row.hand_guest and row.class_ in ("async", "sync") and "logs" not in row.flags:
+            out.append(symbol)
+    return out
+
+
+def hand_header(model):
+    """Read before each hand-written source of the guest, which writes and calls the functions by their plain names."""
+    return guard("guest_hand.h", "\n".join(f"#define {s} ivg_hand_{s}" for s in hand_printed(model)))
 
 
 def symbols_source(model):

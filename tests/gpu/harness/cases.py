@@ -12,6 +12,8 @@ PROGRAM_LIMIT_S = 120
 # Programs whose arguments are not none, each line a case. Not here: run once, without arguments.
 ARGUMENTS = {
     "threads": ["8", "160"],
+    "semantics": ["per_thread", "per_thread_twins", "legacy", "errors", "forks", "fork_nvml", "reopened", "short_threads",
+                  "thread_exit", "atexit"],
     "callbacks": ["", "fault"],
     "printf": ["", "assert"],
     "launch_rate": ["100000"],

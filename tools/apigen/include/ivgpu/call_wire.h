@@ -38,6 +38,8 @@ enum ivg_kind { /* of a numbered object; the executor's table checks it at each 
                 IVG_KIND_TEXTURE,
                 IVG_KIND_SURFACE,
                 IVG_KIND_USER_OBJECT,
+                IVG_KIND_GREEN_CONTEXT,
+                IVG_KIND_RESOURCE_DESC,
                 IVG_KIND_COUNT
 };
 
@@ -117,6 +119,13 @@ struct ivg_wire_jit_option {
 /* The bytes of a CUtensorMap, whose own alignment of 128 no record has. */
 struct ivg_wire_tensor_map {
         uint64_t words[16];
+};
+
+/* A part of a device (CUdevResource). What of it is the driver's own stays in the executor, under a number. */
+struct ivg_wire_dev_resource {
+        uint32_t type;      /* CUdevResourceType */
+        uint32_t number;    /* the executor's; 0: none */
+        uint32_t words[12]; /* the public part, read by the program only */
 };
 
 /* ---- host functions: the host's way to call into the guest ----
