@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "array.h"
 #include "graph.h"
 #include "softgpu.h"
 
@@ -53,6 +54,10 @@ SG_FINALIZER(pool)
 SG_FINALIZER(graph)
 SG_FINALIZER(node)
 SG_FINALIZER(exec)
+SG_FINALIZER(array)
+SG_FINALIZER(mipmap)
+SG_FINALIZER(texture)
+SG_FINALIZER(reference)
 
 static void sg_slabs_open(void)
 {
@@ -68,6 +73,10 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_GRAPH, sizeof(struct sg_graph), 65536, sg_finalize_graph);
         sg_slab_open(SG_NODE, sizeof(struct sg_node), 1u << 20, sg_finalize_node);
         sg_slab_open(SG_EXEC, sizeof(struct sg_exec), 65536, sg_finalize_exec);
+        sg_slab_open(SG_ARRAY, sizeof(struct sg_array), 65536, sg_finalize_array);
+        sg_slab_open(SG_MIPMAP, sizeof(struct sg_mipmap), 65536, sg_finalize_mipmap);
+        sg_slab_open(SG_TEXTURE, sizeof(struct sg_texture), 65536, sg_finalize_texture);
+        sg_slab_open(SG_REFERENCE, sizeof(struct sg_reference), 65536, sg_finalize_reference);
 }
 
 /* Mapped memory is no root for the leak checker: what objects point to would look lost in a program that ends without

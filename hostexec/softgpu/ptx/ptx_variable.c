@@ -14,6 +14,7 @@ const struct ptx_type_info ptx_types[PTX_TYPES] = {
         [PTX_U16X2] = {"u16x2", 4, 'u'}, [PTX_S16X2] = {"s16x2", 4, 's'}, [PTX_F16] = {"f16", 2, 'f'},
         [PTX_F16X2] = {"f16x2", 4, 'f'}, [PTX_BF16] = {"bf16", 2, 'f'},   [PTX_BF16X2] = {"bf16x2", 4, 'f'},
         [PTX_TF32] = {"tf32", 4, 'f'},   [PTX_F32] = {"f32", 4, 'f'},     [PTX_F64] = {"f64", 8, 'f'},
+        [PTX_TEXREF] = {"texref", 8, 'o'}, [PTX_SURFREF] = {"surfref", 8, 'o'},
 };
 
 struct declaration {
@@ -270,6 +271,9 @@ static struct ptx_variable *new_variable(struct ptx_builder *builder, const stru
         variable->type = d->type;
         variable->bytes = d->open ? 0 : d->elements * ptx_types[d->type].bytes;
         variable->align = d->align > natural ? d->align : natural;
+        if (ptx_types[d->type].kind == 'o' && (d->space != PTX_SPACE_GLOBAL || d->elements != 1))
+                ptx_fail(builder, PTX_UNSUPPORTED, d->name.line, "'%s': a reference is one .global variable",
+                         variable->name ? variable->name : "");
         if (!variable->name || d->type == PTX_PRED)
                 ptx_fail(builder, variable->name ? PTX_INVALID : PTX_OUT_OF_MEMORY, d->name.line,
                          "no predicate can be a variable");
@@ -362,8 +366,8 @@ static void declare_register(struct ptx_builder *builder, const struct declarati
         struct ptx_local *local;
         uint64_t count;
 
-        if (d->vector != 1 || d->type == PTX_B128) {
-                ptx_fail(builder, PTX_UNSUPPORTED, d->name.line, "vector or 128-bit register");
+        if (d->vector != 1 || d->type == PTX_B128 || ptx_types[d->type].kind == 'o') {
+                ptx_fail(builder, PTX_UNSUPPORTED, d->name.line, "vector, opaque or 128-bit register");
                 return;
         }
         if (!ptx_accept_punct(builder, '<')) {
