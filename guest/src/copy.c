@@ -114,6 +114,17 @@ static CUresult buffer_set_take(struct buffer_set *set, uint64_t chunks)
         return CUDA_SUCCESS;
 }
 
+/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. */
+static CUresult buffer_set_settle(const struct ivg_copy *copy, struct buffer_set *set)
+{
+        CUresult result = CUDA_SUCCESS;
+        for (uint32_t i = 0; i < set->count && copy->synchronous && copy->array != IVG_ID_NONE; i++) {
+                const CUresult waited = ivg_completion_wait(&set->buffers[i]->completion);
+                result = result != CUDA_SUCCESS ? result : waited;
+        }
+        return result;
+}
+
 static void buffer_set_give(struct buffer_set *set)
 {
         for (uint32_t i = 0; i < set->count; i++)
@@ -148,6 +159,8 @@ static CUresult stage_to_device(const struct ivg_copy *copy, uint64_t destinatio
                 source += step;
                 bytes -= step;
         }
+        if (result == CUDA_SUCCESS)
+                result = buffer_set_settle(copy, &set);
         buffer_set_give(&set);
         return result;
 }

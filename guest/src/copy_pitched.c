@@ -141,9 +141,15 @@ static struct ivg_wire_box_side wire_side(const struct side *side, const struct 
                 .address = side->address, .pitch = side->pitch, .height = side_rows(side, box)};
 }
 
+/* Such a box may be found wrong by the driver only, not here: a synchronous copy waits to answer that. */
+static bool by_driver_only(const struct box *box)
+{
+        return box->peer || box->to.kind == SIDE_ARRAY || box->from.kind == SIDE_ARRAY;
+}
+
 static CUresult send_box(const struct ivg_copy *copy, const struct box *box, uint32_t index, uint64_t value)
 {
-        if (box->peer || box->to.kind == SIDE_ARRAY || box->from.kind == SIDE_ARRAY) {
+        if (by_driver_only(box)) {
                 const struct ivg_wire_box wire = {.to = wire_side(&box->to, box),
                                                   .from = wire_side(&box->from, box),
                                                   .width = box->width,
@@ -164,7 +170,8 @@ static CUresult send_box(const struct ivg_copy *copy, const struct box *box, uin
 
 static CUresult copy_box_in_place(const struct ivg_copy *copy, const struct box *box)
 {
-        const bool wait = copy->synchronous && (box->to.kind == SIDE_PINNED || box->from.kind == SIDE_PINNED);
+        const bool wait = copy->synchronous &&
+                          (box->to.kind == SIDE_PINNED || box->from.kind == SIDE_PINNED || by_driver_only(box));
         struct ivg_completion *completion = wait && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
                 const CUresult result = send_box(copy, box, IVG_COMPLETION_NONE, 0);
@@ -270,6 +277,10 @@ static CUresult stage_box(const struct ivg_copy *copy, const struct box *box)
         buffers[1] = ivg_copy_buffer_try();
         for (uint32_t turn = 0; result == CUDA_SUCCESS && next_piece(box, &piece); turn++)
                 result = stage_piece(copy, box, buffers[1] != NULL ? buffers[turn % 2] : buffers[0], &piece);
+        for (uint32_t i = 0; i < 2 && buffers[i] != NULL && copy->synchronous && by_driver_only(box); i++) {
+                const CUresult waited = ivg_completion_wait(&buffers[i]->completion);
+                result = result != CUDA_SUCCESS ? result : waited;
+        }
         ivg_copy_buffer_give(buffers[0]);
         if (buffers[1] != NULL)
                 ivg_copy_buffer_give(buffers[1]);
@@ -309,9 +320,8 @@ static CUresult copy_box(const struct ivg_copy *copy, const struct box *box)
                 return copy_box_in_place(copy, box);
         if (copy->captured)
                 return ivg_refuse("capture of a pitched copy with pageable memory");
-        const bool array = box->to.kind == SIDE_ARRAY || box->from.kind == SIDE_ARRAY;
-        return array || box->peer || box->width <= IVG_COPY_CHUNK_BYTES ? stage_box(copy, box)
-                                                                        : copy_rows_singly(copy, box);
+        return by_driver_only(box) || box->width <= IVG_COPY_CHUNK_BYTES ? stage_box(copy, box)
+                                                                         : copy_rows_singly(copy, box);
 }
 
 /* ---- the exported forms ---- */

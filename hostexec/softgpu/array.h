@@ -7,8 +7,8 @@
 /* What all of them start with: a context ends what it has of them. */
 struct sg_resource {
         struct sg_object object;
-        struct sg_context *context;             /* not referenced: it closes its resources before it goes */
-        struct sg_resource *next, **previous;   /* of the context, under sg_state_lock; previous NULL: not there */
+        struct sg_context *context;           /* not referenced: it closes its resources before it goes */
+        struct sg_resource *next, **previous; /* of the context, under sg_state_lock; previous NULL: not there */
 };
 /* A new resource of the calling thread's context, known to it. */
 CUresult sg_resource_new(enum sg_kind kind, void *out);

@@ -111,12 +111,12 @@ static CUresult sg_array_check(const CUDA_ARRAY3D_DESCRIPTOR *d)
         enum ptx_texel texel;
         const bool layered = (d->Flags & CUDA_ARRAY3D_LAYERED) != 0;
         const size_t depth_max = layered ? SG_ARRAY_LAYERS_MAX : SG_ARRAY_3D_MAX;
+        if (!sg_texel_of(d->Format, &texel) || (d->Flags & ~SG_ARRAY_FLAGS) != 0)
+                return CUDA_ERROR_NOT_SUPPORTED; /* block-compressed and planar formats, cube maps, sparse arrays */
         if (d->Width == 0 || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
                 return CUDA_ERROR_INVALID_VALUE;
         if (layered ? d->Depth == 0 : d->Depth != 0 && d->Height == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (!sg_texel_of(d->Format, &texel) || (d->Flags & ~SG_ARRAY_FLAGS) != 0)
-                return CUDA_ERROR_NOT_SUPPORTED; /* block-compressed and planar formats, cube maps, sparse arrays */
         if (d->Width > (d->Depth != 0 && !layered ? SG_ARRAY_3D_MAX : SG_ARRAY_1D_MAX) || d->Depth > depth_max ||
             d->Height > (d->Depth != 0 && !layered ? SG_ARRAY_3D_MAX : SG_ARRAY_2D_MAX))
                 return CUDA_ERROR_INVALID_VALUE;

@@ -34,23 +34,23 @@ static CUresult sg_row_copy(CUstream stream, struct sg_box_side to, struct sg_bo
 }
 
 /* A call on the legacy stream, and the same on the thread's. */
-#define SG_ROW_CALL(call, parameters, to, from, bytes)                                 \
-        SG_ENTRY(call, SG_UNPACK parameters)                                           \
-        {                                                                              \
-                return sg_row_copy(NULL, to, from, bytes, true);                       \
-        }                                                                              \
-        SG_ENTRY(call##_ptds, SG_UNPACK parameters)                                    \
-        {                                                                              \
-                return sg_row_copy(CU_STREAM_PER_THREAD, to, from, bytes, true);       \
+#define SG_ROW_CALL(call, parameters, to, from, bytes)                           \
+        SG_ENTRY(call, SG_UNPACK parameters)                                     \
+        {                                                                        \
+                return sg_row_copy(NULL, to, from, bytes, true);                 \
+        }                                                                        \
+        SG_ENTRY(call##_ptds, SG_UNPACK parameters)                              \
+        {                                                                        \
+                return sg_row_copy(CU_STREAM_PER_THREAD, to, from, bytes, true); \
         }
-#define SG_ROW_CALL_ASYNC(call, parameters, to, from, bytes)                           \
-        SG_ENTRY(call, SG_UNPACK parameters, CUstream stream)                          \
-        {                                                                              \
-                return sg_row_copy(stream, to, from, bytes, false);                    \
-        }                                                                              \
-        SG_ENTRY(call##_ptsz, SG_UNPACK parameters, CUstream stream)                   \
-        {                                                                              \
-                return sg_row_copy(sg_per_thread(stream), to, from, bytes, false);     \
+#define SG_ROW_CALL_ASYNC(call, parameters, to, from, bytes)                       \
+        SG_ENTRY(call, SG_UNPACK parameters, CUstream stream)                      \
+        {                                                                          \
+                return sg_row_copy(stream, to, from, bytes, false);                \
+        }                                                                          \
+        SG_ENTRY(call##_ptsz, SG_UNPACK parameters, CUstream stream)               \
+        {                                                                          \
+                return sg_row_copy(sg_per_thread(stream), to, from, bytes, false); \
         }
 #define SG_UNPACK(...) __VA_ARGS__
 
@@ -60,8 +60,8 @@ SG_ROW_CALL(cuMemcpyAtoH_v2, (void *host, CUarray array, size_t offset, size_t b
             sg_array_side(array, offset), bytes)
 SG_ROW_CALL(cuMemcpyDtoA_v2, (CUarray array, size_t offset, CUdeviceptr address, size_t bytes),
             sg_array_side(array, offset), sg_device_side(address), bytes)
-SG_ROW_CALL(cuMemcpyAtoD_v2, (CUdeviceptr address, CUarray array, size_t offset, size_t bytes),
-            sg_device_side(address), sg_array_side(array, offset), bytes)
+SG_ROW_CALL(cuMemcpyAtoD_v2, (CUdeviceptr address, CUarray array, size_t offset, size_t bytes), sg_device_side(address),
+            sg_array_side(array, offset), bytes)
 SG_ROW_CALL(cuMemcpyAtoA_v2, (CUarray to, size_t to_offset, CUarray from, size_t from_offset, size_t bytes),
             sg_array_side(to, to_offset), sg_array_side(from, from_offset), bytes)
 SG_ROW_CALL_ASYNC(cuMemcpyHtoAAsync_v2, (CUarray array, size_t offset, const void *host, size_t bytes),

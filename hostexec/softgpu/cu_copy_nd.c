@@ -164,8 +164,8 @@ static CUresult sg_copy_2d(CUstream stream, const CUDA_MEMCPY2D *copy, bool sync
 #define SG_BOX_SIDE(copy, end)                                                                                         \
         {                                                                                                              \
                 .type = (copy)->end##MemoryType, .host = sg_address((copy)->end##Host), .device = (copy)->end##Device, \
-                .array = (copy)->end##Array, .x = (copy)->end##XInBytes, .y = (copy)->end##Y, .z = (copy)->end##Z, .pitch = (copy)->end##Pitch,     \
-                .height = (copy)->end##Height                                                                          \
+                .array = (copy)->end##Array, .x = (copy)->end##XInBytes, .y = (copy)->end##Y, .z = (copy)->end##Z,     \
+                .pitch = (copy)->end##Pitch, .height = (copy)->end##Height                                             \
         }
 
 static CUresult sg_copy_3d(CUstream stream, const CUDA_MEMCPY3D *copy, bool synchronous)

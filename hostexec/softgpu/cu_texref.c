@@ -175,14 +175,14 @@ static CUresult sg_change_end(struct sg_reference *reference, const struct sg_re
 }
 
 /* A call that changes `now`, which is a copy. */
-#define SG_CHANGE(handle, of_surface, change)                                                      \
-        do {                                                                                       \
-                struct sg_reference *reference, now;                                               \
-                const CUresult begun = sg_change_begin(handle, of_surface, &reference, &now);      \
-                if (begun != CUDA_SUCCESS)                                                         \
-                        return begun;                                                              \
-                change;                                                                            \
-                return sg_change_end(reference, &now);                                             \
+#define SG_CHANGE(handle, of_surface, change)                                                 \
+        do {                                                                                  \
+                struct sg_reference *reference, now;                                          \
+                const CUresult begun = sg_change_begin(handle, of_surface, &reference, &now); \
+                if (begun != CUDA_SUCCESS)                                                    \
+                        return begun;                                                         \
+                change;                                                                       \
+                return sg_change_end(reference, &now);                                        \
         } while (0)
 
 static CUresult sg_bind(const void *handle, bool surface, const CUDA_RESOURCE_DESC *resource)
@@ -302,16 +302,16 @@ SG_ENTRY(cuTexRefSetFlags, CUtexref handle, unsigned flags)
 
 /* ---- questions ---- */
 
-#define SG_ASK(handle, of_surface, wanted, answer)                                              \
-        do {                                                                                    \
-                struct sg_reference *reference;                                                 \
-                const CUresult found = sg_reference_lookup(handle, of_surface, &reference);     \
-                if (found != CUDA_SUCCESS)                                                      \
-                        return found;                                                           \
-                if (!(wanted))                                                                  \
-                        return CUDA_ERROR_INVALID_VALUE;                                        \
-                answer;                                                                         \
-                return CUDA_SUCCESS;                                                            \
+#define SG_ASK(handle, of_surface, wanted, answer)                                          \
+        do {                                                                                \
+                struct sg_reference *reference;                                             \
+                const CUresult found = sg_reference_lookup(handle, of_surface, &reference); \
+                if (found != CUDA_SUCCESS)                                                  \
+                        return found;                                                       \
+                if (!(wanted))                                                              \
+                        return CUDA_ERROR_INVALID_VALUE;                                    \
+                answer;                                                                     \
+                return CUDA_SUCCESS;                                                        \
         } while (0)
 #define SG_BOUND(type) (reference->bound && reference->described.resType == (type))
 

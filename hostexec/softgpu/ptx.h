@@ -136,7 +136,8 @@ struct ptx_launch {
         /* printf from the device (vprintf): called with complete text, from worker threads, serialised. May be NULL. */
         void (*print)(void *user, const char *text, size_t bytes);
         void *print_user;
-        /* What a number stands for: constant and there while the launch runs. NULL: nothing. May be NULL: no textures. */
+        /* What a number stands for: constant and there while the launch runs. NULL: nothing. May be NULL: no textures.
+         */
         const struct ptx_texture *(*texture)(void *user, uint64_t number);
         void *texture_user;
 };

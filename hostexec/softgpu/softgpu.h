@@ -156,8 +156,8 @@ struct sg_context {
         _Atomic(uint32_t) abort;   /* seen by running kernels */
         _Atomic(uint32_t) closing; /* value waits end, nothing new starts */
         struct sg_stream *legacy;
-        struct sg_stream *streams; /* under sg_work_lock; drained ones too until their last reference goes */
-        struct sg_module *modules; /* under sg_state_lock */
+        struct sg_stream *streams;     /* under sg_work_lock; drained ones too until their last reference goes */
+        struct sg_module *modules;     /* under sg_state_lock */
         struct sg_resource *resources; /* arrays and what looks at them; under sg_state_lock */
         struct sg_context *peers[SG_PEERS_MAX]; /* under sg_memory_lock */
         unsigned peer_count;

@@ -30,6 +30,17 @@
 
 extern const char test_kernels_ptx[]; /* NUL-terminated; kernels_ptx.c */
 
+/* Defines `name` as the text of a file, NUL-terminated; `path` is a literal. */
+#define PTX_FILE(name, path)                             \
+        extern const char name[];                        \
+        __asm__(".section .rodata\n"                     \
+                ".global " #name "\n"                    \
+                ".type " #name ", @object\n" #name ":\n" \
+                ".incbin \"" path "\"\n"                 \
+                ".byte 0\n"                              \
+                ".size " #name ", .-" #name "\n"         \
+                ".previous\n")
+
 /* cuInit, device 0's primary context, made current. */
 static inline CUcontext test_context(void)
 {

@@ -36,7 +36,7 @@ struct ptx_operand {
         struct ptx_function *function;
         uint32_t special;
         uint32_t first, count; /* of a vector; of an address [a, {x, y}], the coordinates */
-        int32_t second; /* element index of the other half of p|q, or -1 */
+        int32_t second;        /* element index of the other half of p|q, or -1 */
         const char *text;
         size_t bytes;
 };

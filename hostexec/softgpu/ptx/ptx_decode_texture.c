@@ -150,7 +150,8 @@ static void decode_tld4(struct ptx_builder *builder)
         if (!take_geometry(builder, &parts) || !ptx_count_operands(builder, 2, 2) ||
             !take_texels(builder, &type, &parts))
                 return;
-        if (component == 4 || ptx_geometries[parts.geometry].flag != PTX_FLAG_G2D || ptx_take_type(builder) != PTX_F32) {
+        if (component == 4 || ptx_geometries[parts.geometry].flag != PTX_FLAG_G2D ||
+            ptx_take_type(builder) != PTX_F32) {
                 ptx_refuse(builder, "this form is not implemented");
                 return;
         }
@@ -274,6 +275,6 @@ static void decode_suq(struct ptx_builder *builder)
 }
 
 const struct ptx_decoder_entry ptx_decoders_texture[] = {
-        {"tex", decode_tex},   {"tld4", decode_tld4}, {"suld", decode_suld}, {"sust", decode_sust},
-        {"txq", decode_txq},   {"suq", decode_suq},   {NULL, NULL},
+        {"tex", decode_tex}, {"tld4", decode_tld4}, {"suld", decode_suld}, {"sust", decode_sust},
+        {"txq", decode_txq}, {"suq", decode_suq},   {NULL, NULL},
 };

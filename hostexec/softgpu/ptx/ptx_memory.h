@@ -74,7 +74,14 @@ extern const unsigned ptx_geometry_count;
 PTX_OP(ptx_op_texture);
 PTX_OP(ptx_op_surface_load);
 PTX_OP(ptx_op_surface_store);
-enum ptx_query { PTX_QUERY_WIDTH, PTX_QUERY_HEIGHT, PTX_QUERY_DEPTH, PTX_QUERY_LAYERS, PTX_QUERY_LEVELS, PTX_QUERY_NORMALIZED };
+enum ptx_query {
+        PTX_QUERY_WIDTH,
+        PTX_QUERY_HEIGHT,
+        PTX_QUERY_DEPTH,
+        PTX_QUERY_LAYERS,
+        PTX_QUERY_LEVELS,
+        PTX_QUERY_NORMALIZED
+};
 PTX_OP(ptx_op_texture_query); /* mode: enum ptx_query; bytes: it is a surface */
 struct ptx_texture;
 /* The object of a lane, or NULL with the fault's status in *rc. */

@@ -47,8 +47,8 @@ static uint8_t *element_at(struct ptx_warp *warp, const struct ptx_insn *insn, c
         const int64_t first = coordinate_of(warp, *sources++, lane);
 
         if (first % (int64_t)bytes != 0) {
-                *rc = ptx_fault_at(warp, PTX_MISALIGNED, lane, (uint64_t)first, "surface access of %u bytes at %" PRId64,
-                                   bytes, first);
+                *rc = ptx_fault_at(warp, PTX_MISALIGNED, lane, (uint64_t)first,
+                                   "surface access of %u bytes at %" PRId64, bytes, first);
                 return NULL;
         }
         inside &= place(insn, first < 0 ? -1 : first / (int64_t)bytes, row / (int64_t)bytes, &x);
@@ -75,8 +75,9 @@ static void set_register(void *reg, unsigned width, unsigned lane, uint64_t valu
 
 static uint64_t get_register(const void *reg, unsigned width, unsigned lane)
 {
-        return width == 2 ? ((const lane_u16 *)reg)[lane]
-                          : width == 4 ? ((const lane_u32 *)reg)[lane] : ((const lane_u64 *)reg)[lane];
+        return width == 2   ? ((const lane_u16 *)reg)[lane]
+               : width == 4 ? ((const lane_u32 *)reg)[lane]
+                            : ((const lane_u64 *)reg)[lane];
 }
 
 int ptx_op_surface_load(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)

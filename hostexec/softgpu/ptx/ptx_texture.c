@@ -16,8 +16,7 @@ const struct ptx_texture *ptx_texture_of(struct ptx_warp *warp, const struct ptx
                                          uint64_t object, bool surface, int *rc)
 {
         const struct ptx_launch *launch = warp->block->run->launch;
-        const uint64_t number =
-                insn->aux & PTX_TEXTURE_INDIRECT ? *(const uint64_t *)(uintptr_t)object : object;
+        const uint64_t number = insn->aux & PTX_TEXTURE_INDIRECT ? *(const uint64_t *)(uintptr_t)object : object;
         const struct ptx_texture *texture = launch->texture ? launch->texture(launch->texture_user, number) : NULL;
 
         if (texture && texture->surface == surface)
@@ -333,8 +332,7 @@ int ptx_op_texture(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t 
         for (uint32_t rest = mask; rest; rest &= rest - 1) {
                 fetch.lane = (unsigned)__builtin_ctz(rest);
                 if (!fetch.texture || objects[fetch.lane] != object)
-                        fetch.texture =
-                                ptx_texture_of(warp, insn, fetch.lane, objects[fetch.lane], false, &fetch.rc);
+                        fetch.texture = ptx_texture_of(warp, insn, fetch.lane, objects[fetch.lane], false, &fetch.rc);
                 if (!fetch.texture)
                         return fetch.rc;
                 object = objects[fetch.lane];

@@ -6,14 +6,14 @@
 #include "ptx_build.h"
 
 const struct ptx_type_info ptx_types[PTX_TYPES] = {
-        [PTX_NONE] = {"none", 0, 'b'},   [PTX_PRED] = {"pred", 1, 'p'},   [PTX_B8] = {"b8", 1, 'b'},
-        [PTX_B16] = {"b16", 2, 'b'},     [PTX_B32] = {"b32", 4, 'b'},     [PTX_B64] = {"b64", 8, 'b'},
-        [PTX_B128] = {"b128", 16, 'b'},  [PTX_U8] = {"u8", 1, 'u'},       [PTX_U16] = {"u16", 2, 'u'},
-        [PTX_U32] = {"u32", 4, 'u'},     [PTX_U64] = {"u64", 8, 'u'},     [PTX_S8] = {"s8", 1, 's'},
-        [PTX_S16] = {"s16", 2, 's'},     [PTX_S32] = {"s32", 4, 's'},     [PTX_S64] = {"s64", 8, 's'},
-        [PTX_U16X2] = {"u16x2", 4, 'u'}, [PTX_S16X2] = {"s16x2", 4, 's'}, [PTX_F16] = {"f16", 2, 'f'},
-        [PTX_F16X2] = {"f16x2", 4, 'f'}, [PTX_BF16] = {"bf16", 2, 'f'},   [PTX_BF16X2] = {"bf16x2", 4, 'f'},
-        [PTX_TF32] = {"tf32", 4, 'f'},   [PTX_F32] = {"f32", 4, 'f'},     [PTX_F64] = {"f64", 8, 'f'},
+        [PTX_NONE] = {"none", 0, 'b'},     [PTX_PRED] = {"pred", 1, 'p'},       [PTX_B8] = {"b8", 1, 'b'},
+        [PTX_B16] = {"b16", 2, 'b'},       [PTX_B32] = {"b32", 4, 'b'},         [PTX_B64] = {"b64", 8, 'b'},
+        [PTX_B128] = {"b128", 16, 'b'},    [PTX_U8] = {"u8", 1, 'u'},           [PTX_U16] = {"u16", 2, 'u'},
+        [PTX_U32] = {"u32", 4, 'u'},       [PTX_U64] = {"u64", 8, 'u'},         [PTX_S8] = {"s8", 1, 's'},
+        [PTX_S16] = {"s16", 2, 's'},       [PTX_S32] = {"s32", 4, 's'},         [PTX_S64] = {"s64", 8, 's'},
+        [PTX_U16X2] = {"u16x2", 4, 'u'},   [PTX_S16X2] = {"s16x2", 4, 's'},     [PTX_F16] = {"f16", 2, 'f'},
+        [PTX_F16X2] = {"f16x2", 4, 'f'},   [PTX_BF16] = {"bf16", 2, 'f'},       [PTX_BF16X2] = {"bf16x2", 4, 'f'},
+        [PTX_TF32] = {"tf32", 4, 'f'},     [PTX_F32] = {"f32", 4, 'f'},         [PTX_F64] = {"f64", 8, 'f'},
         [PTX_TEXREF] = {"texref", 8, 'o'}, [PTX_SURFREF] = {"surfref", 8, 'o'},
 };
 
