@@ -42,7 +42,7 @@ static void add_object(struct ptx_builder *builder, const struct ptx_operand *op
         object.is_address = false;
         if (!operand->is_address || operand->offset) {
                 ptx_refuse(builder, "needs an object in brackets");
-        } else if (operand->kind == PTX_OPERAND_REGISTER) {
+        } else if (operand->kind == PTX_OPERAND_REGISTER || operand->kind == PTX_OPERAND_NAME) { /* not declared */
                 add_source(parts, ptx_source_operand(builder, &object, PTX_U64));
         } else if (operand->kind == PTX_OPERAND_VARIABLE && operand->variable->type == reference &&
                    !operand->variable->external) {

@@ -30,17 +30,22 @@ struct declaration {
         bool open;         /* first dimension is [] */
 };
 
-bool ptx_accept_type(struct ptx_builder *builder, enum ptx_type *type)
+static bool accept_type(struct ptx_builder *builder, unsigned first, unsigned end, enum ptx_type *type)
 {
         if (builder->token.kind != PTX_TOKEN_DOT)
                 return false;
-        for (unsigned t = PTX_PRED; t < PTX_TYPES; t++)
+        for (unsigned t = first; t < end; t++)
                 if (ptx_token_is(&builder->token, ptx_types[t].name)) {
                         *type = (enum ptx_type)t;
                         ptx_advance(builder);
                         return true;
                 }
         return false;
+}
+
+bool ptx_accept_type(struct ptx_builder *builder, enum ptx_type *type)
+{
+        return accept_type(builder, PTX_PRED, PTX_TEXREF, type);
 }
 
 /* (.managed) and the like: a soft GPU's memory is host memory anyway. */
@@ -83,7 +88,8 @@ static void parse_qualifiers(struct ptx_builder *builder, struct declaration *d)
                 } else if (ptx_token_is(&builder->token, "v2") || ptx_token_is(&builder->token, "v4")) {
                         d->vector = (uint32_t)(builder->token.text[1] - '0');
                         ptx_advance(builder);
-                } else if (!ptx_accept_type(builder, &d->type)) {
+                } else if (!ptx_accept_type(builder, &d->type) &&
+                           !accept_type(builder, PTX_TEXREF, PTX_TYPES, &d->type)) {
                         ptx_fail(builder, PTX_UNSUPPORTED, builder->token.line, "variable type '.%.*s'",
                                  (int)(builder->token.bytes < 64 ? builder->token.bytes : 64), builder->token.text);
                 }
