@@ -341,7 +341,7 @@ static CUresult copy_described(const struct described *to, const struct describe
         return result != CUDA_SUCCESS ? result : copy_box(&copy, box);
 }
 
-static CUresult copy_2d(const CUDA_MEMCPY2D *p, CUstream stream, ivg_id null_stream, bool synchronous)
+CUresult ivg_copy_2d(const CUDA_MEMCPY2D *p, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         if (p == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
@@ -391,7 +391,7 @@ CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *no
         return CUDA_SUCCESS;
 }
 
-static CUresult copy_3d(const CUDA_MEMCPY3D *p, CUstream stream, ivg_id null_stream, bool synchronous)
+CUresult ivg_copy_3d(const CUDA_MEMCPY3D *p, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         struct described to, from;
         struct box box;
@@ -409,7 +409,7 @@ static CUresult peer_context(const struct described *described, struct side *sid
         return context != NULL || described->type == CU_MEMORYTYPE_ARRAY ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
-static CUresult copy_3d_peer(const CUDA_MEMCPY3D_PEER *p, CUstream stream, ivg_id null_stream, bool synchronous)
+CUresult ivg_copy_3d_peer(const CUDA_MEMCPY3D_PEER *p, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         if (p == NULL || p->srcLOD != 0 || p->dstLOD != 0)
                 return CUDA_ERROR_INVALID_VALUE;
@@ -421,74 +421,4 @@ static CUresult copy_3d_peer(const CUDA_MEMCPY3D_PEER *p, CUstream stream, ivg_i
         if (result == CUDA_SUCCESS)
                 result = peer_context(&from, &box.from);
         return result != CUDA_SUCCESS ? result : copy_described(&to, &from, &box, stream, null_stream, synchronous);
-}
-
-CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy)
-{
-        return copy_2d(pCopy, NULL, IVG_ID_STREAM_LEGACY, true);
-}
-
-CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D *pCopy)
-{
-        return copy_2d(pCopy, NULL, IVG_ID_STREAM_PER_THREAD, true);
-}
-
-CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy)
-{
-        return copy_2d(pCopy, NULL, IVG_ID_STREAM_LEGACY, true);
-}
-
-CUresult cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D *pCopy)
-{
-        return copy_2d(pCopy, NULL, IVG_ID_STREAM_PER_THREAD, true);
-}
-
-CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *pCopy, CUstream hStream)
-{
-        return copy_2d(pCopy, hStream, IVG_ID_STREAM_LEGACY, false);
-}
-
-CUresult cuMemcpy2DAsync_v2_ptsz(const CUDA_MEMCPY2D *pCopy, CUstream hStream)
-{
-        return copy_2d(pCopy, hStream, IVG_ID_STREAM_PER_THREAD, false);
-}
-
-CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy)
-{
-        return copy_3d(pCopy, NULL, IVG_ID_STREAM_LEGACY, true);
-}
-
-CUresult cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D *pCopy)
-{
-        return copy_3d(pCopy, NULL, IVG_ID_STREAM_PER_THREAD, true);
-}
-
-CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream)
-{
-        return copy_3d(pCopy, hStream, IVG_ID_STREAM_LEGACY, false);
-}
-
-CUresult cuMemcpy3DAsync_v2_ptsz(const CUDA_MEMCPY3D *pCopy, CUstream hStream)
-{
-        return copy_3d(pCopy, hStream, IVG_ID_STREAM_PER_THREAD, false);
-}
-
-CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *pCopy)
-{
-        return copy_3d_peer(pCopy, NULL, IVG_ID_STREAM_LEGACY, true);
-}
-
-CUresult cuMemcpy3DPeer_ptds(const CUDA_MEMCPY3D_PEER *pCopy)
-{
-        return copy_3d_peer(pCopy, NULL, IVG_ID_STREAM_PER_THREAD, true);
-}
-
-CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *pCopy, CUstream hStream)
-{
-        return copy_3d_peer(pCopy, hStream, IVG_ID_STREAM_LEGACY, false);
-}
-
-CUresult cuMemcpy3DPeerAsync_ptsz(const CUDA_MEMCPY3D_PEER *pCopy, CUstream hStream)
-{
-        return copy_3d_peer(pCopy, hStream, IVG_ID_STREAM_PER_THREAD, false);
 }

@@ -181,6 +181,10 @@ CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const 
 /* Between host memory and an array of one dimension. */
 CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
                         bool to_array);
+/* Boxes; `null_stream` is what a NULL stream means. */
+CUresult ivg_copy_2d(const CUDA_MEMCPY2D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+CUresult ivg_copy_3d(const CUDA_MEMCPY3D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+CUresult ivg_copy_3d_peer(const CUDA_MEMCPY3D_PEER *copy, CUstream stream, ivg_id null_stream, bool synchronous);
 /* The same as a node of a graph; refuses pageable memory by name. */
 CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node);
 /* By what the addresses are. */

@@ -200,10 +200,16 @@ bool ivg_handle_put_part(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id 
         return true;
 }
 
+/* Looking for parts goes through the whole table: only for what the call table makes parts of. */
+static bool may_have_parts(enum ivg_kind kind)
+{
+        return kind == IVG_KIND_ARRAY || kind == IVG_KIND_MIPMAP || kind == IVG_KIND_MODULE;
+}
+
 void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id)
 {
         /* Relaxed: who puts a part and who ends the whole are ordered by the guest, or the guest has lost them. */
-        if (atomic_load_explicit(&exec->handles->parts, memory_order_relaxed) != 0)
+        if (may_have_parts(kind) && atomic_load_explicit(&exec->handles->parts, memory_order_relaxed) != 0)
                 ivg_handles_remove_parts(exec, id);
         return take_out(exec->handles, kind, id);
 }

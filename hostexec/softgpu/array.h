@@ -4,6 +4,16 @@
 
 #include "softgpu.h"
 
+/* Limits, which the device's attributes report. */
+#define SG_ARRAY_1D_MAX 131072u
+#define SG_ARRAY_2D_MAX 65536u
+#define SG_ARRAY_3D_MAX 16384u
+#define SG_ARRAY_LAYERS_MAX 2048u
+#define SG_TEXTURE_LINEAR_MAX (1u << 27)
+#define SG_TEXTURE_PITCHED_MAX 131072u
+#define SG_TEXTURE_ALIGN 512u /* of memory that a texture looks at */
+#define SG_TEXTURE_PITCH_ALIGN 32u
+
 /* What all of them start with: a context ends what it has of them. */
 struct sg_resource {
         struct sg_object object;

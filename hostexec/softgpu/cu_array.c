@@ -4,10 +4,6 @@
 #include "array.h"
 
 #define SG_LEVEL_BYTES ((size_t)512) /* each level starts at a multiple */
-#define SG_ARRAY_1D_MAX 131072u
-#define SG_ARRAY_2D_MAX 65536u
-#define SG_ARRAY_3D_MAX 16384u
-#define SG_ARRAY_LAYERS_MAX 2048u
 #define SG_ARRAY_FLAGS (CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_SURFACE_LDST | CUDA_ARRAY3D_TEXTURE_GATHER)
 
 /* ---- resources ---- */

@@ -4,8 +4,6 @@
 
 #include "array.h"
 
-#define SG_TEXTURE_ALIGN 512u
-
 /* ---- life ---- */
 
 static void sg_reference_unbind(struct sg_reference *reference)

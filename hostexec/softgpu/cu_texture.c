@@ -3,11 +3,6 @@
 
 #include "array.h"
 
-#define SG_TEXTURE_ALIGN 512u /* of linear memory, as the attributes say */
-#define SG_TEXTURE_PITCH_ALIGN 32u
-#define SG_TEXTURE_LINEAR_MAX (1u << 27)
-#define SG_TEXTURE_2D_MAX 131072u
-
 void sg_texture_finalize(struct sg_texture *texture)
 {
         if (texture->memory != NULL)
@@ -108,8 +103,8 @@ static CUresult sg_view_resource(const CUDA_RESOURCE_DESC *resource, struct sg_t
         case CU_RESOURCE_TYPE_PITCH2D: {
                 const size_t width = resource->res.pitch2D.width, height = resource->res.pitch2D.height;
                 const size_t pitch = resource->res.pitch2D.pitchInBytes;
-                if (view->surface || width == 0 || width > SG_TEXTURE_2D_MAX || height == 0 ||
-                    height > SG_TEXTURE_2D_MAX || pitch % SG_TEXTURE_PITCH_ALIGN != 0 || pitch > INT32_MAX)
+                if (view->surface || width == 0 || width > SG_TEXTURE_PITCHED_MAX || height == 0 ||
+                    height > SG_TEXTURE_PITCHED_MAX || pitch % SG_TEXTURE_PITCH_ALIGN != 0 || pitch > INT32_MAX)
                         return CUDA_ERROR_INVALID_VALUE;
                 view->dimensions = 2;
                 return sg_view_memory(resource->res.pitch2D.devPtr, resource->res.pitch2D.format,
