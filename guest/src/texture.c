@@ -2,6 +2,7 @@
  * stands for is found again by number and context, as each context may count from one. */
 #include "cuda_api.h"
 #include "guest_send.h"
+#include "ivgpu/resource_wire.h"
 #include <stdlib.h>
 
 #define BUCKETS 256u
@@ -70,69 +71,28 @@ static CUresult record_find(enum ivg_kind kind, uint64_t number, struct record *
 
 /* ---- resources ---- */
 
-static CUresult resource_to_wire(const CUDA_RESOURCE_DESC *resource, struct ivg_wire_resource *wire,
-                                 struct record *record, ivg_id *array, ivg_id *mipmap)
+/* The numbers of the arrays that the program names. */
+static CUresult resource_describe(const CUDA_RESOURCE_DESC *resource, struct ivg_wire_resource *wire,
+                                  struct record *record, ivg_id *array, ivg_id *mipmap)
 {
-        const struct ivg_object *object = NULL;
+        const struct ivg_object *object;
 
-        *wire = (struct ivg_wire_resource){.type = resource->resType, .flags = resource->flags};
         *array = *mipmap = IVG_ID_NONE;
-        switch (resource->resType) {
-        case CU_RESOURCE_TYPE_ARRAY:
+        if (!ivg_resource_to_wire(resource, wire))
+                return CUDA_ERROR_INVALID_VALUE;
+        if (resource->resType == CU_RESOURCE_TYPE_ARRAY) {
                 record->array = resource->res.array.hArray;
                 object = ivg_object_of(IVG_KIND_ARRAY, record->array);
                 *array = object != NULL ? object->id : IVG_ID_NONE;
                 return object != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-        case CU_RESOURCE_TYPE_MIPMAPPED_ARRAY:
+        }
+        if (resource->resType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY) {
                 record->mipmap = resource->res.mipmap.hMipmappedArray;
                 object = ivg_object_of(IVG_KIND_MIPMAP, record->mipmap);
                 *mipmap = object != NULL ? object->id : IVG_ID_NONE;
                 return object != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-        case CU_RESOURCE_TYPE_LINEAR:
-                wire->address = resource->res.linear.devPtr;
-                wire->format = resource->res.linear.format;
-                wire->channels = resource->res.linear.numChannels;
-                wire->bytes = resource->res.linear.sizeInBytes;
-                return CUDA_SUCCESS;
-        case CU_RESOURCE_TYPE_PITCH2D:
-                wire->address = resource->res.pitch2D.devPtr;
-                wire->format = resource->res.pitch2D.format;
-                wire->channels = resource->res.pitch2D.numChannels;
-                wire->width = resource->res.pitch2D.width;
-                wire->height = resource->res.pitch2D.height;
-                wire->pitch = resource->res.pitch2D.pitchInBytes;
-                return CUDA_SUCCESS;
-        default:
-                return CUDA_ERROR_INVALID_VALUE;
         }
-}
-
-static void resource_from_wire(const struct ivg_wire_resource *wire, const struct record *record,
-                               CUDA_RESOURCE_DESC *resource)
-{
-        *resource = (CUDA_RESOURCE_DESC){.resType = (CUresourcetype)wire->type, .flags = wire->flags};
-        switch (resource->resType) {
-        case CU_RESOURCE_TYPE_ARRAY:
-                resource->res.array.hArray = record->array;
-                break;
-        case CU_RESOURCE_TYPE_MIPMAPPED_ARRAY:
-                resource->res.mipmap.hMipmappedArray = record->mipmap;
-                break;
-        case CU_RESOURCE_TYPE_LINEAR:
-                resource->res.linear.devPtr = wire->address;
-                resource->res.linear.format = (CUarray_format)wire->format;
-                resource->res.linear.numChannels = wire->channels;
-                resource->res.linear.sizeInBytes = wire->bytes;
-                break;
-        case CU_RESOURCE_TYPE_PITCH2D:
-                resource->res.pitch2D.devPtr = wire->address;
-                resource->res.pitch2D.format = (CUarray_format)wire->format;
-                resource->res.pitch2D.numChannels = wire->channels;
-                resource->res.pitch2D.width = wire->width;
-                resource->res.pitch2D.height = wire->height;
-                resource->res.pitch2D.pitchInBytes = wire->pitch;
-                break;
-        }
+        return CUDA_SUCCESS;
 }
 
 /* ---- both kinds ---- */
@@ -143,7 +103,7 @@ static CUresult send_create(const CUDA_RESOURCE_DESC *resource, const CUDA_TEXTU
 {
         struct ivg_wire_resource wire;
         ivg_id array, mipmap;
-        const CUresult result = resource_to_wire(resource, &wire, record, &array, &mipmap);
+        const CUresult result = resource_describe(resource, &wire, record, &array, &mipmap);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -211,8 +171,8 @@ static CUresult get_resource(enum ivg_kind kind, uint64_t number, CUDA_RESOURCE_
                 result = CUDA_ERROR_INVALID_VALUE;
         if (result == CUDA_SUCCESS)
                 result = send(record.object->id, &wire);
-        if (result == CUDA_SUCCESS)
-                resource_from_wire(&wire, &record, resource);
+        if (result == CUDA_SUCCESS && !ivg_resource_from_wire(&wire, record.array, record.mipmap, resource))
+                result = CUDA_ERROR_UNKNOWN; /* the host has made something up */
         return result;
 }
 

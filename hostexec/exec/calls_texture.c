@@ -1,56 +1,27 @@
 /* Texture and surface objects, and what is bound to references. */
 #include "exec_internal.h"
 #include "host_args.h"
+#include "ivgpu/resource_wire.h"
 
-/* Addresses are not checked: the device follows them, as it follows those in a kernel's parameters. */
-static CUresult resource_from_wire(const struct ivg_wire_resource *wire, CUarray array, CUmipmappedArray mipmap,
-                                   CUDA_RESOURCE_DESC *resource)
+/* Addresses are not checked: the device follows them, as it follows those in a kernel's parameters. A type of a layout
+ * that we do not know must not reach the driver. */
+static CUresult resource_open(const struct ivg_wire_resource *wire, CUarray array, CUmipmappedArray mipmap,
+                              CUDA_RESOURCE_DESC *resource)
 {
-        *resource = (CUDA_RESOURCE_DESC){.resType = (CUresourcetype)wire->type, .flags = wire->flags};
-        switch (resource->resType) {
-        case CU_RESOURCE_TYPE_ARRAY:
-                resource->res.array.hArray = array;
-                return array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-        case CU_RESOURCE_TYPE_MIPMAPPED_ARRAY:
-                resource->res.mipmap.hMipmappedArray = mipmap;
-                return mipmap ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-        case CU_RESOURCE_TYPE_LINEAR:
-                resource->res.linear.devPtr = wire->address;
-                resource->res.linear.format = (CUarray_format)wire->format;
-                resource->res.linear.numChannels = wire->channels;
-                resource->res.linear.sizeInBytes = wire->bytes;
-                return CUDA_SUCCESS;
-        case CU_RESOURCE_TYPE_PITCH2D:
-                resource->res.pitch2D.devPtr = wire->address;
-                resource->res.pitch2D.format = (CUarray_format)wire->format;
-                resource->res.pitch2D.numChannels = wire->channels;
-                resource->res.pitch2D.width = wire->width;
-                resource->res.pitch2D.height = wire->height;
-                resource->res.pitch2D.pitchInBytes = wire->pitch;
-                return CUDA_SUCCESS;
-        default: /* of a layout that we do not know: it must not reach the driver */
+        if (!ivg_resource_from_wire(wire, array, mipmap, resource))
                 return CUDA_ERROR_INVALID_VALUE;
-        }
+        if ((resource->resType == CU_RESOURCE_TYPE_ARRAY && !array) ||
+            (resource->resType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY && !mipmap))
+                return CUDA_ERROR_INVALID_HANDLE;
+        return CUDA_SUCCESS;
 }
 
 /* Handles stay here: the guest knows which arrays it named. */
-static void resource_to_wire(const CUDA_RESOURCE_DESC *resource, struct ivg_wire_resource *wire)
+static CUresult resource_tell(CUresult result, const CUDA_RESOURCE_DESC *resource, struct ivg_wire_resource *wire)
 {
-        wire->type = resource->resType;
-        wire->flags = resource->flags;
-        if (resource->resType == CU_RESOURCE_TYPE_LINEAR) {
-                wire->address = resource->res.linear.devPtr;
-                wire->format = resource->res.linear.format;
-                wire->channels = resource->res.linear.numChannels;
-                wire->bytes = resource->res.linear.sizeInBytes;
-        } else if (resource->resType == CU_RESOURCE_TYPE_PITCH2D) {
-                wire->address = resource->res.pitch2D.devPtr;
-                wire->format = resource->res.pitch2D.format;
-                wire->channels = resource->res.pitch2D.numChannels;
-                wire->width = resource->res.pitch2D.width;
-                wire->height = resource->res.pitch2D.height;
-                wire->pitch = resource->res.pitch2D.pitchInBytes;
-        }
+        if (result == CUDA_SUCCESS && !ivg_resource_to_wire(resource, wire))
+                return CUDA_ERROR_NOT_SUPPORTED;
+        return result;
 }
 
 /* ---- objects ---- */
@@ -60,7 +31,7 @@ CUresult ivg_host_cuTexObjectCreate(struct ivg_exec_call *call, const struct ivg
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         CUDA_RESOURCE_DESC resource;
         CUtexObject object = 0;
-        CUresult result = resource_from_wire(&args->resource, args->array, args->mipmap, &resource);
+        CUresult result = resource_open(&args->resource, args->array, args->mipmap, &resource);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -80,7 +51,7 @@ CUresult ivg_host_cuSurfObjectCreate(struct ivg_exec_call *call, const struct iv
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         CUDA_RESOURCE_DESC resource;
         CUsurfObject object = 0;
-        CUresult result = resource_from_wire(&args->resource, args->array, args->mipmap, &resource);
+        CUresult result = resource_open(&args->resource, args->array, args->mipmap, &resource);
 
         if (result != CUDA_SUCCESS)
                 return result;
@@ -105,9 +76,7 @@ CUresult ivg_host_cuTexObjectGetResourceDesc(struct ivg_exec_call *call,
         if (!driver->cuTexObjectGetResourceDesc)
                 return CUDA_ERROR_NOT_SUPPORTED;
         result = driver->cuTexObjectGetResourceDesc(&resource, (CUtexObject)(uintptr_t)args->texObject);
-        if (result == CUDA_SUCCESS)
-                resource_to_wire(&resource, &args->answer->resource);
-        return result;
+        return resource_tell(result, &resource, &args->answer->resource);
 }
 
 CUresult ivg_host_cuSurfObjectGetResourceDesc(struct ivg_exec_call *call,
@@ -120,9 +89,7 @@ CUresult ivg_host_cuSurfObjectGetResourceDesc(struct ivg_exec_call *call,
         if (!driver->cuSurfObjectGetResourceDesc)
                 return CUDA_ERROR_NOT_SUPPORTED;
         result = driver->cuSurfObjectGetResourceDesc(&resource, (CUsurfObject)(uintptr_t)args->surfObject);
-        if (result == CUDA_SUCCESS)
-                resource_to_wire(&resource, &args->answer->resource);
-        return result;
+        return resource_tell(result, &resource, &args->answer->resource);
 }
 
 /* ---- references: whether something is bound; the guest knows what ---- */

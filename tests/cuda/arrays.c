@@ -6,26 +6,6 @@
 
 static CUstream stream;
 
-static CUarray array_of(size_t width, size_t height, size_t depth, CUarray_format format, unsigned channels,
-                        unsigned flags)
-{
-        CUarray array;
-        CUDA_ARRAY3D_DESCRIPTOR back;
-        const CUDA_ARRAY3D_DESCRIPTOR descriptor = {.Width = width,
-                                                    .Height = height,
-                                                    .Depth = depth,
-                                                    .Format = format,
-                                                    .NumChannels = channels,
-                                                    .Flags = flags};
-        CU(cuArray3DCreate_v2(&array, &descriptor));
-        CU(cuArray3DGetDescriptor_v2(&back, array));
-        CHECK(back.Width == width && back.Height == height && back.Depth == depth && back.Format == format &&
-                      back.NumChannels == channels && back.Flags == flags,
-              "%zu x %zu x %zu came back as %zu x %zu x %zu", width, height, depth, back.Width, back.Height,
-              back.Depth);
-        return array;
-}
-
 static void same(const void *a, const void *b, size_t bytes, const char *what)
 {
         CHECK(memcmp(a, b, bytes) == 0, "%s: other bytes came back", what);
@@ -40,9 +20,11 @@ static void one_dimension(void)
         uint8_t *source = malloc(ROW_BYTES), *seen = malloc(ROW_BYTES);
         uint8_t *pinned;
         CUdeviceptr memory;
-        const CUarray array = array_of(ROW, 0, 0, CU_AD_FORMAT_FLOAT, 4, 0);
-        const CUarray other = array_of(ROW, 0, 0, CU_AD_FORMAT_FLOAT, 4, 0);
-        CUDA_ARRAY_DESCRIPTOR flat;
+        const CUarray array = test_array(ROW, 0, 0, CU_AD_FORMAT_FLOAT, 4, 0);
+        CUDA_ARRAY_DESCRIPTOR flat = {.Width = ROW, .Height = 0, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 4};
+        CUarray other;
+        CU(cuArrayCreate_v2(&other, &flat));
+        memset(&flat, 0, sizeof(flat));
         CU(cuArrayGetDescriptor_v2(&flat, array));
         CHECK(flat.Width == ROW && flat.Height == 0 && flat.NumChannels == 4, "a flat description of %zu x %zu",
               flat.Width, flat.Height);
@@ -162,8 +144,8 @@ static void two_dimensions(size_t width, size_t height)
         uint8_t *source = malloc(bytes), *seen = malloc(bytes), *pinned;
         CUdeviceptr memory;
         size_t pitch;
-        const CUarray array = array_of(width, height, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0);
-        const CUarray other = array_of(width, height, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0);
+        const CUarray array = test_array(width, height, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0);
+        const CUarray other = test_array(width, height, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0);
         CU(cuMemAllocPitch_v2(&memory, &pitch, row, height, 4));
         CU(cuMemAllocHost_v2((void **)&pinned, bytes));
         const struct side of_array = {.array = array}, of_other = {.array = other};
@@ -224,8 +206,8 @@ static void three_dimensions(unsigned flags)
         static uint8_t source[BOX_BYTES], seen[BOX_BYTES];
         CUcontext context;
         CUdeviceptr memory;
-        const CUarray array = array_of(W, H, D, CU_AD_FORMAT_HALF, 4, flags);
-        const CUarray other = array_of(W, H, D, CU_AD_FORMAT_HALF, 4, flags);
+        const CUarray array = test_array(W, H, D, CU_AD_FORMAT_HALF, 4, flags);
+        const CUarray other = test_array(W, H, D, CU_AD_FORMAT_HALF, 4, flags);
         const struct side of_array = {.array = array}, of_other = {.array = other};
         const struct side of_source = {.host = source, .pitch = W * 8, .height = H};
         const struct side of_seen = {.host = seen, .pitch = W * 8, .height = H};
@@ -273,7 +255,7 @@ static void three_dimensions(unsigned flags)
 
 static void descriptions(void)
 {
-        const CUarray array = array_of(64, 64, 0, CU_AD_FORMAT_UNSIGNED_INT8, 1, 0);
+        const CUarray array = test_array(64, 64, 0, CU_AD_FORMAT_UNSIGNED_INT8, 1, 0);
         const CUDA_ARRAY3D_DESCRIPTOR planar = {
                 .Width = 64, .Height = 64, .Format = CU_AD_FORMAT_NV12, .NumChannels = 3};
         const CUDA_ARRAY3D_DESCRIPTOR empty = {.Width = 0, .Height = 4, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};

@@ -67,6 +67,27 @@ static inline CUmodule test_module(void)
         return module;
 }
 
+/* An array that says of itself what was asked for. */
+static inline CUarray test_array(size_t width, size_t height, size_t depth, CUarray_format format, unsigned channels,
+                                 unsigned flags)
+{
+        CUarray array;
+        CUDA_ARRAY3D_DESCRIPTOR back;
+        const CUDA_ARRAY3D_DESCRIPTOR descriptor = {.Width = width,
+                                                    .Height = height,
+                                                    .Depth = depth,
+                                                    .Format = format,
+                                                    .NumChannels = channels,
+                                                    .Flags = flags};
+        CU(cuArray3DCreate_v2(&array, &descriptor));
+        CU(cuArray3DGetDescriptor_v2(&back, array));
+        CHECK(back.Width == width && back.Height == height && back.Depth == depth && back.Format == format &&
+                      back.NumChannels == channels && back.Flags == flags,
+              "%zu x %zu x %zu came back as %zu x %zu x %zu", width, height, depth, back.Width, back.Height,
+              back.Depth);
+        return array;
+}
+
 /* xorshift64*: data that no run of zeros or repetition can fake. */
 static inline uint64_t test_random(uint64_t *state)
 {

@@ -7,15 +7,6 @@ enum { WIDTH = 32, HEIGHT = 8 };
 
 static CUmodule module;
 
-static CUarray array_of(CUarray_format format, unsigned flags)
-{
-        CUarray array;
-        const CUDA_ARRAY3D_DESCRIPTOR descriptor = {
-                .Width = WIDTH, .Height = HEIGHT, .Format = format, .NumChannels = 1, .Flags = flags};
-        CU(cuArray3DCreate_v2(&array, &descriptor));
-        return array;
-}
-
 static void copy_2d(CUarray to, void *to_host, CUdeviceptr to_device, CUarray from, void *from_host, size_t pitch)
 {
         const CUDA_MEMCPY2D copy = {.srcMemoryType = from ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST,
@@ -92,7 +83,8 @@ static void arrays_and_pitched_memory(void)
         static float first[HEIGHT][WIDTH], second[HEIGHT][WIDTH];
         const CUDA_ARRAY_DESCRIPTOR shape = {
                 .Width = WIDTH, .Height = HEIGHT, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
-        const CUarray array = array_of(CU_AD_FORMAT_FLOAT, 0), other = array_of(CU_AD_FORMAT_FLOAT, 0);
+        const CUarray array = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_FLOAT, 1, 0),
+                      other = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_FLOAT, 1, 0);
         CUtexref image, again;
         CUarray bound;
         CUdeviceptr memory, found;
@@ -166,7 +158,7 @@ static void linear_memory(void)
 static void surface_reference(void)
 {
         static int seen[HEIGHT][WIDTH];
-        const CUarray array = array_of(CU_AD_FORMAT_SIGNED_INT32, CUDA_ARRAY3D_SURFACE_LDST);
+        const CUarray array = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_SIGNED_INT32, 1, CUDA_ARRAY3D_SURFACE_LDST);
         CUsurfref canvas;
         CUarray bound;
         CU(cuModuleGetSurfRef(&canvas, module, "canvas"));

@@ -89,20 +89,6 @@ static void fetch(const char *kernel, CUtexObject texture, const float at[POINTS
         CU(cuMemFree_v2(results));
 }
 
-static CUarray array_of(size_t width, size_t height, size_t depth, CUarray_format format, unsigned channels,
-                        unsigned flags)
-{
-        CUarray array;
-        const CUDA_ARRAY3D_DESCRIPTOR descriptor = {.Width = width,
-                                                    .Height = height,
-                                                    .Depth = depth,
-                                                    .Format = format,
-                                                    .NumChannels = channels,
-                                                    .Flags = flags};
-        CU(cuArray3DCreate_v2(&array, &descriptor));
-        return array;
-}
-
 /* All of an array, row by row, from or to packed memory of the program. */
 static void move_array(CUarray array, void *memory, size_t row_bytes, size_t rows, size_t slices, bool upload)
 {
@@ -163,8 +149,8 @@ static void filters_and_address_modes(void)
         static float at[POINTS][4], scaled[POINTS][4], out[POINTS][4];
         const int sizes[3] = {WIDTH, HEIGHT, DEPTH};
         for (int dimensions = 1; dimensions <= 3; dimensions++) {
-                const CUarray array = array_of(WIDTH, dimensions > 1 ? HEIGHT : 0, dimensions > 2 ? DEPTH : 0,
-                                               CU_AD_FORMAT_FLOAT, 4, 0);
+                const CUarray array = test_array(WIDTH, dimensions > 1 ? HEIGHT : 0, dimensions > 2 ? DEPTH : 0,
+                                                 CU_AD_FORMAT_FLOAT, 4, 0);
                 const CUDA_RESOURCE_DESC resource = of_array(array);
                 move_array(array, image, WIDTH * 16, dimensions > 1 ? HEIGHT : 1, dimensions > 2 ? DEPTH : 1, true);
                 for (int kind = 0; kind < 16; kind++) {
@@ -192,8 +178,8 @@ static void layers(void)
         static float at[POINTS][4], out[POINTS][4];
         const struct sampling s = {.mode = CU_TR_ADDRESS_MODE_CLAMP, .linear = true};
         for (int dimensions = 1; dimensions <= 2; dimensions++) {
-                const CUarray array = array_of(WIDTH, dimensions > 1 ? HEIGHT : 0, DEPTH, CU_AD_FORMAT_FLOAT, 4,
-                                               CUDA_ARRAY3D_LAYERED);
+                const CUarray array = test_array(WIDTH, dimensions > 1 ? HEIGHT : 0, DEPTH, CU_AD_FORMAT_FLOAT, 4,
+                                                 CUDA_ARRAY3D_LAYERED);
                 const CUDA_RESOURCE_DESC resource = of_array(array);
                 const CUtexObject texture = texture_of(&resource, &s, 0);
                 static float packed[DEPTH][WIDTH][4];
@@ -239,9 +225,9 @@ static void formats(void)
         for (int i = 0; i < WIDTH * HEIGHT; i++) /* 1, 1 1/64, 1 1/32 ... times a power of two */
                 halves[i / WIDTH][i % WIDTH] = (uint16_t)((10 + i % 8) << 10 | (i * 16 & 0x3ff));
 
-        const CUarray of_bytes = array_of(WIDTH, HEIGHT, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0);
-        const CUarray of_shorts = array_of(WIDTH, HEIGHT, 0, CU_AD_FORMAT_SIGNED_INT16, 2, 0);
-        const CUarray of_halves = array_of(WIDTH, HEIGHT, 0, CU_AD_FORMAT_HALF, 1, 0);
+        const CUarray of_bytes = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0);
+        const CUarray of_shorts = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_SIGNED_INT16, 2, 0);
+        const CUarray of_halves = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_HALF, 1, 0);
         const CUDA_RESOURCE_DESC resources[3] = {of_array(of_bytes), of_array(of_shorts), of_array(of_halves)};
         move_array(of_bytes, bytes, WIDTH * 4, HEIGHT, 1, true);
         move_array(of_shorts, shorts, WIDTH * 4, HEIGHT, 1, true);
@@ -426,7 +412,7 @@ static void levels(void)
 static void gathering(void)
 {
         static float at[POINTS][4], out[POINTS][4];
-        const CUarray array = array_of(WIDTH, HEIGHT, 0, CU_AD_FORMAT_FLOAT, 4, CUDA_ARRAY3D_TEXTURE_GATHER);
+        const CUarray array = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_FLOAT, 4, CUDA_ARRAY3D_TEXTURE_GATHER);
         const struct sampling s = {.mode = CU_TR_ADDRESS_MODE_CLAMP};
         const CUDA_RESOURCE_DESC resource = of_array(array);
         const CUtexObject texture = texture_of(&resource, &s, 0);
@@ -464,7 +450,7 @@ static void surfaces(void)
         static int values[HEIGHT][WIDTH], after[HEIGHT][WIDTH];
         int width = WIDTH, height = HEIGHT, outside[6], sizes[4];
         CUdeviceptr out;
-        const CUarray array = array_of(WIDTH, HEIGHT, 0, CU_AD_FORMAT_SIGNED_INT32, 1, CUDA_ARRAY3D_SURFACE_LDST);
+        const CUarray array = test_array(WIDTH, HEIGHT, 0, CU_AD_FORMAT_SIGNED_INT32, 1, CUDA_ARRAY3D_SURFACE_LDST);
         CUsurfObject surface = surface_of(array);
         const CUDA_RESOURCE_DESC resource = of_array(array);
         const struct sampling s = {.mode = CU_TR_ADDRESS_MODE_CLAMP};
@@ -510,10 +496,11 @@ static void surfaces_of_all_kinds(void)
         static float deep[3][2][WIDTH][2];
         static long long layered[3][2][WIDTH];
         const unsigned flag = CUDA_ARRAY3D_SURFACE_LDST;
-        const CUarray arrays[4] = {array_of(WIDTH, 0, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, flag),
-                                   array_of(WIDTH, 1, 0, CU_AD_FORMAT_SIGNED_INT16, 2, flag),
-                                   array_of(WIDTH, 2, 3, CU_AD_FORMAT_FLOAT, 2, flag),
-                                   array_of(WIDTH, 2, 3, CU_AD_FORMAT_UNSIGNED_INT32, 2, flag | CUDA_ARRAY3D_LAYERED)};
+        const CUarray arrays[4] = {
+                test_array(WIDTH, 0, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, flag),
+                test_array(WIDTH, 1, 0, CU_AD_FORMAT_SIGNED_INT16, 2, flag),
+                test_array(WIDTH, 2, 3, CU_AD_FORMAT_FLOAT, 2, flag),
+                test_array(WIDTH, 2, 3, CU_AD_FORMAT_UNSIGNED_INT32, 2, flag | CUDA_ARRAY3D_LAYERED)};
         CUsurfObject surface[4];
         void *parameters[] = {&surface[0], &surface[1], &surface[2], &surface[3], &width};
         for (int i = 0; i < 4; i++)
