@@ -25,6 +25,7 @@
 CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         copy->synchronous = synchronous;
+        copy->array = IVG_ID_NONE;
         CUresult result = ivg_context_require(&copy->context);
         if (result == CUDA_SUCCESS)
                 result = ivg_stream_id(stream, null_stream, &copy->stream);
@@ -45,19 +46,24 @@ bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset)
 
 /* ---- in place ---- */
 
-typedef CUresult (*send_copy)(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                              uint64_t value);
+/* `device` is an address, or an offset into the copy's array. */
+typedef CUresult (*send_copy)(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
+                              uint32_t index, uint64_t value);
 
-static CUresult send_to_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                               uint64_t value)
+static CUresult send_to_device(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
+                               uint32_t index, uint64_t value)
 {
-        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, stream, index, value);
+        if (copy->array != IVG_ID_NONE)
+                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, 1, copy->stream, index, value);
+        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, copy->stream, index, value);
 }
 
-static CUresult send_from_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                                 uint64_t value)
+static CUresult send_from_device(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
+                                 uint32_t index, uint64_t value)
 {
-        return ivg_send_ivgCopyDtoH(arena_offset, device, bytes, stream, index, value);
+        if (copy->array != IVG_ID_NONE)
+                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, 0, copy->stream, index, value);
+        return ivg_send_ivgCopyDtoH(arena_offset, device, bytes, copy->stream, index, value);
 }
 
 static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint64_t device, uint64_t arena_offset,
@@ -65,12 +71,12 @@ static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint6
 {
         struct ivg_completion *completion = copy->synchronous && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
-                const CUresult result = send(device, arena_offset, bytes, copy->stream, IVG_COMPLETION_NONE, 0);
+                const CUresult result = send(copy, device, arena_offset, bytes, IVG_COMPLETION_NONE, 0);
                 return result != CUDA_SUCCESS || !copy->synchronous ? result
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
-        CUresult result = send(device, arena_offset, bytes, copy->stream, completion->index, value);
+        CUresult result = send(copy, device, arena_offset, bytes, completion->index, value);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
         ivg_completion_give(completion);
@@ -109,6 +115,17 @@ static CUresult buffer_set_take(struct buffer_set *set, uint64_t chunks)
         return CUDA_SUCCESS;
 }
 
+/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. */
+static CUresult buffer_set_settle(const struct ivg_copy *copy, struct buffer_set *set)
+{
+        CUresult result = CUDA_SUCCESS;
+        for (uint32_t i = 0; i < set->count && copy->synchronous && copy->array != IVG_ID_NONE; i++) {
+                const CUresult waited = ivg_completion_wait(&set->buffers[i]->completion);
+                result = result != CUDA_SUCCESS ? result : waited;
+        }
+        return result;
+}
+
 static void buffer_set_give(struct buffer_set *set)
 {
         for (uint32_t i = 0; i < set->count; i++)
@@ -119,8 +136,7 @@ static CUresult send_buffer(const struct ivg_copy *copy, struct ivg_copy_buffer 
                             uint64_t device, uint64_t bytes)
 {
         const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
-        const CUresult result =
-                send(device, buffer->arena_offset, bytes, copy->stream, buffer->completion.index, value);
+        const CUresult result = send(copy, device, buffer->arena_offset, bytes, buffer->completion.index, value);
         if (result != CUDA_SUCCESS)
                 buffer->completion.pending = false; /* it never left */
         return result;
@@ -144,6 +160,8 @@ static CUresult stage_to_device(const struct ivg_copy *copy, uint64_t destinatio
                 source += step;
                 bytes -= step;
         }
+        if (result == CUDA_SUCCESS)
+                result = buffer_set_settle(copy, &set);
         buffer_set_give(&set);
         return result;
 }
@@ -268,6 +286,26 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
         if (copy->captured)
                 return paged_from_device(copy, destination, source, bytes);
         return stage_from_device(copy, destination, source, bytes);
+}
+
+/* Of one dimension, as cuMemcpyHtoA and cuMemcpyAtoH have it. */
+CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
+                        bool to_array)
+{
+        uint64_t offset;
+        if (bytes == 0)
+                return CUDA_SUCCESS;
+        if (host == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        copy->array = array;
+        if (ivg_pinned_offset(host, bytes, &offset))
+                return copy_in_place(copy, to_array ? send_to_device : send_from_device, array_offset, offset, bytes);
+        if (is_device_memory((uintptr_t)host))
+                return ivg_refuse("device memory in the place of the host memory of an array's copy");
+        if (copy->captured)
+                return ivg_refuse("capture of an array's copy with pageable memory");
+        return to_array ? stage_to_device(copy, array_offset, host, bytes)
+                        : stage_from_device(copy, host, array_offset, bytes);
 }
 
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes)

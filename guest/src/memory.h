@@ -173,6 +173,7 @@ CUresult ivg_advice_read(uint64_t address, uint64_t bytes, void (*read)(const st
 struct ivg_copy {
         struct ivg_object *context;
         ivg_id stream;
+        ivg_id array; /* the device's side is this array, its addresses are offsets there; NONE: device memory */
         bool synchronous;
         bool captured; /* the copy becomes part of a graph: no staging, nobody waits */
 };
@@ -180,6 +181,13 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes);
+/* Between host memory and an array of one dimension. */
+CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
+                        bool to_array);
+/* Boxes; `null_stream` is what a NULL stream means. */
+CUresult ivg_copy_2d(const CUDA_MEMCPY2D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+CUresult ivg_copy_3d(const CUDA_MEMCPY3D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+CUresult ivg_copy_3d_peer(const CUDA_MEMCPY3D_PEER *copy, CUstream stream, ivg_id null_stream, bool synchronous);
 /* The same as a node of a graph; refuses pageable memory by name. */
 CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node);
 /* By what the addresses are. */

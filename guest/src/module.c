@@ -21,6 +21,8 @@ CUresult ivg_module_create(enum ivg_kind kind, struct ivg_object *context, struc
         }
         ivg_names_init(&module->functions);
         ivg_names_init(&module->variables);
+        ivg_names_init(&module->textures);
+        ivg_names_init(&module->surfaces);
         ivg_names_init(&module->modules);
         (*object)->data = module;
         return CUDA_SUCCESS;
@@ -43,6 +45,8 @@ static void module_release(struct ivg_object *object)
         object->data = NULL;
         ivg_names_end(&module->functions, ivg_name_end_object);
         ivg_names_end(&module->modules, ivg_name_end_object);
+        ivg_names_end(&module->textures, ivg_name_end_object);
+        ivg_names_end(&module->surfaces, ivg_name_end_object);
         ivg_names_end(&module->variables, end_variable);
         free(module);
 }

@@ -224,6 +224,21 @@ int ivg_exec_temporary_fd(const struct ivg_exec_call *call, const void *data);
  */
 uint8_t *ivg_exec_arena(struct ivg_exec_call *call, uint64_t offset, uint64_t bytes);
 
+/* ---- completion.c ---- */
+#define IVG_COMPLETION_NONE UINT32_MAX /* index: nobody waits */
+struct ivg_exec_completion {
+        uint32_t index;
+        uint64_t value;
+        CUdeviceptr address; /* 0: none wanted */
+};
+/* Before the copy: everything that may fail for other reasons than the copy itself. */
+CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec_completion *completion, uint32_t index,
+                                     uint64_t value);
+/* After the copy: lets the stream write the word, or writes the failure itself. Returns `result` or the word's failure.
+ */
+CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
+                                    CUstream stream, CUresult result);
+
 /* ---- deferred.c ---- */
 void ivg_deferred_note(struct ivg_exec *exec, CUresult result);
 CUresult ivg_deferred_take(struct ivg_exec *exec);
@@ -341,6 +356,8 @@ void ivg_reaper_destroy(struct ivg_exec *exec); /* its thread has been joined */
 /* ---- handles.c ---- */
 struct ivg_handles *ivg_handles_create(void);
 void ivg_handles_destroy(struct ivg_handles *handles); /* no reader left */
+/* Takes out what was put as a part of `whole`, of every kind. */
+void ivg_handles_remove_parts(struct ivg_exec *exec, ivg_id whole);
 /* Numbers by driver handle, for handles that the driver gives out again. False: there is one already, or no memory. */
 bool ivg_handle_name_put(struct ivg_exec *exec, const void *driver_handle, ivg_id id);
 ivg_id ivg_handle_name_get(struct ivg_exec *exec, const void *driver_handle); /* IVG_ID_NONE */

@@ -266,6 +266,24 @@ CUresult ivg_exec_device_range_2d(struct ivg_exec_call *call, uint64_t address, 
         return ivg_exec_device_range(call, address, bytes);
 }
 
+/* The last byte of a box lies (slices - 1) slices, (rows - 1) rows and the width after its first. */
+CUresult ivg_exec_device_box(struct ivg_exec_call *call, uint64_t address, uint64_t pitch, uint64_t slice_rows,
+                             const uint64_t extent[3])
+{
+        const uint64_t width = extent[0], height = extent[1], depth = extent[2];
+        uint64_t slice, slices, rows, bytes;
+
+        if (width == 0 || height == 0 || depth == 0)
+                return CUDA_SUCCESS;
+        if (width > pitch || (depth > 1 && height > slice_rows))
+                return CUDA_ERROR_INVALID_VALUE;
+        if (__builtin_mul_overflow(pitch, slice_rows, &slice) || __builtin_mul_overflow(slice, depth - 1, &slices) ||
+            __builtin_mul_overflow(pitch, height - 1, &rows) || __builtin_add_overflow(slices, rows, &bytes) ||
+            __builtin_add_overflow(bytes, width, &bytes))
+                return CUDA_ERROR_INVALID_VALUE;
+        return ivg_exec_device_range(call, address, bytes);
+}
+
 CUresult ivg_exec_memory_add(struct ivg_exec_call *call, uint64_t address, uint64_t bytes)
 {
         const struct ivg_driver *driver = &call->exec->driver;

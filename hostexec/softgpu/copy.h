@@ -20,4 +20,15 @@ void sg_span_close(struct sg_span *span);
 CUmemorytype sg_span_type(const struct sg_span *span);
 bool sg_span_is_read_only(const struct sg_span *span);
 
+/* One side of a box's copy, as the caller's structure says it. */
+struct sg_box_side {
+        CUmemorytype type;
+        uint64_t host, device;
+        CUarray array;
+        size_t x, y, z, pitch, height;
+};
+/* Copies a box of `extent`: bytes of a row, rows, slices. */
+CUresult sg_box_copy(CUstream stream, const struct sg_box_side *to, const struct sg_box_side *from,
+                     const size_t extent[3], bool synchronous);
+
 #endif

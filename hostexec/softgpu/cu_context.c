@@ -1,6 +1,7 @@
 /* Contexts: their life, and each thread's stack of current ones. */
 #include <string.h>
 
+#include "array.h"
 #include "softgpu.h"
 
 #define SG_CONTEXTS_MAX 1024u
@@ -162,6 +163,7 @@ void sg_context_close(struct sg_context *context)
                         break;
                 sg_module_close(module);
         }
+        sg_resources_close(context);
         sg_registry_release_context(context);
         sg_map_forget(context);
         sg_object_put(context);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "array.h"
 #include "softgpu.h"
 
 #define SG_GRID_X_MAX ((unsigned)INT_MAX)
@@ -68,6 +69,8 @@ static CUresult sg_launch_run(struct sg_op *op, struct sg_stream *stream)
                 .workers = 0,
                 .cooperative = launch->shape.cooperative,
                 .print = sg_print,
+                .texture = sg_texture_view,
+                .texture_user = context,
         };
         const enum ptx_status status = ptx_launch(&arguments, &fault);
         sg_map_release(map);

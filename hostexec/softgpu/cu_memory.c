@@ -5,8 +5,8 @@
 
 #define SG_PITCH_BYTES ((size_t)512)
 
-CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
-                            struct sg_allocation **out)
+CUresult sg_device_take(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
+                        struct sg_allocation **out)
 {
         struct sg_device *device = context->device;
         if (bytes == 0)
@@ -43,11 +43,22 @@ CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_me
         atomic_init(&allocation->references, 1);
         if (pool != NULL)
                 sg_object_get(pool);
-        const CUresult result = sg_registry_insert(allocation);
-        if (result != CUDA_SUCCESS)
-                sg_allocation_put(allocation);
-        else
-                *out = allocation;
+        *out = allocation;
+        return CUDA_SUCCESS;
+}
+
+CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
+                            struct sg_allocation **out)
+{
+        struct sg_allocation *allocation;
+        CUresult result = sg_device_take(context, bytes, kind, pool, &allocation);
+        if (result == CUDA_SUCCESS) {
+                result = sg_registry_insert(allocation);
+                if (result != CUDA_SUCCESS)
+                        sg_allocation_put(allocation);
+                else
+                        *out = allocation;
+        }
         return result;
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "array.h"
 #include "graph.h"
 #include "softgpu.h"
 
@@ -54,6 +55,10 @@ SG_FINALIZER(graph)
 SG_FINALIZER(node)
 SG_FINALIZER(exec)
 SG_FINALIZER(user)
+SG_FINALIZER(array)
+SG_FINALIZER(mipmap)
+SG_FINALIZER(texture)
+SG_FINALIZER(reference)
 
 static void sg_slabs_open(void)
 {
@@ -72,6 +77,10 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_EXEC, sizeof(struct sg_exec), 65536, sg_finalize_exec);
         sg_slab_open(SG_GREEN, sg_green_bytes(), 1024, NULL);
         sg_slab_open(SG_DESC, sg_desc_bytes(), 65536, NULL);
+        sg_slab_open(SG_ARRAY, sizeof(struct sg_array), 65536, sg_finalize_array);
+        sg_slab_open(SG_MIPMAP, sizeof(struct sg_mipmap), 65536, sg_finalize_mipmap);
+        sg_slab_open(SG_TEXTURE, sizeof(struct sg_texture), 65536, sg_finalize_texture);
+        sg_slab_open(SG_REFERENCE, sizeof(struct sg_reference), 65536, sg_finalize_reference);
 }
 
 /* Mapped memory is no root for the leak checker: what objects point to would look lost in a program that ends without

@@ -66,6 +66,7 @@
 #define SG_PTX_TARGET_NATIVE 75u
 
 struct sg_allocation;
+struct sg_array;
 struct sg_context;
 struct sg_device;
 struct sg_event;
@@ -75,6 +76,7 @@ struct sg_mark;
 struct sg_map;
 struct sg_module;
 struct sg_pool;
+struct sg_resource;
 struct sg_stream;
 
 /* ---- objects (cu_object.c) ---- */
@@ -95,6 +97,10 @@ enum sg_kind {
         SG_USER,
         SG_GREEN,
         SG_DESC,
+        SG_ARRAY,
+        SG_MIPMAP,
+        SG_TEXTURE, /* surfaces too */
+        SG_REFERENCE,
         SG_KINDS
 };
 
@@ -159,6 +165,7 @@ struct sg_context {
         struct sg_stream *gather, *gate; /* cu_context_event.c; NULL until needed, set under sg_work_lock */
         struct sg_stream *streams;       /* under sg_work_lock; drained ones too until their last reference goes */
         struct sg_module *modules;       /* under sg_state_lock */
+        struct sg_resource *resources;   /* arrays and what looks at them; under sg_state_lock */
         struct sg_context *peers[SG_PEERS_MAX]; /* under sg_memory_lock */
         unsigned peer_count;
         struct sg_map *map; /* newest snapshot, under sg_memory_lock */
@@ -266,6 +273,9 @@ void sg_heap_give(struct sg_heap *heap, void *address, size_t bytes);
  */
 CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
                             struct sg_allocation **out);
+/* The same without an entry in the registry: memory that has no address for the program. */
+CUresult sg_device_take(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
+                        struct sg_allocation **out);
 CUresult sg_host_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, unsigned flags,
                           struct sg_allocation **out);
 void sg_allocation_get(struct sg_allocation *allocation);

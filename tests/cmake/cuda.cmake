@@ -44,6 +44,9 @@ set(cuda_programs
     memops
     printf
     ipc
+    textures
+    references
+    arrays
     )
 foreach(program ${cuda_programs})
   ivg_cuda_program(${program})
@@ -52,8 +55,12 @@ foreach(program ${cuda_programs})
   endif()
 endforeach()
 ivg_cuda_test(threads ${cuda_bin}/threads 8)
-target_compile_definitions(cuda_printf PRIVATE IVG_PRINTF_PTX="${cuda_dir}/printf.ptx")
-set_source_files_properties(${cuda_dir}/printf.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/printf.ptx)
+foreach(program printf textures references) # with PTX of their own
+  string(TOUPPER ${program} upper)
+  target_compile_definitions(cuda_${program} PRIVATE IVG_${upper}_PTX="${cuda_dir}/${program}.ptx")
+  set_source_files_properties(${cuda_dir}/${program}.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/${program}.ptx)
+endforeach()
+ivg_cuda_test(arrays_as_before_cuda_4 ${cuda_bin}/arrays old)
 ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)
 # Names by version, as this driver and as older and newer ones have them: 13.0 is what we carry.
 add_dependencies(cuda_proc_address ivg_softgpu)

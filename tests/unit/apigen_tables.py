@@ -97,6 +97,9 @@ class BadTablesAreRefusedWithTheirLine(unittest.TestCase):
                 ("0x0010 ivgThing sync : x:array[<=4]", "names the C type"),
                 ("0x0010 ivgThing sync : -> x:outrange[<=4]", "before the arrow"),
                 ("0x0010 ivgThing sync : -> x:alloc", "needs an out parameter and its bytes"),
+                ("0x0010 ivgThing sync : m:module -> x:new.function(n)", "'x' belongs to 'n', which is no handle"),
+                ("0x0010 ivgThing sync : m:u32 -> x:new.function(m)", "'x' belongs to 'm', which is no handle"),
+                ("0x0010 ivgThing sync : m:module f:function(m)", "only what a call makes"),
                 ("- ivgThing local", "internal row has a number"),
         ):
             with self.subTest(row=row):

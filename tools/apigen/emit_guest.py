@@ -4,11 +4,10 @@ ones), guest_symbols.c (names for cuGetProcAddress) and libcuda.map (version scr
 import re
 
 from emit_calls import NOTICE, guard, parameters, request_layout
-from model import KINDS
+from model import KINDS, NUMBER_KINDS
 
-PRINT_POINTERS = {ctype for word, (_, ctype) in KINDS.items() if word != "memory"} | {
-    "CUhostFn", "CUasyncCallback", "CUstreamCallback", "CUoccupancyB2DSize", "CUlogsCallback", "CUtexref", "CUsurfref",
-    "CUgraphicsResource", "CUexternalMemory", "CUexternalSemaphore", "CUdevResourceDesc", "CUgreenCtx",
+PRINT_POINTERS = {ctype for word, (_, ctype) in KINDS.items() if word not in NUMBER_KINDS} | {
+    "CUhostFn", "CUasyncCallback", "CUstreamCallback", "CUoccupancyB2DSize", "CUlogsCallback", "CUgraphicsResource", "CUexternalMemory", "CUexternalSemaphore", "CUdevResourceDesc", "CUgreenCtx",
     "CUasyncCallbackHandle", "CUlogsCallbackHandle", "CUgraphDeviceNode"}
 BY_VALUE_STRUCTS = {"CUmemLocation", "CUipcEventHandle", "CUipcMemHandle"}
 
@@ -176,7 +175,7 @@ def bad_handle(kind):
 def handle_lines(param, ctype):
     """Looks the caller's handle up; declares <name>_id."""
     name, kind = param.name, KINDS[param.kind][0]
-    pointer = f"(const void *)(uintptr_t){name}" if param.kind == "memory" else name
+    pointer = f"(const void *)(uintptr_t){name}" if param.kind in NUMBER_KINDS else name
     if param.kind == "stream" and not param.drop:
         return [f"ivg_id {name}_id;", f"result = ivg_stream_id({name}, null_stream, &{name}_id);",
                 "if (result != CUDA_SUCCESS)", "        return result;"]
@@ -223,7 +222,8 @@ def stub(model, row):
             access = f"{name}->" if cparam.pointer else f"{name}."
             for member in param.zero:
                 body += [f"if ({access}{member})", f'        return ivg_refuse("{row.symbol} with {member}");']
-            args.append(pointer)
+            cast = f"(const {param.ctype} *)(const void *)" if param.ctype.startswith("struct ivg_wire") else ""
+            args.append(cast + pointer)
         elif param.form == "cstring":
             args.append(name)
         elif param.form == "ids":
@@ -251,8 +251,8 @@ def stub(model, row):
                      "if (result != CUDA_SUCCESS)", "        return result;"]
             args.append(f"{name}_object->id")
             on_fail.append(f"ivg_object_destroy({name}_object);")
-            value = f"(CUmemGenericAllocationHandle)(uintptr_t){name}_object" if param.kind == "memory" else \
-                f"({KINDS[param.kind][1]}){name}_object"
+            cast = "(uintptr_t)" if param.kind in NUMBER_KINDS else ""
+            value = f"({KINDS[param.kind][1]}){cast}{name}_object"
             finish.append(f"*{name} = {value};")
         elif param.form == "scalar":
             body.append(f"{param.ctype} {name}_out = 0;")

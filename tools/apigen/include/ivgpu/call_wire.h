@@ -40,6 +40,8 @@ enum ivg_kind { /* of a numbered object; the executor's table checks it at each 
                 IVG_KIND_USER_OBJECT,
                 IVG_KIND_GREEN_CONTEXT,
                 IVG_KIND_RESOURCE_DESC,
+                IVG_KIND_TEXREF,
+                IVG_KIND_SURFREF,
                 IVG_KIND_COUNT
 };
 
@@ -196,6 +198,32 @@ struct ivg_wire_graph_node {
 };
 /* `function` is the kernel whose function in the context the node has: it has no number of its own yet. */
 #define IVG_NODE_FUNCTION_OF_KERNEL 1u
+
+/* A copy of a box, with arrays or between contexts. A side without an array is a unified address: the box's first byte.
+ */
+struct ivg_wire_box_side {
+        uint64_t address, pitch, height; /* no array: where, bytes from row to row, rows from slice to slice */
+        uint64_t x, y, z;                /* array: bytes, rows, slices before the box; else zero */
+};
+struct ivg_wire_box {
+        struct ivg_wire_box_side to, from;
+        uint64_t width, height, depth;
+        uint32_t peer; /* 1: cuMemcpy3DPeer, with the contexts of the call */
+        uint32_t reserved;
+};
+
+/* What a texture or surface looks at; arrays are handles of the call. */
+struct ivg_wire_resource {
+        uint32_t type;             /* CUresourcetype */
+        uint32_t format, channels; /* linear, pitch2D */
+        uint32_t flags;
+        uint64_t address; /* linear, pitch2D: a device address that only the device follows */
+        uint64_t bytes;   /* linear */
+        uint64_t width, height, pitch;
+};
+struct ivg_wire_color {
+        float components[4];
+};
 
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
 _Static_assert(sizeof(struct ivg_wire_range) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");
