@@ -174,6 +174,8 @@ CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id);
 CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context);
 /* The live object of `kind` with this number, else NULL. */
 struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id);
+/* The same with an index, the low part of a number: for who knows that the object lives. */
+struct ivg_object *ivg_object_at(enum ivg_kind kind, uint32_t index);
 /* Live objects of `kind`; of graph nodes: whether a graph's end has any to look for. */
 uint32_t ivg_objects_live(enum ivg_kind kind);
 /* Function or kernel handle (CUDA accepts both at a launch). */

@@ -47,8 +47,12 @@ static CUresult wide_attribute(const struct ivg_memory_range *range, CUpointer_a
         case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
                 *value = range->bytes;
                 return CUDA_SUCCESS;
-        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: /* nothing here can be exported */
-        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:       /* no allocation of the index is from a pool */
+        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+                *value = !is_host(range) && (range->flags & IVG_MEMORY_SHAREABLE) != 0
+                                 ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+                                 : CU_MEM_HANDLE_TYPE_NONE;
+                return CUDA_SUCCESS;
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: /* no allocation of the index is from a pool */
                 *value = 0;
                 return CUDA_SUCCESS;
         default:

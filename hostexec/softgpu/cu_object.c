@@ -50,6 +50,7 @@ SG_FINALIZER(module)
 SG_FINALIZER(library)
 SG_FINALIZER(link)
 SG_FINALIZER(pool)
+SG_FINALIZER(physical)
 SG_FINALIZER(graph)
 SG_FINALIZER(node)
 SG_FINALIZER(exec)
@@ -65,6 +66,7 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_KERNEL, sizeof(struct sg_kernel), 1u << 20, NULL);
         sg_slab_open(SG_LINK, sizeof(struct sg_link), 4096, sg_finalize_link);
         sg_slab_open(SG_POOL, sizeof(struct sg_pool), 4096, sg_finalize_pool);
+        sg_slab_open(SG_PHYSICAL, sizeof(struct sg_physical), 1u << 20, sg_finalize_physical);
         sg_slab_open(SG_GRAPH, sizeof(struct sg_graph), 65536, sg_finalize_graph);
         sg_slab_open(SG_NODE, sizeof(struct sg_node), 1u << 20, sg_finalize_node);
         sg_slab_open(SG_EXEC, sizeof(struct sg_exec), 65536, sg_finalize_exec);

@@ -72,6 +72,7 @@ struct sg_library;
 struct sg_mark;
 struct sg_map;
 struct sg_module;
+struct sg_physical;
 struct sg_pool;
 struct sg_stream;
 
@@ -87,6 +88,7 @@ enum sg_kind {
         SG_KERNEL,
         SG_LINK,
         SG_POOL,
+        SG_PHYSICAL,
         SG_GRAPH,
         SG_NODE,
         SG_EXEC,
@@ -194,7 +196,9 @@ enum sg_memory_kind {
         SG_MEMORY_PINNED,     /* cuMemHostAlloc */
         SG_MEMORY_REGISTERED, /* cuMemHostRegister: the program's own pages */
         SG_MEMORY_MANAGED,
-        SG_MEMORY_OPENED, /* cuIpcOpenMemHandle: another process's device memory */
+        SG_MEMORY_OPENED,   /* cuIpcOpenMemHandle: another process's device memory */
+        SG_MEMORY_IMPORTED, /* cuMemPoolImportPointer: likewise, freed as device memory is */
+        SG_MEMORY_MAPPED,   /* cuMemMap: of no context, seen where cuMemSetAccess says */
 };
 
 struct sg_allocation {
@@ -205,7 +209,10 @@ struct sg_allocation {
         unsigned flags;
         struct sg_context *context; /* owner; not referenced: a closing context frees what it owns */
         struct sg_device *device;
-        struct sg_pool *pool; /* stream-ordered allocations */
+        struct sg_pool *pool;         /* stream-ordered allocations, and imported ones */
+        struct sg_physical *physical; /* mappings: what is mapped */
+        struct sg_allocation *next_mapping;
+        uint8_t access[SG_DEVICES_MAX]; /* mappings: CUmemAccess_flags by device, under sg_memory_lock */
         uint64_t id;
         _Atomic(bool) sync_memops;
         bool freeing; /* a stream-ordered free is queued */
@@ -264,6 +271,13 @@ struct sg_allocation *sg_registry_find(uint64_t address);
 /* The one that starts at `address`, if it is of a kind in the mask; removed, its reference now the caller's. */
 struct sg_allocation *sg_registry_take(uint64_t address, unsigned kind_mask);
 bool sg_registry_overlaps(uint64_t start, size_t bytes);
+/* Under sg_memory_lock, and valid there: the allocation that holds `address`, or NULL. */
+struct sg_allocation *sg_registry_at_locked(uint64_t address);
+static inline bool sg_kind_is_device(enum sg_memory_kind kind)
+{
+        return kind == SG_MEMORY_DEVICE || kind == SG_MEMORY_MODULE || kind == SG_MEMORY_OPENED ||
+               kind == SG_MEMORY_IMPORTED || kind == SG_MEMORY_MAPPED;
+}
 void sg_registry_release_context(struct sg_context *context);
 bool sg_address_in_window(uint64_t address, size_t bytes);
 /* Under sg_memory_lock: the set of ranges some context sees has changed. */
@@ -276,6 +290,27 @@ void sg_contexts_forget_maps(void);
 /* Waits for the work that may use the memory at exactly `address`, then ends it; false: nothing of those kinds is
  * there. */
 bool sg_allocation_free(uint64_t address, unsigned kind_mask);
+
+/* ---- memory without an address, addresses without memory (cu_physical.c, cu_virtual.c) ---- */
+
+#define SG_MAPPING_BYTES ((size_t)2 << 20) /* granularity of both */
+
+struct sg_physical {
+        struct sg_object object;
+        struct sg_device *device;
+        int fd;
+        size_t bytes, charged; /* charged: 0 for another process's */
+        unsigned handle_types;
+        unsigned handles, mappings; /* under sg_memory_lock */
+};
+struct sg_physical *sg_physical_of(CUmemGenericAllocationHandle handle);
+/* Under sg_memory_lock: one of `handles` or `mappings` less; true: the caller calls sg_physical_end without it. */
+bool sg_physical_drop_locked(struct sg_physical *physical, unsigned *holders);
+void sg_physical_end(struct sg_physical *physical);
+void sg_mapping_end(const struct sg_allocation *mapping); /* nobody uses it any more */
+/* Some device has access to the whole range of mappings; *read_only: to some of it no device has more. */
+bool sg_mappings_allow(uint64_t address, size_t bytes, bool *read_only);
+bool sg_address_is_reserved(uint64_t address, size_t bytes);
 
 /* ---- work (cu_work.c) ---- */
 
@@ -494,6 +529,7 @@ struct sg_link {
 
 void sg_event_finalize(struct sg_event *event);
 void sg_pool_finalize(struct sg_pool *pool);
+void sg_physical_finalize(struct sg_physical *physical);
 void sg_link_finalize(struct sg_link *link);
 void sg_context_finalize(struct sg_context *context);
 CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, struct sg_pool **out);

@@ -105,6 +105,11 @@ struct ivg_wire_tensor_map {
         uint64_t words[16];
 };
 
+/* What stands for shared memory in a guest: a place in a table of the host and 128 random bits (ipc_table.h). */
+struct ivg_wire_ticket {
+        uint64_t words[8];
+};
+
 /* ---- host functions: the host's way to call into the guest ----
  *
  * A stream that comes to a host function stops there. The executor puts it into the queue below, which lies among the
