@@ -23,10 +23,11 @@ static CUresult copy_d2h(void *destination, CUdeviceptr source, size_t bytes, CU
         return result != CUDA_SUCCESS ? result : ivg_copy_from_device(&copy, destination, source, bytes);
 }
 
-static CUresult copy_d2d(CUdeviceptr destination, CUdeviceptr source, size_t bytes, CUstream stream, ivg_id null_stream)
+static CUresult copy_d2d(CUdeviceptr destination, CUdeviceptr source, size_t bytes, CUstream stream, ivg_id null_stream,
+                         bool synchronous)
 {
         struct ivg_copy copy;
-        const CUresult result = ivg_copy_begin(&copy, stream, null_stream, false);
+        const CUresult result = ivg_copy_begin(&copy, stream, null_stream, synchronous);
         return result != CUDA_SUCCESS ? result : ivg_copy_on_device(&copy, destination, source, bytes);
 }
 
@@ -80,22 +81,22 @@ CUresult cuMemcpyDtoHAsync_v2_ptsz(void *dstHost, CUdeviceptr srcDevice, size_t 
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, LEGACY);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, LEGACY, true);
 }
 
 CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, PER_THREAD);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, PER_THREAD, true);
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, LEGACY);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, LEGACY, false);
 }
 
 CUresult cuMemcpyDtoDAsync_v2_ptsz(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, PER_THREAD);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, PER_THREAD, false);
 }
 
 CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)

@@ -255,6 +255,9 @@ void *ivg_staging_take(uint64_t bytes);
 void ivg_staging_give(void *memory, uint64_t bytes);
 /* Offset of a pointer into the arena window, or false. Pinned memory lies there. */
 bool ivg_arena_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
+/* Sets and copies that touch this address wait for their end, when they name no stream: it is memory that the program
+ * reads itself, or has CU_POINTER_ATTRIBUTE_SYNC_MEMOPS. */
+bool ivg_memory_settles(uint64_t address);
 /* The context's memory is gone on the host (context destroyed, primary context reset or released for the last time):
  * forgets its device memory and variables, and takes back its pinned memory. */
 void ivg_memory_end_of_context(struct ivg_object *context);

@@ -84,6 +84,8 @@ extern struct ivg_memory_index ivg_memory_of_host;
 int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range);
 /* The range that holds `address`. Any thread, also beside writers; lock-free unless a writer is busy for long. */
 bool ivg_memory_find(struct ivg_memory_index *index, uint64_t address, struct ivg_memory_range *range);
+/* Sets or clears one of IVG_MEMORY_FLAGS of the range that holds `address`; false: there is none. */
+bool ivg_memory_flag(struct ivg_memory_index *index, uint64_t address, uint32_t flag, bool on);
 /* Takes out the range that starts at `base` and has `kind`. False: there is none. */
 bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t kind, struct ivg_memory_range *removed);
 /* Takes out one range of `kind` and `context`, any; false when there is none left. */

@@ -60,7 +60,7 @@ static void sg_devices_open(void)
                 device->ordinal = (int)i;
                 device->total_bytes = (size_t)mib << 20;
                 device->heap = sg_heap_open(device->total_bytes);
-                if (device->heap == NULL || sg_pool_open(device, 0, &device->default_pool) != CUDA_SUCCESS) {
+                if (device->heap == NULL || sg_pool_open(device, 0, -1, &device->default_pool) != CUDA_SUCCESS) {
                         sg_report("device %u: no address space for %lu MiB", i, mib);
                         sg_devices_result = CUDA_ERROR_OUT_OF_MEMORY;
                         return;

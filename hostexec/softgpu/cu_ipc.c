@@ -75,15 +75,12 @@ static int sg_ipc_descriptor(const struct sg_ipc_handle *handle)
         return open(path, O_RDWR | O_CLOEXEC);
 }
 
-static CUresult sg_ipc_map(struct sg_context *context, const struct sg_ipc_handle *handle, uint64_t *address)
+CUresult sg_share_map(struct sg_context *context, int fd, uint64_t offset, size_t length, enum sg_memory_kind kind,
+                      struct sg_pool *pool, uint64_t *address)
 {
-        const uint64_t lead = handle->offset % SG_IPC_PAGE;
-        const size_t bytes = (lead + handle->bytes + SG_IPC_PAGE - 1) & ~(size_t)(SG_IPC_PAGE - 1);
-        const int fd = sg_ipc_descriptor(handle);
-        if (fd < 0)
-                return CUDA_ERROR_INVALID_VALUE;
-        char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)(handle->offset - lead));
-        close(fd);
+        const uint64_t lead = offset % SG_IPC_PAGE;
+        const size_t bytes = (lead + length + SG_IPC_PAGE - 1) & ~(size_t)(SG_IPC_PAGE - 1);
+        char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)(offset - lead));
         if (base == MAP_FAILED)
                 return CUDA_ERROR_MAP_FAILED;
         struct sg_allocation *allocation = calloc(1, sizeof(*allocation));
@@ -92,17 +89,31 @@ static CUresult sg_ipc_map(struct sg_context *context, const struct sg_ipc_handl
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }
         allocation->start = sg_address(base) + lead;
-        allocation->bytes = handle->bytes;
+        allocation->bytes = length;
         allocation->map_bytes = bytes;
-        allocation->kind = SG_MEMORY_OPENED;
+        allocation->kind = kind;
         allocation->context = context;
         allocation->device = context->device;
+        allocation->pool = pool;
+        if (pool != NULL)
+                sg_object_get(pool);
         atomic_init(&allocation->references, 1);
         const CUresult result = sg_registry_insert(allocation);
         if (result != CUDA_SUCCESS)
                 sg_allocation_put(allocation);
         else
                 *address = allocation->start;
+        return result;
+}
+
+static CUresult sg_ipc_map(struct sg_context *context, const struct sg_ipc_handle *handle, uint64_t *address)
+{
+        const int fd = sg_ipc_descriptor(handle);
+        if (fd < 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        const CUresult result =
+                sg_share_map(context, fd, handle->offset, handle->bytes, SG_MEMORY_OPENED, NULL, address);
+        close(fd);
         return result;
 }
 

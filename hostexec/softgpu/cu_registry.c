@@ -203,7 +203,8 @@ void sg_allocation_put(struct sg_allocation *allocation)
 
 /* ---- snapshots ---- */
 
-/* Device memory is seen by its own context and those with peer access to it; host memory by all. */
+/* Device memory is seen by its own context and those with peer access to it, pools' memory and mappings where they say;
+ * host memory by all. */
 static bool sg_context_sees(const struct sg_context *context, const struct sg_allocation *allocation)
 {
         if (allocation->kind == SG_MEMORY_MAPPED)
@@ -212,6 +213,8 @@ static bool sg_context_sees(const struct sg_context *context, const struct sg_al
                 return true;
         if (allocation->context == context)
                 return true;
+        if (allocation->pool != NULL)
+                return allocation->pool->access[context->device->ordinal] != CU_MEM_ACCESS_FLAGS_PROT_NONE;
         for (unsigned i = 0; i < context->peer_count; i++)
                 if (context->peers[i] == allocation->context)
                         return true;

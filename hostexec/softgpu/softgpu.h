@@ -253,6 +253,11 @@ struct sg_share {
         uint64_t nonce, offset;
 };
 bool sg_heap_share(const struct sg_heap *heap, uint64_t address, struct sg_share *out);
+/* True when the descriptor is that of a heap's memory file; its nonce. */
+bool sg_share_file(int fd, uint64_t *nonce);
+/* Maps another process's memory of that file and puts it into the registry (cu_ipc.c). `pool` may be NULL. */
+CUresult sg_share_map(struct sg_context *context, int fd, uint64_t offset, size_t bytes, enum sg_memory_kind kind,
+                      struct sg_pool *pool, uint64_t *address);
 void sg_heap_give(struct sg_heap *heap, void *address, size_t bytes);
 
 /* The registry's reference is the one that counts: `out` stays valid until the allocation is freed. `pool` may be NULL.
@@ -513,8 +518,12 @@ struct sg_pool {
         struct sg_object object;
         struct sg_device *device;
         bool is_default;
-        size_t bytes_max;       /* 0: the device's memory is the bound */
-        size_t used, used_high; /* under sg_memory_lock */
+        unsigned handle_types;
+        int fd;                         /* an imported pool's: the exporter's memory file; -1: one of this process */
+        uint64_t nonce;                 /* of that file */
+        uint8_t access[SG_DEVICES_MAX]; /* CUmemAccess_flags by device, under sg_memory_lock */
+        size_t bytes_max;               /* 0: the device's memory is the bound */
+        size_t used, used_high;         /* under sg_memory_lock */
         uint64_t release_threshold;
         int reuse[3]; /* accepted and reported: reuse needs no policy here, addresses are plentiful */
 };
@@ -532,7 +541,8 @@ void sg_pool_finalize(struct sg_pool *pool);
 void sg_physical_finalize(struct sg_physical *physical);
 void sg_link_finalize(struct sg_link *link);
 void sg_context_finalize(struct sg_context *context);
-CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, struct sg_pool **out);
+/* `fd` -1: the device's own memory. */
+CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, int fd, struct sg_pool **out);
 
 /* ---- graphs and captures (cu_graph.c, cu_capture.c): graph.h ---- */
 

@@ -28,7 +28,7 @@ foreach(program demo graphs handles memory streams modules threads fault process
   endif()
 endforeach()
 ivg_cuda_test(threads ${cuda_bin}/threads 8)
-foreach(program vmm)
+foreach(program vmm pools batches old_names)
   ivg_cuda_program(${program})
   ivg_cuda_test(${program} ${cuda_bin}/${program})
 endforeach()
