@@ -121,8 +121,9 @@ CUresult cuMemcpyAsync_ptsz(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, 
 
 /* ---- between contexts ---- */
 
+/* `ordered`: with the work of both contexts; else with that of the stream. */
 static CUresult copy_peer(CUdeviceptr destination, CUcontext to, CUdeviceptr source, CUcontext from, size_t bytes,
-                          CUstream stream, ivg_id null_stream)
+                          CUstream stream, ivg_id null_stream, bool ordered)
 {
         struct ivg_copy copy;
         const CUresult result = ivg_copy_begin(&copy, stream, null_stream, false);
@@ -136,29 +137,32 @@ static CUresult copy_peer(CUdeviceptr destination, CUcontext to, CUdeviceptr sou
                 return CUDA_SUCCESS;
         if (destination == 0 || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return ivg_send_cuMemcpyPeerAsync(destination, to_context->id, source, from_context->id, bytes, copy.stream);
+        return ordered ? ivg_send_cuMemcpyPeer(destination, to_context->id, source, from_context->id, bytes)
+                       : ivg_send_cuMemcpyPeerAsync(destination, to_context->id, source, from_context->id, bytes,
+                                                    copy.stream);
 }
 
 CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                       size_t ByteCount)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, LEGACY);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, LEGACY, true);
 }
 
+/* On the legacy stream too, which the threads' own wait for. */
 CUresult cuMemcpyPeer_ptds(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                            size_t ByteCount)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, PER_THREAD);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, LEGACY, true);
 }
 
 CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                            size_t ByteCount, CUstream hStream)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, LEGACY);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, LEGACY, false);
 }
 
 CUresult cuMemcpyPeerAsync_ptsz(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
                                 CUcontext srcContext, size_t ByteCount, CUstream hStream)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, PER_THREAD);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, PER_THREAD, false);
 }

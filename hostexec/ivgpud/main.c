@@ -204,7 +204,8 @@ static int find_executor(struct ivg_error *error)
         return rc;
 }
 
-/* Our own variables are for guests' programs; the pool's GPUs are told in the driver's way. */
+/* Our own variables are for guests' programs, but those of the soft GPU; the pool's GPUs are told in the driver's way.
+ */
 static int environment_make(const struct ivg_pool_config *pool, char ***out)
 {
         size_t count = 0, used = 0;
@@ -221,7 +222,7 @@ static int environment_make(const struct ivg_pool_config *pool, char ***out)
                 return -ENOMEM;
         }
         for (size_t i = 0; i < count; i++)
-                if (strncmp(environ[i], "IVGPU_", 6) != 0 &&
+                if ((strncmp(environ[i], "IVGPU_", 6) != 0 || strncmp(environ[i], "IVGPU_SOFT_", 11) == 0) &&
                     (pool->gpu_count == 0 || strncmp(environ[i], "CUDA_VISIBLE_DEVICES=", 21) != 0))
                         environment[used++] = environ[i];
         if (pool->gpu_count != 0) {

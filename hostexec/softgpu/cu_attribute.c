@@ -76,7 +76,7 @@ CUresult sg_device_attribute(const struct sg_device *device, CUdevice_attribute 
         if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
                 *value = (int)sg_processor_count();
         else if (attribute == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)
-                *value = device->ordinal + 1;
+                *value = device->slot + 1;
         for (size_t i = 0; i < sizeof(sg_attributes) / sizeof(sg_attributes[0]); i++)
                 if (sg_attributes[i].attribute == attribute)
                         *value = sg_attributes[i].value;

@@ -151,6 +151,9 @@ static CUresult sg_copy_peer(CUstream handle, CUdeviceptr to, CUcontext to_conte
                 result = sg_context_lookup(from_context, &ends[1]);
         for (unsigned i = 0; i < 2 && result == CUDA_SUCCESS; i++)
                 result = sg_context_check(ends[i]);
+        /* Without a stream it is in order with the work of both. */
+        for (unsigned i = 0; i < 2 && synchronous && result == CUDA_SUCCESS; i++)
+                result = sg_context_drain(ends[i]);
         if (result != CUDA_SUCCESS)
                 return result;
         return sg_copy(handle, to, SG_SIDE_DEVICE, from, SG_SIDE_DEVICE, bytes, synchronous);

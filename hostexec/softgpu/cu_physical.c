@@ -98,7 +98,7 @@ SG_ENTRY(cuMemCreate, CUmemGenericAllocationHandle *out, size_t bytes, const CUm
                 return CUDA_ERROR_INVALID_VALUE;
         if (!sg_device_charge(device, bytes))
                 return CUDA_ERROR_OUT_OF_MEMORY;
-        snprintf(name, sizeof(name), SG_PHYSICAL_NAME "%d", device->ordinal);
+        snprintf(name, sizeof(name), SG_PHYSICAL_NAME "%d", device->slot);
         const int fd = memfd_create(name, MFD_CLOEXEC);
         result = fd >= 0 && ftruncate(fd, (off_t)bytes) != 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
         if (result != CUDA_SUCCESS)
@@ -171,7 +171,13 @@ static bool sg_physical_file(int fd, struct sg_device **device, size_t *bytes)
         if (strncmp(name, wanted, sizeof(wanted) - 1) != 0)
                 return false;
         *bytes = (size_t)status.st_size;
-        return sg_device_find((CUdevice)strtol(name + sizeof(wanted) - 1, NULL, 10), device) == CUDA_SUCCESS;
+        const int slot = (int)strtol(name + sizeof(wanted) - 1, NULL, 10);
+        for (unsigned i = 0; i < sg_device_count(); i++)
+                if (sg_device_at(i)->slot == slot) {
+                        *device = sg_device_at(i);
+                        return true;
+                }
+        return false;
 }
 
 SG_ENTRY(cuMemImportFromShareableHandle, CUmemGenericAllocationHandle *out, void *os_handle,

@@ -122,7 +122,8 @@ struct sg_primary {
 struct sg_heap; /* cu_heap.c */
 
 struct sg_device {
-        int ordinal;
+        int ordinal; /* as the program counts */
+        int slot;    /* as the machine does: CUDA_VISIBLE_DEVICES chooses */
         size_t total_bytes;
         size_t used_bytes; /* under sg_memory_lock */
         struct sg_heap *heap;
