@@ -70,7 +70,7 @@ if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   add_test(NAME ipc_handles_stay_in_their_machine
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
-                   ${cuda_bin}/ipc)
+                   ${cuda_bin}/ipc ${cuda_bin}/vmm)
   set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()

@@ -1,8 +1,12 @@
 /* Virtual memory management: physical memory and addresses apart, a range that grows as PyTorch's expandable segments
  * do, shared memory between two processes (by fork and over a UNIX socket).
  *   vmm                 everything
+ *   vmm export          prints the path of a shareable handle, and holds it until its input ends
+ *   vmm stranger PATH   the handle at that path is another machine's: importing it must fail
  *   vmm import FD BYTES WORD   started by it: maps what the descriptor stands for, and renumbers its words */
 #include "check.h"
+#include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -372,6 +376,89 @@ static void shared(int socket, pid_t child, size_t bytes)
         expect_free(before);
 }
 
+/* Through us a shareable handle ends with the process that made it, which shall give its memory back when it dies;
+ * natively the descriptor would keep it. */
+static void dead_exporter(void)
+{
+        CUmemGenericAllocationHandle handle = 0;
+        CUresult result = CUDA_SUCCESS;
+        int pair[2], status, fd;
+        pid_t child;
+
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0, "socketpair");
+        child = fork();
+        CHECK(child >= 0, "fork");
+        if (child == 0) {
+                char fd_text[16];
+
+                snprintf(fd_text, sizeof(fd_text), "%d", dup(pair[1]));
+                execl("/proc/self/exe", "vmm", "die", fd_text, (char *)NULL);
+                _exit(127);
+        }
+        close(pair[1]);
+        fd = receive_fd(pair[0]);
+        CU(cuMemImportFromShareableHandle(&handle, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+        CU(cuMemRelease(handle));
+        close(pair[0]); /* it waits for this */
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status), "the exporter ended with 0x%x", status);
+        for (int waited_ms = 0; result == CUDA_SUCCESS && waited_ms < SETTLE_MS; waited_ms += 10) {
+                usleep(10000);
+                result = cuMemImportFromShareableHandle(&handle, (void *)(intptr_t)fd,
+                                                        CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+                if (result == CUDA_SUCCESS)
+                        CU(cuMemRelease(handle));
+        }
+        CHECK(result == CUDA_ERROR_INVALID_VALUE, "a dead process's memory was imported: %d", (int)result);
+        close(fd);
+}
+
+static CUmemGenericAllocationHandle export(int *fd)
+{
+        CUmemGenericAllocationHandle handle;
+
+        test_context();
+        handle = create(SHARED_BYTES, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+        CU(cuMemExportToShareableHandle(fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+        return handle;
+}
+
+static int export_and_die(int socket)
+{
+        char byte;
+        int fd = -1;
+
+        (void)export(&fd);
+        send_fd(socket, fd);
+        (void)!read(socket, &byte, 1);
+        raise(SIGKILL);
+        return 1;
+}
+
+static int export_and_wait(void)
+{
+        int fd = -1;
+        const CUmemGenericAllocationHandle handle = export(&fd);
+
+        printf("/proc/%d/fd/%d\n", (int)getpid(), fd);
+        fflush(stdout);
+        (void)getchar();
+        CU(cuMemRelease(handle));
+        return 0;
+}
+
+static int stranger(const char *path)
+{
+        CUmemGenericAllocationHandle handle = 0;
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        CHECK(fd >= 0, "%s cannot be opened", path);
+        test_context();
+        CU_EXPECT(CUDA_ERROR_INVALID_VALUE, cuMemImportFromShareableHandle(&handle, (void *)(intptr_t)fd,
+                                                                           CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+        puts("vmm: a stranger's memory is refused");
+        return 0;
+}
+
 int main(int argc, char **argv)
 {
         CUmemGenericAllocationHandle handle = 0;
@@ -383,6 +470,12 @@ int main(int argc, char **argv)
                                   (uint32_t)strtoul(argv[4], NULL, 10));
                 return 0;
         }
+        if (argc > 1 && strcmp(argv[1], "export") == 0)
+                return export_and_wait();
+        if (argc > 2 && strcmp(argv[1], "stranger") == 0)
+                return stranger(argv[2]);
+        if (argc > 2 && strcmp(argv[1], "die") == 0)
+                return export_and_die(atoi(argv[2]));
         CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socketpair");
         child = fork(); /* before either has called CUDA */
         CHECK(child >= 0, "fork");
@@ -396,7 +489,9 @@ int main(int argc, char **argv)
         one_mapping();
         growing_segment(test_module());
         shared(pair[0], child, SHARED_BYTES);
-        if (getenv("IVGPU_CHANNEL") != NULL) { /* natively a descriptor of something else is the driver's to judge */
+        if (getenv("IVGPU_CHANNEL") != NULL) {
+                dead_exporter();
+                /* Natively a descriptor of something else is the driver's to judge. */
                 CHECK(pipe(not_ours) == 0, "pipe");
                 CU_EXPECT(CUDA_ERROR_INVALID_VALUE,
                           cuMemImportFromShareableHandle(&handle, (void *)(intptr_t)not_ours[0],
