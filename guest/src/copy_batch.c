@@ -168,7 +168,7 @@ static void leave(const struct ivg_advice *advice, void *nothing)
         (void)nothing;
 }
 
-/* `locations` NULL: discards only. */
+/* A discard leaves what is there, which is as good as any other; with a prefetch it is one. */
 static CUresult managed_batch(const CUdeviceptr *pointers, const size_t *sizes, size_t count,
                               const CUmemLocation *locations, const size_t *starts, size_t starts_count,
                               bool prefetches, unsigned long long flags, CUstream stream, ivg_id null_stream)

@@ -98,6 +98,13 @@ bool ivg_memory_remove_of_context(struct ivg_memory_index *index, const struct i
  * which is device memory. False: something of the program's is there already (what is ours from before is fine). */
 bool ivg_shadow_reserve(uint64_t base, uint64_t bytes);
 
+/* Host memory of cuMemCreate and of pools would be the host's: refused. */
+static inline bool ivg_location_is_host(CUmemLocationType type)
+{
+        return type == CU_MEM_LOCATION_TYPE_HOST || type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+               type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
 /* ---- share.c ---- */
 
 /* A new descriptor for the object, whose `data` this file uses; `send` asks the host for its ticket, once. */

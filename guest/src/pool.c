@@ -165,10 +165,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *poolProps)
         if (poolProps->handleTypes != CU_MEM_HANDLE_TYPE_NONE &&
             poolProps->handleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
                 return ivg_refuse("cuMemPoolCreate with handles that are no descriptors");
-        if (poolProps->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED ||
-            poolProps->location.type == CU_MEM_LOCATION_TYPE_HOST ||
-            poolProps->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
-            poolProps->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT)
+        if (poolProps->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED || ivg_location_is_host(poolProps->location.type))
                 return ivg_refuse("memory pools of other than device memory");
         if (poolProps->win32SecurityAttributes != NULL)
                 return ivg_refuse("cuMemPoolCreate with win32SecurityAttributes");

@@ -120,8 +120,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CU
         if (prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE &&
             prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
                 return ivg_refuse("cuMemCreate with handles that are no descriptors");
-        if (prop->location.type == CU_MEM_LOCATION_TYPE_HOST || prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
-            prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT)
+        if (ivg_location_is_host(prop->location.type))
                 return ivg_refuse("cuMemCreate of host memory");
         if (prop->win32HandleMetaData != NULL)
                 return ivg_refuse("cuMemCreate with win32HandleMetaData");

@@ -1,7 +1,6 @@
 /* Memory pools: the device's own, the program's, by location, their attributes, and one shared with another process,
  * pointer by pointer. */
-#include "check.h"
-#include <sys/socket.h>
+#include "pass.h"
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,35 +99,6 @@ static void figures_follow_allocations(void)
 
 /* ---- between processes ---- */
 
-static void send_descriptor(int socket, int fd, const CUmemPoolPtrExportData *data)
-{
-        struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = sizeof(*data)};
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-        struct msghdr message = {
-                .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-        CHECK(sendmsg(socket, &message, 0) == (ssize_t)sizeof(*data), "sendmsg");
-}
-
-static int receive_descriptor(int socket, CUmemPoolPtrExportData *data)
-{
-        struct iovec vector = {.iov_base = data, .iov_len = sizeof(*data)};
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-        struct msghdr message = {
-                .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        int fd = -1;
-
-        CHECK(recvmsg(socket, &message, MSG_WAITALL) == (ssize_t)sizeof(*data) && CMSG_FIRSTHDR(&message) != NULL,
-              "recvmsg");
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
-        return fd;
-}
-
 static void importer(int socket)
 {
         const CUmemAccessDesc all = {.location = here, .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
@@ -138,7 +108,7 @@ static void importer(int socket)
         CUmemoryPool pool = NULL;
         CUdeviceptr memory = 0;
         char byte = 1;
-        const int fd = receive_descriptor(socket, &data);
+        const int fd = test_receive_fd(socket, &data, sizeof(data));
 
         test_context();
         CU(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
@@ -178,7 +148,7 @@ static void shared_with(int socket)
         CU(cuStreamSynchronize(NULL));
         CU(cuMemPoolExportToShareableHandle(&fd, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
         CU(cuMemPoolExportPointer(&data, memory));
-        send_descriptor(socket, fd, &data);
+        test_send_fd(socket, fd, &data, sizeof(data));
         close(fd);
         CHECK(read(socket, &byte, 1) == 1, "the importer is gone");
         expect_words(memory, WORD + 1);

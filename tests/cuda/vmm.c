@@ -4,11 +4,10 @@
  *   vmm export          prints the path of a shareable handle, and holds it until its input ends
  *   vmm stranger PATH   the handle at that path is another machine's: importing it must fail
  *   vmm import FD BYTES WORD   started by it: maps what the descriptor stands for, and renumbers its words */
-#include "check.h"
+#include "pass.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -241,32 +240,14 @@ static void growing_segment(CUmodule module)
 
 static void send_fd(int socket, int fd)
 {
-        char byte = 1;
-        struct iovec vector = {.iov_base = &byte, .iov_len = 1};
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-        struct msghdr message = {
-                .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-        CHECK(sendmsg(socket, &message, 0) == 1, "sendmsg");
+        test_send_fd(socket, fd, "", 1);
 }
 
 static int receive_fd(int socket)
 {
         char byte;
-        struct iovec vector = {.iov_base = &byte, .iov_len = 1};
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-        struct msghdr message = {
-                .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        int fd = -1;
 
-        CHECK(recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message) != NULL, "recvmsg");
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
-        return fd;
+        return test_receive_fd(socket, &byte, 1);
 }
 
 static CUdeviceptr import(int fd, size_t bytes)
