@@ -1,5 +1,5 @@
 /* Device memory of another process: a heap's window is a memfd, which another process of the same user opens through
- * /proc. Events are not shared. */
+ * /proc. Events: cu_event_ipc.c. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,19 +60,26 @@ SG_ENTRY(cuIpcGetMemHandle, CUipcMemHandle *out, CUdeviceptr address)
         return result;
 }
 
+int sg_descriptor_of_process(int pid, int fd, const char *name)
+{
+        char path[64], have[96], wanted[64];
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+        const ssize_t length = readlink(path, have, sizeof(have) - 1);
+        if (length < 0)
+                return -1;
+        have[length] = '\0';
+        snprintf(wanted, sizeof(wanted), "/memfd:%s", name);
+        if (strncmp(have, wanted, strlen(wanted)) != 0)
+                return -1;
+        return open(path, O_RDWR | O_CLOEXEC);
+}
+
 /* The exporter's descriptor, if it is still the one that was meant. */
 static int sg_ipc_descriptor(const struct sg_ipc_handle *handle)
 {
-        char path[64], name[96], wanted[64];
-        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)handle->pid, (int)handle->fd);
-        const ssize_t length = readlink(path, name, sizeof(name) - 1);
-        if (length < 0)
-                return -1;
-        name[length] = '\0';
-        snprintf(wanted, sizeof(wanted), "/memfd:ivgpu-soft-%016llx", (unsigned long long)handle->nonce);
-        if (strncmp(name, wanted, strlen(wanted)) != 0)
-                return -1;
-        return open(path, O_RDWR | O_CLOEXEC);
+        char name[SG_SHARE_NAME_BYTES];
+        snprintf(name, sizeof(name), "ivgpu-soft-%016llx", (unsigned long long)handle->nonce);
+        return sg_descriptor_of_process(handle->pid, handle->fd, name);
 }
 
 CUresult sg_share_map(struct sg_context *context, int fd, uint64_t offset, size_t length, enum sg_memory_kind kind,

@@ -70,6 +70,7 @@ struct sg_event;
 struct sg_function;
 struct sg_library;
 struct sg_mark;
+struct sg_shared_marks;
 struct sg_map;
 struct sg_module;
 struct sg_physical;
@@ -500,7 +501,10 @@ struct sg_event {
         struct sg_object object;
         struct sg_context *context; /* referenced */
         unsigned flags;
-        struct sg_mark *mark; /* newest record, under sg_work_lock */
+        struct sg_mark *mark;           /* newest record, under sg_work_lock */
+        struct sg_shared_marks *shared; /* of an event that other processes have too; else NULL */
+        int shared_fd;
+        uint64_t shared_nonce; /* in the file's name: another descriptor of this number is not it */
         /* under sg_graph_lock: the newest record was captured */
         struct sg_capture *capture; /* referenced */
         struct sg_tips tips;
@@ -538,6 +542,17 @@ struct sg_link {
 };
 
 void sg_event_finalize(struct sg_event *event);
+struct sg_event *sg_event_new(struct sg_context *context, unsigned flags); /* NULL: no memory */
+/* Events of several processes (cu_event_ipc.c). All but the first two need event->shared. */
+uint64_t sg_shared_mark_record(struct sg_event *event);            /* the record's number; 0: not such an event */
+void sg_shared_mark_pass(struct sg_event *event, uint64_t number); /* the stream has come there */
+bool sg_shared_mark_passed(const struct sg_event *event);
+void sg_shared_mark_wait(const struct sg_event *event);
+CUresult sg_shared_mark_stream_waits(struct sg_event *event, struct sg_stream *stream);
+CUresult sg_event_share(struct sg_event *event); /* makes it one */
+void sg_event_unshare(struct sg_event *event);
+/* Another process's descriptor if it is the memory file of that name; -1. */
+int sg_descriptor_of_process(int pid, int fd, const char *name);
 void sg_pool_finalize(struct sg_pool *pool);
 void sg_physical_finalize(struct sg_physical *physical);
 void sg_link_finalize(struct sg_link *link);
