@@ -90,13 +90,17 @@ CUresult ivg_host_cuMemPoolCreate(struct ivg_exec_call *call, const struct ivg_a
 CUresult ivg_host_cuMemPoolDestroy(struct ivg_exec_call *call, const struct ivg_args_cuMemPoolDestroy *args)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        CUresult result;
 
         if (!driver->cuMemPoolDestroy)
                 return CUDA_ERROR_NOT_SUPPORTED;
         if (!ivg_handle_remove(call->exec, IVG_KIND_MEMORY_POOL, args->pool_id))
                 return CUDA_ERROR_INVALID_HANDLE;
         ivg_ipc_withdraw(call->exec, IVG_IPC_SHARED_POOL, (uintptr_t)args->pool);
-        return driver->cuMemPoolDestroy(args->pool);
+        result = driver->cuMemPoolDestroy(args->pool);
+        if (result != CUDA_SUCCESS) /* a device's own pool: it stays */
+                (void)ivg_handle_put(call, IVG_KIND_MEMORY_POOL, args->pool_id, args->pool);
+        return result;
 }
 
 CUresult ivg_host_ivgPoolExport(struct ivg_exec_call *call, const struct ivg_args_ivgPoolExport *args)

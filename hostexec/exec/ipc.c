@@ -23,8 +23,21 @@ _Static_assert(sizeof(struct ticket) == IVG_IPC_HANDLE_BYTES && sizeof(CUipcMemH
                "a ticket takes a handle's place");
 #define TICKET_MAGIC 0x50495649u /* "IVIP" */
 
-/* This process's exports and withdrawals, one at a time; other processes are kept apart by the places' states. */
-static pthread_mutex_t export_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* This process's exports and withdrawals, one at a time; other processes are kept apart by the places' states. What has
+ * a descriptor has a mutex of its own, which lanes hold while they ask the mediator: frees, which may run on the
+ * consumer, must not wait for that. A place of one sort is never looked at as one of the other. */
+static pthread_mutex_t handles_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t descriptors_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static bool has_descriptor(uint32_t kind)
+{
+        return kind == IVG_IPC_SHARED_MEMORY || kind == IVG_IPC_SHARED_POOL;
+}
+
+static pthread_mutex_t *mutex_of(uint32_t kind)
+{
+        return has_descriptor(kind) ? &descriptors_mutex : &handles_mutex;
+}
 
 struct ivg_ipc_table *ivg_ipc_map(int fd)
 {
@@ -128,9 +141,9 @@ CUresult ivg_ipc_publish(struct ivg_exec *exec, const struct ivg_ipc_export *obj
         if (!exec->ipc)
                 return CUDA_ERROR_NOT_SUPPORTED;
         ivg_store_relaxed_u32(&exec->ipc_exported, 1);
-        pthread_mutex_lock(&export_mutex);
+        pthread_mutex_lock(mutex_of(object->kind));
         result = publish(exec, object, &ticket);
-        pthread_mutex_unlock(&export_mutex);
+        pthread_mutex_unlock(mutex_of(object->kind));
         if (result == CUDA_SUCCESS)
                 memcpy(out, &ticket, sizeof(ticket));
         return result;
@@ -143,15 +156,15 @@ void ivg_ipc_withdraw(struct ivg_exec *exec, uint32_t kind, uint64_t address)
         /* Relaxed: set by the export, which the guest ordered before this free. */
         if (!exec->ipc || ivg_load_relaxed_u32(&exec->ipc_exported) == 0)
                 return;
-        pthread_mutex_lock(&export_mutex);
+        pthread_mutex_lock(mutex_of(kind));
         slot = own_slot(exec->ipc, kind, address);
         if (slot) {
                 /* First the descriptor: once the place is free another executor may bring its own. */
-                if (kind == IVG_IPC_SHARED_MEMORY || kind == IVG_IPC_SHARED_POOL)
+                if (has_descriptor(kind))
                         (void)ivg_share_let_go(exec, (uint32_t)(slot - exec->ipc->slots));
                 ivg_store_release_u32(&slot->state, IVG_IPC_FREE);
         }
-        pthread_mutex_unlock(&export_mutex);
+        pthread_mutex_unlock(mutex_of(kind));
 }
 
 /* ---- opening ---- */
