@@ -182,8 +182,11 @@ int main(int argc, char **argv)
         CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0, "pipe");
         child = fork(); /* before either has called CUDA */
         CHECK(child >= 0, "fork");
-        if (child == 0)
+        if (child == 0) {
+                close(to_child[1]); /* a parent that dies is seen likewise */
+                close(to_parent[0]);
                 opener(to_child[0], to_parent[1]);
+        }
         close(to_parent[1]); /* a child that dies is seen by its pipe's end */
         exporter(to_parent[0], to_child[1]);
         CHECK(waitpid(child, &status, 0) == child && status == 0, "the opener ended with status 0x%x", status);
