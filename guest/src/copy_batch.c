@@ -67,22 +67,33 @@ static CUresult copy_batch(const CUdeviceptr *to, const CUdeviceptr *from, const
         return result == CUDA_SUCCESS ? batch_end(&copy, during_call) : result;
 }
 
-#define COPY_BATCH(suffix, null_stream)                                                                              \
-        CUresult cuMemcpyBatchAsync##suffix(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,       \
-                                            CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs,           \
-                                            size_t *failIdx, CUstream hStream)                                       \
-        {                                                                                                            \
-                return copy_batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, failIdx, hStream,            \
-                                  null_stream);                                                                      \
-        }                                                                                                            \
-        CUresult cuMemcpyBatchAsync_v2##suffix(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,    \
-                                               CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs,        \
-                                               CUstream hStream)                                                     \
-        {                                                                                                            \
-                return copy_batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, NULL, hStream, null_stream); \
-        }
-COPY_BATCH(, IVG_ID_STREAM_LEGACY)
-COPY_BATCH(_ptsz, IVG_ID_STREAM_PER_THREAD)
+CUresult cuMemcpyBatchAsync(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
+                            CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs, size_t *failIdx,
+                            CUstream hStream)
+{
+        return copy_batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, failIdx, hStream, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemcpyBatchAsync_v2(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
+                               CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs, CUstream hStream)
+{
+        return copy_batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, NULL, hStream, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemcpyBatchAsync_ptsz(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
+                                 CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs, size_t *failIdx,
+                                 CUstream hStream)
+{
+        return copy_batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, failIdx, hStream,
+                          IVG_ID_STREAM_PER_THREAD);
+}
+
+CUresult cuMemcpyBatchAsync_v2_ptsz(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
+                                    CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs, CUstream hStream)
+{
+        return copy_batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, NULL, hStream,
+                          IVG_ID_STREAM_PER_THREAD);
+}
 
 /* ---- boxes ---- */
 
@@ -146,19 +157,29 @@ static CUresult box_batch(size_t count, const CUDA_MEMCPY3D_BATCH_OP *list, size
         return result == CUDA_SUCCESS ? batch_end(&copy, during_call) : result;
 }
 
-#define BOX_BATCH(suffix, null_stream)                                                                        \
-        CUresult cuMemcpy3DBatchAsync##suffix(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, size_t *failIdx, \
-                                              unsigned long long flags, CUstream hStream)                     \
-        {                                                                                                     \
-                return box_batch(numOps, opList, failIdx, flags, hStream, null_stream);                       \
-        }                                                                                                     \
-        CUresult cuMemcpy3DBatchAsync_v2##suffix(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList,               \
-                                                 unsigned long long flags, CUstream hStream)                  \
-        {                                                                                                     \
-                return box_batch(numOps, opList, NULL, flags, hStream, null_stream);                          \
-        }
-BOX_BATCH(, IVG_ID_STREAM_LEGACY)
-BOX_BATCH(_ptsz, IVG_ID_STREAM_PER_THREAD)
+CUresult cuMemcpy3DBatchAsync(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, size_t *failIdx, unsigned long long flags,
+                              CUstream hStream)
+{
+        return box_batch(numOps, opList, failIdx, flags, hStream, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemcpy3DBatchAsync_v2(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, unsigned long long flags,
+                                 CUstream hStream)
+{
+        return box_batch(numOps, opList, NULL, flags, hStream, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemcpy3DBatchAsync_ptsz(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, size_t *failIdx,
+                                   unsigned long long flags, CUstream hStream)
+{
+        return box_batch(numOps, opList, failIdx, flags, hStream, IVG_ID_STREAM_PER_THREAD);
+}
+
+CUresult cuMemcpy3DBatchAsync_v2_ptsz(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, unsigned long long flags,
+                                      CUstream hStream)
+{
+        return box_batch(numOps, opList, NULL, flags, hStream, IVG_ID_STREAM_PER_THREAD);
+}
 
 /* ---- managed memory: nothing moves, so a discard only has to name what it may ---- */
 
@@ -194,25 +215,46 @@ static CUresult managed_batch(const CUdeviceptr *pointers, const size_t *sizes, 
         return result;
 }
 
-#define MANAGED_BATCH(suffix, null_stream)                                                                             \
-        CUresult cuMemPrefetchBatchAsync##suffix(CUdeviceptr *dptrs, size_t *sizes, size_t count,                      \
-                                                 CUmemLocation *prefetchLocs, size_t *prefetchLocIdxs,                 \
-                                                 size_t numPrefetchLocs, unsigned long long flags, CUstream hStream)   \
-        {                                                                                                              \
-                return managed_batch(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, true, flags, \
-                                     hStream, null_stream);                                                            \
-        }                                                                                                              \
-        CUresult cuMemDiscardAndPrefetchBatchAsync##suffix(                                                            \
-                CUdeviceptr *dptrs, size_t *sizes, size_t count, CUmemLocation *prefetchLocs, size_t *prefetchLocIdxs, \
-                size_t numPrefetchLocs, unsigned long long flags, CUstream hStream)                                    \
-        {                                                                                                              \
-                return managed_batch(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, true, flags, \
-                                     hStream, null_stream);                                                            \
-        }                                                                                                              \
-        CUresult cuMemDiscardBatchAsync##suffix(CUdeviceptr *dptrs, size_t *sizes, size_t count,                       \
-                                                unsigned long long flags, CUstream hStream)                            \
-        {                                                                                                              \
-                return managed_batch(dptrs, sizes, count, NULL, NULL, 0, false, flags, hStream, null_stream);          \
-        }
-MANAGED_BATCH(, IVG_ID_STREAM_LEGACY)
-MANAGED_BATCH(_ptsz, IVG_ID_STREAM_PER_THREAD)
+CUresult cuMemPrefetchBatchAsync(CUdeviceptr *dptrs, size_t *sizes, size_t count, CUmemLocation *prefetchLocs,
+                                 size_t *prefetchLocIdxs, size_t numPrefetchLocs, unsigned long long flags,
+                                 CUstream hStream)
+{
+        return managed_batch(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, true, flags, hStream,
+                             IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemDiscardAndPrefetchBatchAsync(CUdeviceptr *dptrs, size_t *sizes, size_t count, CUmemLocation *prefetchLocs,
+                                           size_t *prefetchLocIdxs, size_t numPrefetchLocs, unsigned long long flags,
+                                           CUstream hStream)
+{
+        return managed_batch(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, true, flags, hStream,
+                             IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemDiscardBatchAsync(CUdeviceptr *dptrs, size_t *sizes, size_t count, unsigned long long flags,
+                                CUstream hStream)
+{
+        return managed_batch(dptrs, sizes, count, NULL, NULL, 0, false, flags, hStream, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuMemPrefetchBatchAsync_ptsz(CUdeviceptr *dptrs, size_t *sizes, size_t count, CUmemLocation *prefetchLocs,
+                                      size_t *prefetchLocIdxs, size_t numPrefetchLocs, unsigned long long flags,
+                                      CUstream hStream)
+{
+        return managed_batch(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, true, flags, hStream,
+                             IVG_ID_STREAM_PER_THREAD);
+}
+
+CUresult cuMemDiscardAndPrefetchBatchAsync_ptsz(CUdeviceptr *dptrs, size_t *sizes, size_t count,
+                                                CUmemLocation *prefetchLocs, size_t *prefetchLocIdxs,
+                                                size_t numPrefetchLocs, unsigned long long flags, CUstream hStream)
+{
+        return managed_batch(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, true, flags, hStream,
+                             IVG_ID_STREAM_PER_THREAD);
+}
+
+CUresult cuMemDiscardBatchAsync_ptsz(CUdeviceptr *dptrs, size_t *sizes, size_t count, unsigned long long flags,
+                                     CUstream hStream)
+{
+        return managed_batch(dptrs, sizes, count, NULL, NULL, 0, false, flags, hStream, IVG_ID_STREAM_PER_THREAD);
+}

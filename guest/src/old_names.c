@@ -109,35 +109,65 @@ CUresult cuModuleGetGlobal(CUdeviceptr_v1 *dptr, unsigned int *bytes, CUmodule h
 
 /* ---- copies and sets: arguments of 32 bits are arguments of 64 ---- */
 
-#define OLD(name, newer, parameters, ...)  \
-        CUresult name parameters           \
-        {                                  \
-                return newer(__VA_ARGS__); \
-        }
-OLD(cuMemcpyHtoD, cuMemcpyHtoD_v2, (CUdeviceptr_v1 dstDevice, const void *srcHost, unsigned int ByteCount), dstDevice,
-    srcHost, ByteCount)
-OLD(cuMemcpyDtoH, cuMemcpyDtoH_v2, (void *dstHost, CUdeviceptr_v1 srcDevice, unsigned int ByteCount), dstHost,
-    srcDevice, ByteCount)
-OLD(cuMemcpyDtoD, cuMemcpyDtoD_v2, (CUdeviceptr_v1 dstDevice, CUdeviceptr_v1 srcDevice, unsigned int ByteCount),
-    dstDevice, srcDevice, ByteCount)
-OLD(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2,
-    (CUdeviceptr_v1 dstDevice, const void *srcHost, unsigned int ByteCount, CUstream hStream), dstDevice, srcHost,
-    ByteCount, hStream)
-OLD(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2,
-    (void *dstHost, CUdeviceptr_v1 srcDevice, unsigned int ByteCount, CUstream hStream), dstHost, srcDevice, ByteCount,
-    hStream)
-OLD(cuMemcpyDtoDAsync, cuMemcpyDtoDAsync_v2,
-    (CUdeviceptr_v1 dstDevice, CUdeviceptr_v1 srcDevice, unsigned int ByteCount, CUstream hStream), dstDevice,
-    srcDevice, ByteCount, hStream)
-OLD(cuMemsetD8, cuMemsetD8_v2, (CUdeviceptr_v1 dstDevice, unsigned char uc, unsigned int N), dstDevice, uc, N)
-OLD(cuMemsetD16, cuMemsetD16_v2, (CUdeviceptr_v1 dstDevice, unsigned short us, unsigned int N), dstDevice, us, N)
-OLD(cuMemsetD32, cuMemsetD32_v2, (CUdeviceptr_v1 dstDevice, unsigned int ui, unsigned int N), dstDevice, ui, N)
-OLD(cuMemsetD2D8, cuMemsetD2D8_v2,
-    (CUdeviceptr_v1 dstDevice, unsigned int dstPitch, unsigned char uc, unsigned int Width, unsigned int Height),
-    dstDevice, dstPitch, uc, Width, Height)
-OLD(cuMemsetD2D16, cuMemsetD2D16_v2,
-    (CUdeviceptr_v1 dstDevice, unsigned int dstPitch, unsigned short us, unsigned int Width, unsigned int Height),
-    dstDevice, dstPitch, us, Width, Height)
-OLD(cuMemsetD2D32, cuMemsetD2D32_v2,
-    (CUdeviceptr_v1 dstDevice, unsigned int dstPitch, unsigned int ui, unsigned int Width, unsigned int Height),
-    dstDevice, dstPitch, ui, Width, Height)
+CUresult cuMemcpyHtoD(CUdeviceptr_v1 dstDevice, const void *srcHost, unsigned int ByteCount)
+{
+        return cuMemcpyHtoD_v2(dstDevice, srcHost, ByteCount);
+}
+
+CUresult cuMemcpyDtoH(void *dstHost, CUdeviceptr_v1 srcDevice, unsigned int ByteCount)
+{
+        return cuMemcpyDtoH_v2(dstHost, srcDevice, ByteCount);
+}
+
+CUresult cuMemcpyDtoD(CUdeviceptr_v1 dstDevice, CUdeviceptr_v1 srcDevice, unsigned int ByteCount)
+{
+        return cuMemcpyDtoD_v2(dstDevice, srcDevice, ByteCount);
+}
+
+CUresult cuMemcpyHtoDAsync(CUdeviceptr_v1 dstDevice, const void *srcHost, unsigned int ByteCount, CUstream hStream)
+{
+        return cuMemcpyHtoDAsync_v2(dstDevice, srcHost, ByteCount, hStream);
+}
+
+CUresult cuMemcpyDtoHAsync(void *dstHost, CUdeviceptr_v1 srcDevice, unsigned int ByteCount, CUstream hStream)
+{
+        return cuMemcpyDtoHAsync_v2(dstHost, srcDevice, ByteCount, hStream);
+}
+
+CUresult cuMemcpyDtoDAsync(CUdeviceptr_v1 dstDevice, CUdeviceptr_v1 srcDevice, unsigned int ByteCount, CUstream hStream)
+{
+        return cuMemcpyDtoDAsync_v2(dstDevice, srcDevice, ByteCount, hStream);
+}
+
+CUresult cuMemsetD8(CUdeviceptr_v1 dstDevice, unsigned char uc, unsigned int N)
+{
+        return cuMemsetD8_v2(dstDevice, uc, N);
+}
+
+CUresult cuMemsetD16(CUdeviceptr_v1 dstDevice, unsigned short us, unsigned int N)
+{
+        return cuMemsetD16_v2(dstDevice, us, N);
+}
+
+CUresult cuMemsetD32(CUdeviceptr_v1 dstDevice, unsigned int ui, unsigned int N)
+{
+        return cuMemsetD32_v2(dstDevice, ui, N);
+}
+
+CUresult cuMemsetD2D8(CUdeviceptr_v1 dstDevice, unsigned int dstPitch, unsigned char uc, unsigned int Width,
+                      unsigned int Height)
+{
+        return cuMemsetD2D8_v2(dstDevice, dstPitch, uc, Width, Height);
+}
+
+CUresult cuMemsetD2D16(CUdeviceptr_v1 dstDevice, unsigned int dstPitch, unsigned short us, unsigned int Width,
+                       unsigned int Height)
+{
+        return cuMemsetD2D16_v2(dstDevice, dstPitch, us, Width, Height);
+}
+
+CUresult cuMemsetD2D32(CUdeviceptr_v1 dstDevice, unsigned int dstPitch, unsigned int ui, unsigned int Width,
+                       unsigned int Height)
+{
+        return cuMemsetD2D32_v2(dstDevice, dstPitch, ui, Width, Height);
+}
