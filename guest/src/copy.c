@@ -239,12 +239,12 @@ static bool is_device_memory(uint64_t address)
         return ivg_memory_find(&ivg_memory_of_device, address, &range) && !(range.flags & IVG_MEMORY_AMBIGUOUS);
 }
 
-/* The device's side of a synchronous copy may be memory that the program reads next. */
-static CUresult settle(const struct ivg_copy *copy, uint64_t destination, CUresult result)
+/* The device's side of a synchronous copy may be memory that the program reads next, or one of which it wants to know
+ * that the copy is done. */
+static CUresult settle(const struct ivg_copy *copy, uint64_t destination, uint64_t source, CUresult result)
 {
-        uint64_t offset;
-        if (result == CUDA_SUCCESS && copy->synchronous &&
-            ivg_arena_offset((const void *)(uintptr_t)destination, 1, &offset))
+        if (result == CUDA_SUCCESS && copy->synchronous && !copy->captured &&
+            (ivg_memory_settles(destination) || ivg_memory_settles(source)))
                 return ivg_send_cuStreamSynchronize(copy->stream);
         return result;
 }
@@ -269,7 +269,7 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
                 return CUDA_SUCCESS;
         if (source == NULL || destination == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return settle(copy, destination, copy_to_device(copy, destination, source, bytes));
+        return settle(copy, destination, destination, copy_to_device(copy, destination, source, bytes));
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)
@@ -314,7 +314,8 @@ CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, u
                 return CUDA_SUCCESS;
         if (destination == 0 || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return settle(copy, destination, ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
+        return settle(copy, destination, source,
+                      ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
 }
 
 /* The stream's earlier work may write the source or read the destination, when that is pinned. */

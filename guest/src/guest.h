@@ -189,6 +189,8 @@ CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id);
 CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context);
 /* The live object of `kind` with this number, else NULL. */
 struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id);
+/* The same with an index, the low part of a number: for who knows that the object lives. */
+struct ivg_object *ivg_object_at(enum ivg_kind kind, uint32_t index);
 /* Live objects of `kind`; of graph nodes: whether a graph's end has any to look for. */
 uint32_t ivg_objects_live(enum ivg_kind kind);
 /* Function or kernel handle (CUDA accepts both at a launch). */
@@ -305,6 +307,9 @@ void *ivg_staging_take(uint64_t bytes);
 void ivg_staging_give(void *memory, uint64_t bytes);
 /* Offset of a pointer into the arena window, or false. Pinned memory lies there. */
 bool ivg_arena_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
+/* Sets and copies that touch this address wait for their end, when they name no stream: it is memory that the program
+ * reads itself, or has CU_POINTER_ATTRIBUTE_SYNC_MEMOPS. */
+bool ivg_memory_settles(uint64_t address);
 /* The context's memory is gone on the host (context destroyed, primary context reset or released for the last time):
  * forgets its device memory and variables, and takes back its pinned memory. */
 void ivg_memory_end_of_context(struct ivg_object *context);

@@ -84,7 +84,7 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr dptr)
                 result = CUDA_ERROR_INVALID_VALUE;
         } else {
                 range.flags--;
-                if ((range.flags & ~IVG_MEMORY_AMBIGUOUS) != 0)
+                if ((range.flags & ~IVG_MEMORY_FLAGS) != 0)
                         (void)ivg_memory_add(&ivg_memory_of_device, &range); /* it just was there */
                 result = ivg_send_cuIpcCloseMemHandle(dptr);
         }

@@ -4,6 +4,7 @@
  *   memory_index.c which addresses are device memory, which are pinned: lock-free look-up
  *   completion.c   words that the GPU writes when a copy is done, and waiting for them
  *   copy_buffer.c  the staging buffers of pageable copies
+ *   share.c        descriptors that stand for memory of the host, in any process of this machine
  *   shadow.c       keeps the guest's own mappings out of the addresses of device memory */
 #ifndef IVG_GUEST_MEMORY_H
 #define IVG_GUEST_MEMORY_H
@@ -62,8 +63,11 @@ enum ivg_memory_kind {
         IVG_MEMORY_MANAGED,    /* the same, by cuMemAllocManaged */
         IVG_MEMORY_REGISTERED, /* the program's own pages, noted by cuMemHostRegister; the host cannot see them */
 };
-/* Flag of a device range: memory of the program lies at the same addresses, shadow.c could not prevent it. */
-#define IVG_MEMORY_AMBIGUOUS (1u << 31)
+/* Flags of a device range; below them lies an opened range's count, or the index of what is mapped. */
+#define IVG_MEMORY_AMBIGUOUS (1u << 31) /* the program's own memory is there too, shadow.c could not prevent it */
+#define IVG_MEMORY_SHAREABLE (1u << 30) /* by descriptor */
+#define IVG_MEMORY_SYNC_MEMOPS (1u << 29)
+#define IVG_MEMORY_FLAGS (7u << 29)
 struct ivg_memory_range {
         uint64_t base, bytes;
         uint32_t kind; /* enum ivg_memory_kind */
@@ -83,6 +87,8 @@ extern struct ivg_memory_index ivg_memory_of_host;
 int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range);
 /* The range that holds `address`. Any thread, also beside writers; lock-free unless a writer is busy for long. */
 bool ivg_memory_find(struct ivg_memory_index *index, uint64_t address, struct ivg_memory_range *range);
+/* Sets or clears one of IVG_MEMORY_FLAGS of the range that holds `address`; false: there is none. */
+bool ivg_memory_flag(struct ivg_memory_index *index, uint64_t address, uint32_t flag, bool on);
 /* Takes out the range that starts at `base` and has `kind`. False: there is none. */
 bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t kind, struct ivg_memory_range *removed);
 /* Takes out one range of `kind` and `context`, any; false when there is none left. */
@@ -94,6 +100,22 @@ bool ivg_memory_remove_of_context(struct ivg_memory_index *index, const struct i
 /* Reserves [base, base + bytes) in this process without access, so that no later mapping of the program gets an address
  * which is device memory. False: something of the program's is there already (what is ours from before is fine). */
 bool ivg_shadow_reserve(uint64_t base, uint64_t bytes);
+
+/* Host memory of cuMemCreate and of pools would be the host's: refused. */
+static inline bool ivg_location_is_host(CUmemLocationType type)
+{
+        return type == CU_MEM_LOCATION_TYPE_HOST || type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+               type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
+/* ---- share.c ---- */
+
+/* A new descriptor for the object, whose `data` this file uses; `send` asks the host for its ticket, once. */
+CUresult ivg_share_export(struct ivg_object *object, CUresult (*send)(ivg_id id, struct ivg_wire_ticket *ticket),
+                          int *descriptor);
+CUresult ivg_share_read(int descriptor, struct ivg_wire_ticket *ticket); /* INVALID_VALUE: not such a descriptor */
+bool ivg_share_held(const struct ivg_object *object);                    /* some process has a descriptor of it */
+void ivg_share_end(struct ivg_object *object);
 
 /* ---- completion.c ---- */
 

@@ -217,6 +217,22 @@ bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t k
         return found;
 }
 
+bool ivg_memory_flag(struct ivg_memory_index *index, uint64_t address, uint32_t flag, bool on)
+{
+        struct ivg_memory_range range;
+        pthread_mutex_lock(&index->lock);
+        const bool found = find_in(index, address, &range);
+        if (found) {
+                struct entry *entries = atomic_load_explicit(&index->entries, memory_order_relaxed);
+                range.flags = on ? range.flags | flag : range.flags & ~flag;
+                write_begin(index);
+                entry_write(&entries[search(entries, ivg_load_relaxed_u64(&index->count), address) - 1], &range);
+                write_end(index);
+        }
+        pthread_mutex_unlock(&index->lock);
+        return found;
+}
+
 bool ivg_memory_remove_of_context(struct ivg_memory_index *index, const struct ivg_object *context, uint32_t kind,
                                   struct ivg_memory_range *removed)
 {

@@ -106,7 +106,7 @@ CUresult cuMemHostGetFlags(unsigned int *pFlags, void *p)
                                        range.kind != IVG_MEMORY_PINNED))
                 result = CUDA_ERROR_INVALID_VALUE;
         if (result == CUDA_SUCCESS)
-                *pFlags = range.flags;
+                *pFlags = range.flags & ~IVG_MEMORY_FLAGS;
         return ivg_local("cuMemHostGetFlags", result);
 }
 

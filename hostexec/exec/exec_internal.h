@@ -128,7 +128,8 @@ struct ivg_exec {
         struct ivg_user_object *user_objects; /* under calls_user_object.c's mutex */
         struct ivg_images *images;
         struct ivg_ipc_table *ipc;      /* NULL: none */
-        _Atomic(uint32_t) ipc_exported; /* memory of this process stands in the table: frees look there */
+        int share_fd;                   /* to the mediator, for descriptors (share.c); -1: none */
+        _Atomic(uint32_t) ipc_exported; /* something of this process stands in the table: frees look there */
         _Atomic(uint64_t) arena;        /* window address; 0 before ivgHello */
 
         _Atomic(uint32_t) stop;           /* no more records, no more lane calls */
@@ -161,6 +162,7 @@ struct ivg_exec_config {
         uint32_t channel, generation;
         int ipc_fd;    /* the tenant's table of shared objects; -1: none, then nothing is shared */
         int images_fd; /* to the keeper of module images; -1: none, then each is sent. Owned by the executor */
+        int share_fd;  /* to the mediator, for what is shared by descriptor; -1: none */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
@@ -176,11 +178,42 @@ void ivg_exec_destroy(struct ivg_exec *exec); /* after a successful stop */
 void ivg_exec_thread_begins(const char *name);
 void ivg_exec_thread_ends(void);
 
-/* ---- calls_ipc.c ---- */
+/* ---- ipc.c: what the processes of one tenant share ---- */
 struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */
 void ivg_ipc_unmap(struct ivg_ipc_table *table);
-/* The memory at `address` is about to be freed: nobody opens it any more. */
-void ivg_ipc_withdraw(struct ivg_exec *exec, uint64_t address);
+struct ivg_ipc_export {
+        uint32_t kind;      /* enum ivg_ipc_kind */
+        uint64_t address;   /* of the memory, or the driver's handle: exported again, the ticket is the same */
+        uint64_t bytes;     /* for the guest's own book-keeping */
+        const void *handle; /* the driver's, IVG_IPC_HANDLE_BYTES; NULL: a descriptor stands for the object */
+        int fd;             /* that one, for the mediator to keep; the caller closes its own; -1: none */
+};
+/* Writes the ticket, IVG_IPC_HANDLE_BYTES. NOT_SUPPORTED: there is no table; OUT_OF_MEMORY: no place. Lanes only. */
+CUresult ivg_ipc_publish(struct ivg_exec *exec, const struct ivg_ipc_export *object, void *ticket);
+/* The object is about to end: nobody opens it any more. */
+void ivg_ipc_withdraw(struct ivg_exec *exec, uint32_t kind, uint64_t address);
+/* What is behind a guest's ticket: the driver's handle, or its descriptor, which is then the caller's. INVALID_VALUE:
+ * nothing of that kind, or not in this tenant. */
+CUresult ivg_ipc_find(struct ivg_exec *exec, uint32_t kind, const void *ticket, void *handle);
+CUresult ivg_ipc_fetch(struct ivg_exec *exec, uint32_t kind, const void *ticket, int *fd);
+
+/* ---- share.c: descriptors left with the mediator. Lanes and the reaper; at most IVG_SHARE_ANSWER_MS ---- */
+CUresult ivg_share_keep(struct ivg_exec *exec, uint32_t place, int fd);
+CUresult ivg_share_let_go(struct ivg_exec *exec, uint32_t place);
+CUresult ivg_share_fetch(struct ivg_exec *exec, uint32_t place, int *fd); /* INVALID_VALUE: the place is empty */
+
+/* ---- physical.c: memory of cuMemCreate, while numbers or mappings hold it ---- */
+struct ivg_physical;
+/* The guest has got (another) number for the driver's `handle`; `device` below 0: another process's, counted nowhere.
+ * False: no memory. */
+bool ivg_physical_add(struct ivg_exec *exec, uint64_t handle, uint64_t bytes, int32_t device);
+/* One more holder, for a mapping; NULL: not a handle of ours. */
+struct ivg_physical *ivg_physical_hold(struct ivg_exec *exec, uint64_t handle);
+void ivg_physical_let_go(struct ivg_exec *exec, struct ivg_physical *physical);
+/* The number that ivg_physical_add counted is taken out. */
+void ivg_physical_release(struct ivg_exec *exec, uint64_t handle);
+/* calls_virtual.c: gives the driver's `handle` the guest's number; on failure the driver has it back. */
+CUresult ivg_memory_number(struct ivg_exec_call *call, ivg_id id, uint64_t handle, uint64_t bytes, int32_t device);
 
 /* ---- images.c: what the host keeps of module images (image_control.h) ---- */
 struct ivg_image_view { /* an image of the keeper's, mapped */
@@ -380,6 +413,13 @@ int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, iv
 int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device);
 /* From now on the bytes of each device stand in device_bytes[IVG_SHOWN_DEVICES_MAX]. Before the first range. */
 void ivg_ranges_show(struct ivg_ranges *ranges, _Atomic(uint64_t) *device_bytes);
+/* A mapping of `physical`, which is counted by itself. Mappings in a row are looked up as one range. */
+int ivg_ranges_add_mapping(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, struct ivg_physical *physical);
+/* The first mapping that starts in [start, start + bytes), taken out; false: there is none. */
+bool ivg_ranges_take_mapping(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, uint64_t *mapping_start,
+                             uint64_t *mapping_bytes, struct ivg_physical **physical);
+/* Memory that is no range: shown with the others of its device. */
+void ivg_ranges_count(struct ivg_ranges *ranges, int32_t device, uint64_t bytes, bool added);
 bool ivg_ranges_remove(struct ivg_ranges *ranges, uint64_t start);
 void ivg_ranges_remove_context(struct ivg_ranges *ranges, ivg_id context);
 bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint64_t bytes);

@@ -87,6 +87,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->interrupt_fd = config->interrupt_fd;
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
                 exec->producers[i].sequence = UINT32_MAX; /* the first thread's sequences start at 2^32 + 1 */
+        exec->share_fd = config->share_fd;
         exec->ipc = config->ipc_fd >= 0 ? ivg_ipc_map(config->ipc_fd) : NULL;
         exec->images = ivg_images_create(config->images_fd);
         exec->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -5,6 +5,7 @@
  * context, at once if there is one, else when the next begins. Registering is slow (milliseconds) and rare: one mutex.
  */
 #include "exec_internal.h"
+#include "ipc_table.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,5 +317,6 @@ bool ivg_exec_memory_known(struct ivg_exec_call *call, uint64_t address)
 void ivg_exec_memory_remove(struct ivg_exec_call *call, uint64_t address)
 {
         (void)ivg_ranges_remove(call->exec->ranges, address); /* not noted: nothing to drop */
-        ivg_ipc_withdraw(call->exec, address);
+        ivg_ipc_withdraw(call->exec, IVG_IPC_MEMORY, address);
+        ivg_ipc_withdraw(call->exec, IVG_IPC_POINTER, address);
 }

@@ -11,9 +11,11 @@ struct sg_span {
         char *address;
         struct sg_allocation *owner; /* referenced; NULL for pageable memory */
         bool pageable;
+        bool read_only; /* of mappings */
 };
 
-/* Checks that [address, address + bytes) lies in one live allocation, or in pageable memory where `side` allows it. */
+/* Checks that [address, address + bytes) lies in one live allocation, in mappings in a row, or in pageable memory where
+ * `side` allows it. */
 CUresult sg_span_open(uint64_t address, size_t bytes, enum sg_side side, struct sg_span *out);
 void sg_span_close(struct sg_span *span);
 /* How a node's description names this side. */

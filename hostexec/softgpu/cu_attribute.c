@@ -86,6 +86,9 @@ static const struct sg_attribute sg_attributes[] = {
         {CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS_V1, 1},
         {CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR_V1, 1},
         {CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, 1},
+        {CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 1},
+        {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 1},
+        {CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR},
         {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, SG_SHARED_PER_BLOCK_OPTIN},
         {CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, 1},
         {CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, SG_BLOCKS_PER_SM},
@@ -94,6 +97,7 @@ static const struct sg_attribute sg_attributes[] = {
         {CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, 1},
         {CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR, 1},
         {CU_DEVICE_ATTRIBUTE_MEM_SYNC_DOMAIN_COUNT, 1},
+        {CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, 1},
         {CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, -1},
         {CU_DEVICE_ATTRIBUTE_NUMA_ID, -1},
 };
@@ -106,7 +110,7 @@ CUresult sg_device_attribute(const struct sg_device *device, CUdevice_attribute 
         if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
                 *value = (int)sg_processor_count();
         else if (attribute == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)
-                *value = device->ordinal + 1;
+                *value = device->slot + 1;
         for (size_t i = 0; i < sizeof(sg_attributes) / sizeof(sg_attributes[0]); i++)
                 if (sg_attributes[i].attribute == attribute)
                         *value = sg_attributes[i].value;

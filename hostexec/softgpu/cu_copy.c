@@ -12,9 +12,9 @@ CUresult sg_span_open(uint64_t address, size_t bytes, enum sg_side side, struct 
                 return CUDA_ERROR_INVALID_VALUE;
         struct sg_allocation *owner = sg_registry_find(address);
         if (owner != NULL) {
-                const bool device = owner->kind == SG_MEMORY_DEVICE || owner->kind == SG_MEMORY_MODULE ||
-                                    owner->kind == SG_MEMORY_OPENED;
-                if (bytes > owner->bytes - (address - owner->start) || (device && side == SG_SIDE_HOST)) {
+                const bool inside = owner->kind == SG_MEMORY_MAPPED ? sg_mappings_allow(address, bytes, &out->read_only)
+                                                                    : bytes <= owner->bytes - (address - owner->start);
+                if (!inside || (sg_kind_is_device(owner->kind) && side == SG_SIDE_HOST)) {
                         sg_allocation_put(owner);
                         return CUDA_ERROR_INVALID_VALUE;
                 }
@@ -37,8 +37,8 @@ void sg_span_close(struct sg_span *span)
 
 bool sg_span_is_read_only(const struct sg_span *span)
 {
-        return span->owner != NULL && span->owner->kind == SG_MEMORY_REGISTERED &&
-               (span->owner->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0;
+        return span->read_only || (span->owner != NULL && span->owner->kind == SG_MEMORY_REGISTERED &&
+                                   (span->owner->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0);
 }
 
 CUmemorytype sg_span_type(const struct sg_span *span)
@@ -181,6 +181,9 @@ static CUresult sg_copy_peer(CUstream handle, CUdeviceptr to, CUcontext to_conte
                 result = sg_context_lookup(from_context, &ends[1]);
         for (unsigned i = 0; i < 2 && result == CUDA_SUCCESS; i++)
                 result = sg_context_check(ends[i]);
+        /* Without a stream it is in order with the work of both. */
+        for (unsigned i = 0; i < 2 && synchronous && result == CUDA_SUCCESS; i++)
+                result = sg_context_drain(ends[i]);
         if (result != CUDA_SUCCESS)
                 return result;
         return sg_copy(handle, to, SG_SIDE_DEVICE, from, SG_SIDE_DEVICE, bytes, synchronous);

@@ -47,20 +47,49 @@ static void sg_end(void)
                 sg_contexts_abort();
 }
 
+/* The machine's devices that the program sees, in its order: all, or what CUDA_VISIBLE_DEVICES lists up to the first
+ * entry that names none, or one a second time. */
+static unsigned sg_devices_choose(unsigned long count, int slots[SG_DEVICES_MAX])
+{
+        const char *text = getenv("CUDA_VISIBLE_DEVICES");
+        unsigned chosen = 0;
+        for (; text == NULL && chosen < count; chosen++)
+                slots[chosen] = (int)chosen;
+        for (; text != NULL && chosen < count; chosen++) {
+                char *end;
+                const unsigned long slot = strtoul(text, &end, 10);
+                bool usable = end != text && slot < count && (*end == ',' || *end == '\0');
+                for (unsigned i = 0; i < chosen && usable; i++)
+                        usable = slots[i] != (int)slot;
+                if (!usable)
+                        break;
+                slots[chosen] = (int)slot;
+                text = *end == ',' ? end + 1 : end;
+        }
+        return chosen;
+}
+
 static void sg_devices_open(void)
 {
+        int slots[SG_DEVICES_MAX];
         unsigned long count, mib;
         if (!sg_environment_number("IVGPU_SOFT_DEVICES", 1, SG_DEVICES_MAX, 1, &count) ||
             !sg_environment_number("IVGPU_SOFT_MEMORY_MIB", 1, SG_MEMORY_MIB_MAX, SG_MEMORY_DEFAULT_MIB, &mib)) {
                 sg_devices_result = CUDA_ERROR_NO_DEVICE;
                 return;
         }
+        count = sg_devices_choose(count, slots);
+        if (count == 0) {
+                sg_devices_result = CUDA_ERROR_NO_DEVICE;
+                return;
+        }
         for (unsigned i = 0; i < count; i++) {
                 struct sg_device *device = &sg_devices[i];
                 device->ordinal = (int)i;
+                device->slot = slots[i];
                 device->total_bytes = (size_t)mib << 20;
                 device->heap = sg_heap_open(device->total_bytes);
-                if (device->heap == NULL || sg_pool_open(device, 0, &device->default_pool) != CUDA_SUCCESS) {
+                if (device->heap == NULL || sg_pool_open(device, 0, -1, &device->default_pool) != CUDA_SUCCESS) {
                         sg_report("device %u: no address space for %lu MiB", i, mib);
                         sg_devices_result = CUDA_ERROR_OUT_OF_MEMORY;
                         return;
@@ -192,7 +221,7 @@ SG_ENTRY(cuDeviceGetUuid_v2, CUuuid *out, CUdevice ordinal)
                 return result;
         /* The same in every process and on every machine: programs keep it to name the device again. */
         memcpy(out->bytes, "ivgpu-soft-dev-", 15);
-        out->bytes[15] = (char)('0' + ordinal);
+        out->bytes[15] = (char)('0' + device->slot);
         return CUDA_SUCCESS;
 }
 SG_ALIAS(cuDeviceGetUuid, cuDeviceGetUuid_v2);
@@ -215,7 +244,7 @@ SG_ENTRY(cuDeviceGetPCIBusId, char *out, int capacity, CUdevice ordinal)
                 return result;
         if (out == NULL || capacity < 13)
                 return CUDA_ERROR_INVALID_VALUE;
-        snprintf(out, (size_t)capacity, "0000:%02x:%02x.0", (unsigned)ordinal + 1, SG_PCI_DEVICE_ID);
+        snprintf(out, (size_t)capacity, "0000:%02x:%02x.0", (unsigned)device->slot + 1, SG_PCI_DEVICE_ID);
         return CUDA_SUCCESS;
 }
 

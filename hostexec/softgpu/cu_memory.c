@@ -66,7 +66,7 @@ CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_me
  * mapped through its snapshot. */
 static void sg_allocation_drain(const struct sg_allocation *allocation)
 {
-        if (allocation->kind == SG_MEMORY_DEVICE)
+        if (allocation->kind == SG_MEMORY_DEVICE && allocation->pool == NULL)
                 (void)sg_context_drain(allocation->context);
         else
                 sg_contexts_drain();
@@ -154,7 +154,7 @@ SG_ENTRY(cuMemFree_v2, CUdeviceptr address)
                 sg_allocation_put(allocation);
         if (of_graph)
                 return result;
-        if (!sg_allocation_free(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED))
+        if (!sg_allocation_free(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED | 1u << SG_MEMORY_IMPORTED))
                 return CUDA_ERROR_INVALID_VALUE;
         return sg_context_check(context);
 }

@@ -51,6 +51,7 @@ SG_FINALIZER(module)
 SG_FINALIZER(library)
 SG_FINALIZER(link)
 SG_FINALIZER(pool)
+SG_FINALIZER(physical)
 SG_FINALIZER(graph)
 SG_FINALIZER(node)
 SG_FINALIZER(exec)
@@ -71,6 +72,7 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_KERNEL, sizeof(struct sg_kernel), 1u << 20, NULL);
         sg_slab_open(SG_LINK, sizeof(struct sg_link), 4096, sg_finalize_link);
         sg_slab_open(SG_POOL, sizeof(struct sg_pool), 4096, sg_finalize_pool);
+        sg_slab_open(SG_PHYSICAL, sizeof(struct sg_physical), 1u << 20, sg_finalize_physical);
         sg_slab_open(SG_GRAPH, sizeof(struct sg_graph), 65536, sg_finalize_graph);
         sg_slab_open(SG_NODE, sizeof(struct sg_node), 1u << 20, sg_finalize_node);
         sg_slab_open(SG_USER, sizeof(struct sg_user), 65536, sg_finalize_user);

@@ -55,6 +55,15 @@ foreach(program ${cuda_programs})
   endif()
 endforeach()
 ivg_cuda_test(threads ${cuda_bin}/threads 8)
+foreach(program vmm pools batches old_names peers)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+ivg_cuda_test(peers_of_two_devices ${cuda_bin}/peers count 2)
+set_tests_properties(cuda_peers_of_two_devices PROPERTIES ENVIRONMENT "IVGPU_SOFT_DEVICES=2")
+ivg_cuda_test(peers_one_of_two_chosen ${cuda_bin}/peers count 1)
+set_tests_properties(cuda_peers_one_of_two_chosen PROPERTIES
+                     ENVIRONMENT "IVGPU_SOFT_DEVICES=2;CUDA_VISIBLE_DEVICES=1")
 foreach(program printf textures references) # with PTX of their own
   string(TOUPPER ${program} upper)
   target_compile_definitions(cuda_${program} PRIVATE IVG_${upper}_PTX="${cuda_dir}/${program}.ptx")
@@ -141,7 +150,7 @@ if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   add_test(NAME ipc_handles_stay_in_their_machine
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
-                   ${cuda_bin}/ipc)
+                   ${cuda_bin}/ipc ${cuda_bin}/vmm)
   set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()

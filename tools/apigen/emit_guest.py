@@ -293,9 +293,8 @@ def exported(model, row, symbol, null_stream):
     call = [f"        const CUresult result = stub_{row.symbol}({', '.join(args)});"]
     if row.settles and "NULL" in args:
         call = [f"        CUresult result = stub_{row.symbol}({', '.join(args)});",
-                "        /* The host may look at pinned memory as soon as this function returns. */",
-                "        uint64_t offset;",
-                f"        if (result == CUDA_SUCCESS && ivg_arena_offset((const void *)(uintptr_t){row.settles}, 1, &offset))",
+                "        /* The program may look at such memory as soon as this function returns. */",
+                f"        if (result == CUDA_SUCCESS && ivg_memory_settles({row.settles}))",
                 f"                result = ivg_send_cuStreamSynchronize({null_stream});"]
     return [f"CUresult {symbol}({parameters(cparams)})", "{"] + call + log_line(symbol, cparams) + [
                 "        return result;", "}", ""]

@@ -130,6 +130,11 @@ struct ivg_wire_dev_resource {
         uint32_t words[12]; /* the public part, read by the program only */
 };
 
+/* What stands for shared memory in a guest: a place in a table of the host and 128 random bits (ipc_table.h). */
+struct ivg_wire_ticket {
+        uint64_t words[8];
+};
+
 /* ---- host functions: the host's way to call into the guest ----
  *
  * A stream that comes to a host function stops there. The executor puts it into the queue below, which lies among the
