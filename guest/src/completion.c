@@ -143,6 +143,18 @@ static CUresult tell(CUresult failure)
         return failure;
 }
 
+bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result)
+{
+        *result = CUDA_SUCCESS;
+        if (!completion->pending)
+                return true;
+        if (!look(completion, result))
+                return false;
+        if (*result != CUDA_SUCCESS)
+                *result = tell(*result);
+        return true;
+}
+
 CUresult ivg_completion_wait(struct ivg_completion *completion)
 {
         CUresult result = CUDA_SUCCESS;

@@ -2,14 +2,12 @@
  *
  *   inline    pageable, to the device, up to IVG_COPY_INLINE_BYTES: the bytes ride in the record
  *   in place  pinned: the DMA reads or writes the program's memory, which is arena memory
- *   staged    pageable: chunks through copy buffers, the processor's copy of one beside the DMA of the others
+ *   staged    pageable: chunks through copy buffers, the processors' copy of one beside the DMA of the others
+ *             (copy_staged.c)
  *   on device no host side
  *
  * A copy that a capture takes is made again at each launch of the graph, when the program's pageable memory cannot be
  * reached: only the ways without it remain, the others are refused.
- *
- * One thread copies for one call: it moves 9 to 10 GB/s into the arena on the machines we measured, more than the
- * driver's own pageable path, and helper threads would be strangers in the program's process.
  *
  * When they return (the same as on bare metal): to the device from pageable memory: when the source has been read;
  * from the device into pageable memory: when the data is there, also for the Async forms; pinned memory: at once for
@@ -19,7 +17,6 @@
 #include <string.h>
 
 #define IVG_COPY_INLINE_BYTES 3000u /* one record; from here on a buffer's bookkeeping costs less than the bytes */
-#define COPY_CHUNK_BYTES_MIN (64u << 10)
 
 CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous)
 {
@@ -64,112 +61,17 @@ static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint6
 {
         struct ivg_completion *completion = copy->synchronous && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
+                ivg_expect_dma(copy->synchronous ? 0 : bytes);
                 const CUresult result = send(device, arena_offset, bytes, copy->stream, IVG_COMPLETION_NONE, 0);
                 return result != CUDA_SUCCESS || !copy->synchronous ? result
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
         CUresult result = send(device, arena_offset, bytes, copy->stream, completion->index, value);
+        ivg_expect_dma(bytes);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
         ivg_completion_give(completion);
-        return result;
-}
-
-/* ---- staged ---- */
-
-/* A quarter of the copy within the bounds: small enough that DMA starts early, large enough to be worth a record. */
-static uint64_t chunk_bytes(uint64_t bytes)
-{
-        const uint64_t quarter =
-                (bytes / IVG_COPY_DEPTH_MAX + COPY_CHUNK_BYTES_MIN - 1) / COPY_CHUNK_BYTES_MIN * COPY_CHUNK_BYTES_MIN;
-        if (quarter > IVG_COPY_CHUNK_BYTES)
-                return IVG_COPY_CHUNK_BYTES;
-        return quarter < COPY_CHUNK_BYTES_MIN ? COPY_CHUNK_BYTES_MIN : quarter;
-}
-
-struct buffer_set {
-        uint32_t count;
-        struct ivg_copy_buffer *buffers[IVG_COPY_DEPTH_MAX];
-};
-
-/* One buffer for certain, more when they are free and the copy is long enough to use them. */
-static CUresult buffer_set_take(struct buffer_set *set, uint64_t chunks)
-{
-        set->count = 0;
-        const CUresult result = ivg_copy_buffer_take(&set->buffers[0]);
-        if (result != CUDA_SUCCESS)
-                return result;
-        for (set->count = 1; set->count < IVG_COPY_DEPTH_MAX && set->count < chunks; set->count++) {
-                set->buffers[set->count] = ivg_copy_buffer_try();
-                if (set->buffers[set->count] == NULL)
-                        break;
-        }
-        return CUDA_SUCCESS;
-}
-
-static void buffer_set_give(struct buffer_set *set)
-{
-        for (uint32_t i = 0; i < set->count; i++)
-                ivg_copy_buffer_give(set->buffers[i]);
-}
-
-static CUresult send_buffer(const struct ivg_copy *copy, struct ivg_copy_buffer *buffer, send_copy send,
-                            uint64_t device, uint64_t bytes)
-{
-        const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
-        const CUresult result =
-                send(device, buffer->arena_offset, bytes, copy->stream, buffer->completion.index, value);
-        if (result != CUDA_SUCCESS)
-                buffer->completion.pending = false; /* it never left */
-        return result;
-}
-
-static CUresult stage_to_device(const struct ivg_copy *copy, uint64_t destination, const uint8_t *source,
-                                uint64_t bytes)
-{
-        struct buffer_set set;
-        const uint64_t chunk = chunk_bytes(bytes);
-        CUresult result = buffer_set_take(&set, (bytes + chunk - 1) / chunk);
-        for (uint32_t turn = 0; result == CUDA_SUCCESS && bytes > 0; turn++) {
-                struct ivg_copy_buffer *buffer = set.buffers[turn % set.count];
-                const uint64_t step = bytes < chunk ? bytes : chunk;
-                result = ivg_completion_wait(&buffer->completion);
-                if (result != CUDA_SUCCESS)
-                        break;
-                memcpy(buffer->memory, source, step);
-                result = send_buffer(copy, buffer, send_to_device, destination, step);
-                destination += step;
-                source += step;
-                bytes -= step;
-        }
-        buffer_set_give(&set);
-        return result;
-}
-
-static CUresult stage_from_device(const struct ivg_copy *copy, uint8_t *destination, uint64_t source, uint64_t bytes)
-{
-        struct buffer_set set;
-        const uint64_t chunk = chunk_bytes(bytes);
-        CUresult result = buffer_set_take(&set, (bytes + chunk - 1) / chunk);
-        uint64_t sent = 0, arrived = 0;
-        for (uint32_t turn = 0; result == CUDA_SUCCESS && arrived < bytes; turn++) {
-                struct ivg_copy_buffer *buffer = set.buffers[turn % set.count];
-                if (buffer->completion.pending) { /* the oldest: this buffer's last turn */
-                        const uint64_t step = bytes - arrived < chunk ? bytes - arrived : chunk;
-                        result = ivg_completion_wait(&buffer->completion);
-                        if (result != CUDA_SUCCESS)
-                                break;
-                        memcpy(destination + arrived, buffer->memory, step);
-                        arrived += step;
-                }
-                if (sent < bytes) {
-                        const uint64_t step = bytes - sent < chunk ? bytes - sent : chunk;
-                        result = send_buffer(copy, buffer, send_from_device, source + sent, step);
-                        sent += step;
-                }
-        }
-        buffer_set_give(&set);
         return result;
 }
 
@@ -204,7 +106,7 @@ static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination
                 return ivg_refuse("capture of a copy from pageable memory");
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
-        return stage_to_device(copy, destination, source, bytes);
+        return ivg_copy_staged(copy, destination, (void *)(uintptr_t)source, bytes, true);
 }
 
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
@@ -229,7 +131,7 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
                 return ivg_copy_on_device(copy, (uintptr_t)destination, source, bytes);
         if (copy->captured)
                 return ivg_refuse("capture of a copy to pageable memory");
-        return stage_from_device(copy, destination, source, bytes);
+        return ivg_copy_staged(copy, source, destination, bytes, false);
 }
 
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes)
