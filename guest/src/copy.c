@@ -2,6 +2,7 @@
  *
  *   inline    pageable, to the device, up to IVG_COPY_INLINE_BYTES: the bytes ride in the record
  *   in place  pinned: the DMA reads or writes the program's memory, which is arena memory
+ *   to read   pageable, to the device, up to IVG_COPY_READ_BYTES_MAX: through a buffer that the driver reads at once
  *   staged    pageable: chunks through copy buffers, the processors' copy of one beside the DMA of the others
  *             (copy_staged.c)
  *   on device no host side
@@ -47,7 +48,7 @@ typedef CUresult (*send_copy)(uint64_t device, uint64_t arena_offset, uint64_t b
 static CUresult send_to_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
                                uint64_t value)
 {
-        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, stream, index, value);
+        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, stream, index, value, 0);
 }
 
 static CUresult send_from_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
@@ -75,6 +76,25 @@ static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint6
         return result;
 }
 
+/* ---- small, to the device ---- */
+
+/* By a buffer that the driver reads as it would read the program's memory. False: there is no such buffer. */
+static bool copy_for_reading(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes,
+                             CUresult *result)
+{
+        struct ivg_copy_buffer *buffer;
+        if (ivg_copy_buffer_take(&ivg_copy_buffers_to_read, &buffer) != CUDA_SUCCESS)
+                return false;
+        memcpy(buffer->memory, source, bytes);
+        const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
+        *result = ivg_send_ivgCopyHtoD(destination, buffer->arena_offset, bytes, copy->stream, buffer->completion.index,
+                                       value, 1);
+        if (*result != CUDA_SUCCESS)
+                buffer->completion.pending = false; /* it never left */
+        ivg_copy_buffer_give(buffer);
+        return true;
+}
+
 /* ---- by kind ---- */
 
 /* True when a "host" pointer is really one of the device's: unified addressing lets programs pass either. Only where
@@ -97,6 +117,7 @@ static CUresult settle(const struct ivg_copy *copy, uint64_t destination, CUresu
 
 static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
 {
+        CUresult result;
         uint64_t offset;
         if (ivg_pinned_offset(source, bytes, &offset))
                 return copy_in_place(copy, send_to_device, destination, offset, bytes);
@@ -106,6 +127,8 @@ static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination
                 return ivg_refuse("capture of a copy from pageable memory");
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
+        if (bytes <= IVG_COPY_READ_BYTES_MAX && copy_for_reading(copy, destination, source, bytes, &result))
+                return result;
         return ivg_copy_staged(copy, destination, (void *)(uintptr_t)source, bytes, true);
 }
 

@@ -1,6 +1,6 @@
-/* Moving bytes past the caches: for a target that no processor reads soon. An ordinary store first fetches the line that
- * it is about to overwrite; a non-temporal one does not, a third less traffic, and leaves the program's data where it is
- * in the caches. Measured: docs/measurements.md. */
+/* Moving bytes past the caches: for a target that no processor reads soon. An ordinary store first fetches the line
+ * that it is about to overwrite; a non-temporal one does not, a third less traffic, and leaves the program's data where
+ * it is in the caches. Measured: docs/measurements.md. */
 #include "memory.h"
 #include <string.h>
 #if defined(__x86_64__)

@@ -11,7 +11,8 @@
  *   H1 `active`, add, then the work's `opened` (both seq_cst)    <->  H2 `opened` := 0, then `active` (both seq_cst)
  *   H3 `opened`, store (W1), then `sleepers` (both seq_cst)      <->  H4 `sleepers`, add, then `opened` (both seq_cst)
  * H1, H2: a helper finds nothing open, or whoever gives the work up waits for it. H3, H4: no helper sleeps on open work
- * without being woken. `active`'s decrement is a release, for H2's load: the helper's last reads of the work are over. */
+ * without being woken. `active`'s decrement is a release, for H2's load: the helper's last reads of the work are over.
+ */
 #include "copy_work.h"
 #include <errno.h>
 #include <linux/futex.h>
@@ -22,8 +23,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define THREADS_MAX 16u     /* what IVGPU_COPY_THREADS may ask for */
-#define THREADS_DEFAULT 8u  /* and never more than half of the processors: the executor and the program want some */
+#define THREADS_MAX 16u    /* what IVGPU_COPY_THREADS may ask for */
+#define THREADS_DEFAULT 8u /* and never more than half of the processors: the executor and the program want some */
 #define STACK_BYTES (256u << 10) /* a fault's handler of the program may run on it */
 #define IDLE_SPINS 2000u         /* some 50 us: the next chunk, or the next copy */
 #define SPINS_PER_YIELD 1000u    /* of the copying thread, which waits for a helper's last piece */

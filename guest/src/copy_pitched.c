@@ -163,10 +163,10 @@ static CUresult stage_box(const struct ivg_copy *copy, const struct box *box)
         struct ivg_copy_buffer *buffers[2];
         const uint64_t group = IVG_COPY_CHUNK_BYTES / box->width;
         uint32_t turn = 0;
-        CUresult result = ivg_copy_buffer_take(&buffers[0]);
+        CUresult result = ivg_copy_buffer_take(&ivg_copy_buffers_for_dma, &buffers[0]);
         if (result != CUDA_SUCCESS)
                 return result;
-        buffers[1] = ivg_copy_buffer_try();
+        buffers[1] = ivg_copy_buffer_try(&ivg_copy_buffers_for_dma);
         for (uint64_t slice = 0; slice < box->depth; slice++) {
                 for (uint64_t row = 0; row < box->height && result == CUDA_SUCCESS; row += group, turn++) {
                         const uint64_t left = box->height - row;

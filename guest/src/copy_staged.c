@@ -78,12 +78,12 @@ static uint64_t chunk_bytes(uint64_t bytes, uint64_t parts)
 static CUresult buffers_take(struct staged *staged, uint32_t wanted)
 {
         struct ivg_copy_work *work = staged->work;
-        const CUresult result = ivg_copy_buffer_take(&work->buffers[0]);
+        const CUresult result = ivg_copy_buffer_take(&ivg_copy_buffers_for_dma, &work->buffers[0]);
 
         if (result != CUDA_SUCCESS)
                 return result;
         for (work->depth = 1; work->depth < wanted && work->depth < staged->chunks; work->depth++) {
-                work->buffers[work->depth] = ivg_copy_buffer_try();
+                work->buffers[work->depth] = ivg_copy_buffer_try(&ivg_copy_buffers_for_dma);
                 if (work->buffers[work->depth] == NULL)
                         break;
         }
@@ -140,7 +140,8 @@ static CUresult staged_begin(struct staged *staged, const struct ivg_copy *copy,
         return result;
 }
 
-/* Also in the middle, after an error: helpers are let go of first, DMA under way is the buffers' next owners' concern. */
+/* Also in the middle, after an error: helpers are let go of first, DMA under way is the buffers' next owners' concern.
+ */
 static void staged_end(const struct staged *staged)
 {
         struct ivg_copy_buffer *buffers[IVG_COPY_DEPTH_MAX];
@@ -170,9 +171,9 @@ static CUresult send_chunk(const struct staged *staged, uint64_t chunk)
         const ivg_id stream = staged->copy->stream;
         const uint64_t value = ivg_completion_begin(&buffer->completion, stream, staged->copy->context);
         const uint32_t index = buffer->completion.index;
-        const CUresult result = work->to_device
-                                        ? ivg_send_ivgCopyHtoD(device, buffer->arena_offset, bytes, stream, index, value)
-                                        : ivg_send_ivgCopyDtoH(buffer->arena_offset, device, bytes, stream, index, value);
+        const CUresult result =
+                work->to_device ? ivg_send_ivgCopyHtoD(device, buffer->arena_offset, bytes, stream, index, value, 0)
+                                : ivg_send_ivgCopyDtoH(buffer->arena_offset, device, bytes, stream, index, value);
 
         if (result != CUDA_SUCCESS)
                 buffer->completion.pending = false; /* it never left */

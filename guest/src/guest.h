@@ -112,9 +112,9 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool connecting;                /* this thread connects, or asks for NVML: it may call before READY */
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
-        bool rang;   /* the last record rang the doorbell: its answer comes after a wake-up */
+        bool rang;       /* the last record rang the doorbell: its answer comes after a wake-up */
         uint64_t dma_ns; /* what the copies that it has sent since it last waited may take */
-        bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
+        bool shared;     /* no line was free: calls go through the process's shared line, one at a time, for good */
         uint32_t capture_mode; /* CUstreamCaptureMode of cuThreadExchangeStreamCaptureMode */
         uint32_t context_depth;
         struct ivg_object *context_stack[IVG_CONTEXT_STACK_MAX]; /* current = top; depth 0 = none */

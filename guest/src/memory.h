@@ -105,8 +105,9 @@ struct ivg_completion {
         uint32_t index;
         ivg_id stream, context; /* of the copy under way */
         bool pending;
-        uint64_t value;  /* awaited; grows */
-        uint64_t failed; /* the last failure read from the word: the same again means "not yet" until synchronized */
+        bool by_executor; /* which writes the word itself: no matter how far the stream is */
+        uint64_t value;   /* awaited; grows */
+        uint64_t failed;  /* the last failure read from the word: the same again means "not yet" until synchronized */
 };
 /* A word for one synchronous copy; NULL when all are in use (then synchronize the stream instead). Lock-free. */
 struct ivg_completion *ivg_completion_take(void);
@@ -122,21 +123,24 @@ CUresult ivg_completion_wait(struct ivg_completion *completion);
 /* ---- copy_buffer.c ---- */
 
 #define IVG_COPY_CHUNK_BYTES (512u << 10)
-#define IVG_COPY_BUFFERS_MAX 64u /* one bit each; 32 MiB, and never more than a quarter of the arena */
+#define IVG_COPY_BUFFERS_MAX 64u /* of a kind; one bit each; 32 MiB, and never more than a quarter of the arena */
 #define IVG_COPY_DEPTH_MAX 16u   /* of one copy with helpers: each of them has one, the others are in DMA */
 #define IVG_COPY_DEPTH_ALONE 4u  /* one filled, the others in DMA; more would only leave the cache */
+struct ivg_copy_buffers;         /* of one kind */
 struct ivg_copy_buffer {
+        struct ivg_copy_buffers *kind;
         uint8_t *memory;
         uint64_t arena_offset;
         struct ivg_completion completion;
 };
+extern struct ivg_copy_buffers ivg_copy_buffers_for_dma; /* of IVG_COPY_CHUNK_BYTES; registered */
+extern struct ivg_copy_buffers
+        ivg_copy_buffers_to_read; /* of IVG_COPY_READ_BYTES_MAX; the executor's driver reads them */
 /* A buffer without a copy under way. Waits, bounded, when other threads have them all. */
-CUresult ivg_copy_buffer_take(struct ivg_copy_buffer **buffer);
+CUresult ivg_copy_buffer_take(struct ivg_copy_buffers *kind, struct ivg_copy_buffer **buffer);
 /* The same, but NULL instead of waiting. */
-struct ivg_copy_buffer *ivg_copy_buffer_try(void);
+struct ivg_copy_buffer *ivg_copy_buffer_try(struct ivg_copy_buffers *kind);
 void ivg_copy_buffer_give(struct ivg_copy_buffer *buffer); /* a copy may still be under way */
-
-extern struct ivg_arena_pool ivg_copy_pool;
 
 /* ---- pinned.c, staging.c, copy.c ---- */
 

@@ -25,6 +25,12 @@ static CUresult completion_prepare(struct ivg_exec_call *call, struct completion
         return ivg_pinned_completion_word(call->exec, call->context, index, &completion->address);
 }
 
+/* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
+static void completion_store(struct ivg_exec *exec, const struct completion *completion, uint64_t value)
+{
+        ivg_store_release_u64(&exec->completions[completion->index], value);
+}
+
 /* After the copy: lets the stream write the word, or writes the failure itself. Returns `result` or the word's failure.
  */
 static CUresult completion_finish(struct ivg_exec_call *call, const struct completion *completion, CUstream stream,
@@ -37,9 +43,17 @@ static CUresult completion_finish(struct ivg_exec_call *call, const struct compl
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuStreamWriteValue64_v2(stream, completion->address, completion->value,
                                                               CU_STREAM_WRITE_VALUE_DEFAULT);
-        /* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
         if (result != CUDA_SUCCESS)
-                ivg_store_release_u64(&exec->completions[completion->index], IVG_COMPLETION_FAILED | (uint32_t)result);
+                completion_store(exec, completion, IVG_COMPLETION_FAILED | (uint32_t)result);
+        return result;
+}
+
+/* The same when the driver's return is all that is waited for. */
+static CUresult completion_finish_read(struct ivg_exec_call *call, const struct completion *completion, CUresult result)
+{
+        if (call->fault == IVG_FAULT_NONE && completion->index != IVG_COMPLETION_NONE)
+                completion_store(call->exec, completion,
+                                 result == CUDA_SUCCESS ? completion->value : IVG_COMPLETION_FAILED | (uint32_t)result);
         return result;
 }
 
@@ -66,15 +80,21 @@ CUresult ivg_host_ivgCopyHtoD(struct ivg_exec_call *call, const struct ivg_args_
 
         if (!source)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (args->read_on_return > 1 || (args->read_on_return && args->bytes > IVG_COPY_READ_BYTES_MAX))
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->bytes);
         result = completion_prepare(call, &completion, args->completion_index, args->completion_value);
         if (result == CUDA_SUCCESS)
                 result = ivg_exec_device_range(call, args->dst, args->bytes);
+        /* A graph would look at the source again, long after it is gone. */
+        if (result == CUDA_SUCCESS && args->read_on_return && ivg_capture_under_way(exec, args->stream))
+                result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuMemcpyHtoDAsync_v2(args->dst, source, args->bytes, args->stream);
         if (result == CUDA_SUCCESS)
                 ivg_exec_count(&exec->counters.arena_bytes_from_guest, &exec->host_channel->arena_bytes_from_guest,
                                args->bytes);
-        return completion_finish(call, &completion, args->stream, result);
+        return args->read_on_return ? completion_finish_read(call, &completion, result)
+                                    : completion_finish(call, &completion, args->stream, result);
 }
 
 CUresult ivg_host_ivgCopyDtoH(struct ivg_exec_call *call, const struct ivg_args_ivgCopyDtoH *args)

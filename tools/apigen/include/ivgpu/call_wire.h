@@ -105,6 +105,10 @@ struct ivg_wire_tensor_map {
         uint64_t words[16];
 };
 
+/* ivgCopyHtoD that the driver reads at once, as it does with pageable memory: one driver call instead of two, and of
+ * the shorter kind, but on the executor's consumer, hence the bound. */
+#define IVG_COPY_READ_BYTES_MAX (64u << 10)
+
 /* ---- host functions: the host's way to call into the guest ----
  *
  * A stream that comes to a host function stops there. The executor puts it into the queue below, which lies among the
