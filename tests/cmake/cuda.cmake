@@ -28,6 +28,9 @@ foreach(program demo graphs handles memory streams synchronize modules threads f
   endif()
 endforeach()
 ivg_cuda_test(threads ${cuda_bin}/threads 8)
+ivg_cuda_program(large_copies)
+ivg_cuda_test(large_copies ${cuda_bin}/large_copies)
+set_tests_properties(cuda_large_copies PROPERTIES ENVIRONMENT IVGPU_COPY_THREADS=4) # however few processors there are
 target_compile_definitions(cuda_printf PRIVATE IVG_PRINTF_PTX="${cuda_dir}/printf.ptx")
 set_source_files_properties(${cuda_dir}/printf.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/printf.ptx)
 ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)

@@ -313,7 +313,7 @@ static void a_programs_fault_handler_is_obeyed(void **state)
 /* In a process of its own: a thread copies all the time, and the process forks, then exits. */
 static void *copy_for_ever(void *arg)
 {
-        uint8_t *program = malloc(6 * MIB);
+        uint8_t *program = pages(6 * MIB);
         (void)arg;
         for (uint64_t round = 0;; round++) {
                 memset(program, (int)round, 6 * MIB);
@@ -337,7 +337,7 @@ static int scenario(void)
                 const pid_t child = fork();
                 if (child == 0) {
                         free(malloc(100));
-                        exit(each_helper(look_for_sleep) == 0 ? 0 : 7); /* with all destructors */
+                        _exit(each_helper(look_for_sleep) == 0 ? 0 : 7);
                 }
                 if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
                         return 8;
