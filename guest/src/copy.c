@@ -7,14 +7,15 @@
  *             (copy_staged.c)
  *   on device no host side
  *
- * A copy that a capture takes is made again at each launch of the graph, when the program's pageable memory cannot be
- * reached: only the ways without it remain, the others are refused.
+ * A copy that a capture takes is made again at each launch of the graph: with pageable memory by way of arena memory
+ * that the graph keeps (paged.c).
  *
  * When they return (the same as on bare metal): to the device from pageable memory: when the source has been read;
  * from the device into pageable memory: when the data is there, also for the Async forms; pinned memory: at once for
  * the Async forms, when the copy is done for the others; on the device: at once. */
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <string.h>
 
 #define IVG_COPY_INLINE_BYTES 3000u /* one record; from here on a buffer's bookkeeping costs less than the bytes */
@@ -22,6 +23,7 @@
 CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         copy->synchronous = synchronous;
+        copy->array = IVG_ID_NONE;
         CUresult result = ivg_context_require(&copy->context);
         if (result == CUDA_SUCCESS)
                 result = ivg_stream_id(stream, null_stream, &copy->stream);
@@ -42,33 +44,29 @@ bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset)
 
 /* ---- in place ---- */
 
-typedef CUresult (*send_copy)(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                              uint64_t value);
-
-static CUresult send_to_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                               uint64_t value)
+CUresult ivg_copy_send(const struct ivg_copy *copy, bool to_device, uint64_t device, uint64_t arena_offset,
+                       uint64_t bytes, uint32_t index, uint64_t value)
 {
-        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, stream, index, value, 0);
+        if (copy->array != IVG_ID_NONE)
+                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, to_device, copy->stream, index,
+                                             value);
+        return to_device ? ivg_send_ivgCopyHtoD(device, arena_offset, bytes, copy->stream, index, value, 0)
+                         : ivg_send_ivgCopyDtoH(arena_offset, device, bytes, copy->stream, index, value);
 }
 
-static CUresult send_from_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                                 uint64_t value)
-{
-        return ivg_send_ivgCopyDtoH(arena_offset, device, bytes, stream, index, value);
-}
-
-static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint64_t device, uint64_t arena_offset,
+static CUresult copy_in_place(const struct ivg_copy *copy, bool to_device, uint64_t device, uint64_t arena_offset,
                               uint64_t bytes)
 {
         struct ivg_completion *completion = copy->synchronous && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
+                const CUresult result =
+                        ivg_copy_send(copy, to_device, device, arena_offset, bytes, IVG_COMPLETION_NONE, 0);
                 ivg_expect_dma(copy->synchronous ? 0 : bytes);
-                const CUresult result = send(device, arena_offset, bytes, copy->stream, IVG_COMPLETION_NONE, 0);
                 return result != CUDA_SUCCESS || !copy->synchronous ? result
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
-        CUresult result = send(device, arena_offset, bytes, copy->stream, completion->index, value);
+        CUresult result = ivg_copy_send(copy, to_device, device, arena_offset, bytes, completion->index, value);
         ivg_expect_dma(bytes);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
@@ -95,6 +93,43 @@ static bool copy_for_reading(const struct ivg_copy *copy, uint64_t destination, 
         return true;
 }
 
+/* ---- captured, with pageable memory ---- */
+
+static CUresult paged_begin(const struct ivg_copy *copy, const void *pointer, uint64_t bytes, struct ivg_paged **paged,
+                            uint64_t *arena_offset)
+{
+        const struct ivg_paged_box box = {
+                .address = (uintptr_t)pointer, .pitch = bytes, .width = bytes, .height = 1, .depth = 1};
+        const CUresult result = ivg_paged_begin(copy, &box, paged);
+
+        if (result == CUDA_SUCCESS &&
+            !ivg_arena_offset((const void *)(uintptr_t)ivg_paged_address(*paged), bytes, arena_offset))
+                return CUDA_ERROR_UNKNOWN;
+        return result;
+}
+
+static CUresult paged_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+{
+        struct ivg_paged *paged;
+        uint64_t offset;
+        CUresult result = paged_begin(copy, source, bytes, &paged, &offset);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_paged_read(copy, paged);
+        return result == CUDA_SUCCESS ? copy_in_place(copy, true, destination, offset, bytes) : result;
+}
+
+static CUresult paged_from_device(const struct ivg_copy *copy, const void *destination, uint64_t source, uint64_t bytes)
+{
+        struct ivg_paged *paged;
+        uint64_t offset;
+        CUresult result = paged_begin(copy, destination, bytes, &paged, &offset);
+
+        if (result == CUDA_SUCCESS)
+                result = copy_in_place(copy, false, source, offset, bytes);
+        return result == CUDA_SUCCESS ? ivg_paged_write(copy, paged) : result;
+}
+
 /* ---- by kind ---- */
 
 /* True when a "host" pointer is really one of the device's: unified addressing lets programs pass either. Only where
@@ -105,12 +140,12 @@ static bool is_device_memory(uint64_t address)
         return ivg_memory_find(&ivg_memory_of_device, address, &range) && !(range.flags & IVG_MEMORY_AMBIGUOUS);
 }
 
-/* The device's side of a synchronous copy may be memory that the program reads next. */
-static CUresult settle(const struct ivg_copy *copy, uint64_t destination, CUresult result)
+/* The device's side of a synchronous copy may be memory that the program reads next, or one of which it wants to know
+ * that the copy is done. */
+static CUresult settle(const struct ivg_copy *copy, uint64_t destination, uint64_t source, CUresult result)
 {
-        uint64_t offset;
-        if (result == CUDA_SUCCESS && copy->synchronous &&
-            ivg_arena_offset((const void *)(uintptr_t)destination, 1, &offset))
+        if (result == CUDA_SUCCESS && copy->synchronous && !copy->captured &&
+            (ivg_memory_settles(destination) || ivg_memory_settles(source)))
                 return ivg_send_cuStreamSynchronize(copy->stream);
         return result;
 }
@@ -120,11 +155,11 @@ static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination
         CUresult result;
         uint64_t offset;
         if (ivg_pinned_offset(source, bytes, &offset))
-                return copy_in_place(copy, send_to_device, destination, offset, bytes);
+                return copy_in_place(copy, true, destination, offset, bytes);
         if (is_device_memory((uintptr_t)source))
                 return ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
         if (copy->captured)
-                return ivg_refuse("capture of a copy from pageable memory");
+                return paged_to_device(copy, destination, source, bytes);
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
         if (bytes <= IVG_COPY_READ_BYTES_MAX && copy_for_reading(copy, destination, source, bytes, &result))
@@ -138,7 +173,7 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
                 return CUDA_SUCCESS;
         if (source == NULL || destination == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return settle(copy, destination, copy_to_device(copy, destination, source, bytes));
+        return settle(copy, destination, destination, copy_to_device(copy, destination, source, bytes));
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)
@@ -149,12 +184,31 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
         if (destination == NULL || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
         if (ivg_pinned_offset(destination, bytes, &offset))
-                return copy_in_place(copy, send_from_device, source, offset, bytes);
+                return copy_in_place(copy, false, source, offset, bytes);
         if (is_device_memory((uintptr_t)destination))
                 return ivg_copy_on_device(copy, (uintptr_t)destination, source, bytes);
         if (copy->captured)
-                return ivg_refuse("capture of a copy to pageable memory");
+                return paged_from_device(copy, destination, source, bytes);
         return ivg_copy_staged(copy, source, destination, bytes, false);
+}
+
+/* Of one dimension, as cuMemcpyHtoA and cuMemcpyAtoH have it. */
+CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
+                        bool to_array)
+{
+        uint64_t offset;
+        if (bytes == 0)
+                return CUDA_SUCCESS;
+        if (host == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        copy->array = array;
+        if (ivg_pinned_offset(host, bytes, &offset))
+                return copy_in_place(copy, to_array, array_offset, offset, bytes);
+        if (is_device_memory((uintptr_t)host))
+                return ivg_refuse("device memory in the place of the host memory of an array's copy");
+        if (copy->captured)
+                return ivg_refuse("capture of an array's copy with pageable memory");
+        return ivg_copy_staged(copy, array_offset, host, bytes, to_array);
 }
 
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes)
@@ -163,7 +217,8 @@ CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, u
                 return CUDA_SUCCESS;
         if (destination == 0 || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return settle(copy, destination, ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
+        return settle(copy, destination, source,
+                      ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
 }
 
 /* The stream's earlier work may write the source or read the destination, when that is pinned. */

@@ -1,7 +1,6 @@
 /* Copies between pageable memory and the device, through copy buffers in the arena: the processors move one chunk while
  * the device moves others. Large ones by several threads (copy_work.h, copy_helpers.c). */
 #include "copy_work.h"
-#include "guest_send.h"
 #include <sched.h>
 #include <stdlib.h>
 
@@ -55,7 +54,7 @@ static void tuning_read(void)
 struct staged {
         const struct ivg_copy *copy;
         struct ivg_copy_work *work, own;
-        uint64_t device; /* address of the device's side */
+        uint64_t device; /* address of the device's side, or an offset into the copy's array */
         uint64_t chunks;
 };
 
@@ -168,12 +167,9 @@ static CUresult send_chunk(const struct staged *staged, uint64_t chunk)
         struct ivg_copy_buffer *buffer = buffer_of(staged, chunk);
         const uint64_t device = staged->device + chunk * work->chunk_bytes;
         const uint64_t bytes = ivg_copy_work_chunk_bytes(work, chunk);
-        const ivg_id stream = staged->copy->stream;
-        const uint64_t value = ivg_completion_begin(&buffer->completion, stream, staged->copy->context);
-        const uint32_t index = buffer->completion.index;
-        const CUresult result =
-                work->to_device ? ivg_send_ivgCopyHtoD(device, buffer->arena_offset, bytes, stream, index, value, 0)
-                                : ivg_send_ivgCopyDtoH(buffer->arena_offset, device, bytes, stream, index, value);
+        const uint64_t value = ivg_completion_begin(&buffer->completion, staged->copy->stream, staged->copy->context);
+        const CUresult result = ivg_copy_send(staged->copy, work->to_device, device, buffer->arena_offset, bytes,
+                                              buffer->completion.index, value);
 
         if (result != CUDA_SUCCESS)
                 buffer->completion.pending = false; /* it never left */
@@ -265,6 +261,19 @@ static CUresult run_from_device(const struct staged *staged)
         return result;
 }
 
+/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. */
+static CUresult settle_array(const struct staged *staged)
+{
+        const struct ivg_copy *copy = staged->copy;
+        CUresult result = CUDA_SUCCESS;
+
+        for (uint32_t i = 0; i < staged->work->depth && copy->synchronous && copy->array != IVG_ID_NONE; i++) {
+                const CUresult waited = ivg_completion_wait(&staged->work->buffers[i]->completion);
+                result = result != CUDA_SUCCESS ? result : waited;
+        }
+        return result;
+}
+
 CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *program, uint64_t bytes, bool to_device)
 {
         struct staged staged;
@@ -273,6 +282,8 @@ CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *pro
         if (result != CUDA_SUCCESS)
                 return result;
         result = to_device ? run_to_device(&staged) : run_from_device(&staged);
+        if (result == CUDA_SUCCESS && to_device)
+                result = settle_array(&staged);
         staged_end(&staged);
         return result;
 }

@@ -42,6 +42,7 @@ struct ivg_function {              /* `data` of FUNCTION and KERNEL objects */
         _Atomic(struct ivg_function_layout *) layout;
         _Atomic(struct ivg_function_attributes *) attributes[IVG_DEVICES_MAX];
         _Atomic(struct ivg_function_instance *) instances; /* kernels only */
+        struct ivg_first_launch *first_launch;             /* NULL: nothing set; launch_first.c's */
 };
 
 /* Object and description of a function or kernel called `name`, of `owner`. */
@@ -119,7 +120,8 @@ struct ivg_module {                 /* `data` of MODULE and LIBRARY objects */
         struct ivg_object *library; /* of a library's module; NULL: loaded as a module */
         struct ivg_names functions; /* of a library: kernels */
         struct ivg_names variables;
-        struct ivg_names modules; /* of a library: its module in each context; the name is "" */
+        struct ivg_names textures, surfaces; /* of a module: references to them */
+        struct ivg_names modules;            /* of a library: its module in each context; the name is "" */
 };
 CUresult ivg_module_create(enum ivg_kind kind, struct ivg_object *context, struct ivg_object **object);
 static inline struct ivg_module *ivg_module_of(const struct ivg_object *object)
@@ -160,6 +162,17 @@ CUresult ivg_names_fetch(ivg_ask_names ask, ivg_id owner, char **names, uint32_t
 /* ivg_image_open with its errors as the program gets them. */
 struct ivg_flat_image;
 CUresult ivg_image_load(const void *image, struct ivg_flat_image *flat);
+/* A module's or library's load, as its call has it: by name alone (`data` NULL), with image and name, or with an image
+ * and the name of none. *wanted: enum ivg_image_wanted. */
+struct ivg_image_load {
+        const struct ivg_flat_image *image;
+        struct ivg_wire_image_name name;
+        const void *data;
+        uint64_t bytes;
+};
+typedef CUresult (*ivg_image_sender)(const struct ivg_image_load *load, void *argument, uint32_t *wanted);
+/* Loads by `send`: first by the image's name where that may save sending it, then with the image. Any thread. */
+CUresult ivg_image_send(const struct ivg_flat_image *image, ivg_image_sender send, void *argument);
 
 #pragma GCC visibility pop
 #endif

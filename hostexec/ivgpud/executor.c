@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,11 +14,20 @@
 
 /* Where the executor finds its descriptors. main.c keeps these numbers taken in the mediator, so that none of the
  * sources lies among them. */
-enum { CHILD_REGION_FD = 3, CHILD_DOORBELL_FD, CHILD_INTERRUPT_FD, CHILD_CONTROL_FD, CHILD_IPC_FD };
+enum {
+        CHILD_REGION_FD = 3,
+        CHILD_DOORBELL_FD,
+        CHILD_INTERRUPT_FD,
+        CHILD_CONTROL_FD,
+        CHILD_IPC_FD,
+        CHILD_SHARE_FD,
+        CHILD_IMAGES_FD
+};
 
 /* ---- the process ---- */
 
-static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_channel *channel, int control_fd)
+static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_channel *channel, int control_fd,
+                         int share_fd, int images_fd)
 {
         const struct ivg_tenant *tenant = channel->tenant;
         int rc = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -36,10 +44,14 @@ static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_c
                 rc = posix_spawn_file_actions_adddup2(actions, control_fd, CHILD_CONTROL_FD);
         if (rc == 0)
                 rc = posix_spawn_file_actions_adddup2(actions, tenant->ipc_fd, CHILD_IPC_FD);
+        if (rc == 0)
+                rc = posix_spawn_file_actions_adddup2(actions, share_fd, CHILD_SHARE_FD);
+        if (rc == 0 && images_fd >= 0)
+                rc = posix_spawn_file_actions_adddup2(actions, images_fd, CHILD_IMAGES_FD);
         return rc;
 }
 
-static int spawn_attributes(posix_spawnattr_t *attributes)
+int ivg_child_attributes(posix_spawnattr_t *attributes)
 {
         sigset_t none, all;
         int rc;
@@ -79,10 +91,11 @@ static void executor_layout_end(int layout)
                 (void)personality((unsigned long)layout);
 }
 
-static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
+static int spawn(struct ivg_channel *channel, int control_fd, int share_fd, int images_fd, pid_t *pid)
 {
         struct ivg_mediator *mediator = channel->tenant->mediator;
-        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32], ipc[32];
+        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32], ipc[32],
+                images[32], share[32];
         char driver[IVG_PATH_BYTES + 16], log_level[] = "--log-level=warning";
         char *arguments[] = {mediator->executor_path,
                              region,
@@ -94,6 +107,8 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
                              driver,
                              vm_id,
                              ipc,
+                             images,
+                             share,
                              mediator->quiet ? log_level : NULL,
                              NULL};
         posix_spawn_file_actions_t actions;
@@ -104,7 +119,9 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
         snprintf(doorbell, sizeof(doorbell), "--doorbell-fd=%d", CHILD_DOORBELL_FD);
         snprintf(interrupt, sizeof(interrupt), "--interrupt-fd=%d", CHILD_INTERRUPT_FD);
         snprintf(control, sizeof(control), "--control-fd=%d", CHILD_CONTROL_FD);
+        snprintf(images, sizeof(images), "--images-fd=%d", images_fd >= 0 ? CHILD_IMAGES_FD : -1);
         snprintf(ipc, sizeof(ipc), "--ipc-fd=%d", CHILD_IPC_FD);
+        snprintf(share, sizeof(share), "--share-fd=%d", CHILD_SHARE_FD);
         snprintf(index, sizeof(index), "--channel=%u", channel->index);
         snprintf(generation, sizeof(generation), "--generation=%u", channel->generation);
         snprintf(driver, sizeof(driver), "--driver=%s", mediator->driver_path);
@@ -112,9 +129,9 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
         posix_spawn_file_actions_init(&actions);
         posix_spawnattr_init(&attributes);
         layout = executor_layout_begin();
-        rc = spawn_actions(&actions, channel, control_fd);
+        rc = spawn_actions(&actions, channel, control_fd, share_fd, images_fd);
         if (rc == 0)
-                rc = spawn_attributes(&attributes);
+                rc = ivg_child_attributes(&attributes);
         if (rc == 0)
                 rc = posix_spawn(pid, mediator->executor_path, &actions, &attributes, arguments,
                                  mediator->executor_environment[channel->tenant->pool]);
@@ -219,7 +236,9 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 link = &(*link)->next;
         *link = executor->next;
         ivg_loop_close(mediator, &executor->control);
+        ivg_loop_close(mediator, &executor->share);
         ivg_loop_close(mediator, &executor->process);
+        ivg_shares_end_of(executor->channel->tenant->shares, executor); /* the driver frees that memory now */
         ivg_channel_executor_gone(executor->channel, told, how);
         ivg_loop_free(mediator, &executor->garbage);
 }
@@ -252,43 +271,62 @@ void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms)
 
 /* ---- its beginning ---- */
 
+static int pair_open(int pair[2])
+{
+        return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ? -errno : 0;
+}
+
+static void close_if_open(int fd)
+{
+        if (fd >= 0)
+                close(fd);
+}
+
 int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **out, struct ivg_error *error)
 {
         struct ivg_mediator *mediator = channel->tenant->mediator;
         struct ivg_executor *executor = calloc(1, sizeof(*executor));
-        int pair[2] = {-1, -1}, rc;
+        int control[2] = {-1, -1}, share[2] = {-1, -1}, images_fd, rc;
 
         if (!executor) {
                 ivg_error_set(error, "no memory for an executor");
                 return -ENOMEM;
         }
-        rc = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ? -errno : 0;
+        rc = pair_open(control);
         if (rc == 0)
-                rc = spawn(channel, pair[1], &executor->pid);
-        if (pair[1] >= 0)
-                close(pair[1]);
+                rc = pair_open(share);
+        images_fd = rc == 0 ? ivg_images_connect(mediator, channel->tenant) : -1;
+        if (rc == 0)
+                rc = spawn(channel, control[1], share[1], images_fd, &executor->pid);
+        close_if_open(control[1]);
+        close_if_open(share[1]);
+        close_if_open(images_fd);
         if (rc < 0) {
                 ivg_error_set(error, "%s: %s", mediator->executor_path, strerror(-rc));
-                if (pair[0] >= 0)
-                        close(pair[0]);
+                close_if_open(control[0]);
+                close_if_open(share[0]);
                 free(executor);
                 return rc;
         }
         executor->channel = channel;
         executor->phase = IVG_EXECUTOR_STARTING;
         executor->deadline_ms = ivg_loop_now_ms() + mediator->config.ready_timeout_ms;
-        executor->control = (struct ivg_source){.fd = pair[0], .ready = control_ready};
+        executor->control = (struct ivg_source){.fd = control[0], .ready = control_ready};
+        executor->share = (struct ivg_source){.fd = share[0], .ready = ivg_shares_ready};
         executor->process =
                 (struct ivg_source){.fd = (int)syscall(SYS_pidfd_open, executor->pid, 0), .ready = process_ready};
         rc = executor->process.fd < 0 ? -errno : ivg_loop_watch(mediator, &executor->process);
         if (rc == 0)
                 rc = ivg_loop_watch(mediator, &executor->control);
+        if (rc == 0)
+                rc = ivg_loop_watch(mediator, &executor->share);
         if (rc < 0) {
                 ivg_error_set(error, "watching executor %d: %s", (int)executor->pid, strerror(-rc));
                 kill(executor->pid, SIGKILL);
                 waitpid(executor->pid, NULL, 0); /* killed: a moment */
                 ivg_loop_close(mediator, &executor->process);
                 ivg_loop_close(mediator, &executor->control);
+                ivg_loop_close(mediator, &executor->share);
                 free(executor);
                 return rc;
         }

@@ -5,6 +5,8 @@
  *                      │     └────┬─ tenant.c    one region and its channels (of a QEMU or of a local program)
  *                      │          ├─ channel.c   a channel's states (region_layout.h)
  *                      │          └─ executor.c  one ivgpu-exec process
+ *                      ├─ images.c  ivgpu-images, and each executor's way to it
+ *                      ├─ share.c   descriptors that a tenant's executors share
  *                      └─ stats.c, log.c
  *
  * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
@@ -16,6 +18,7 @@
 #include "exec_control.h"
 #include "ivgpu/ring.h"
 #include "ivgpu/server.h"
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,10 +31,14 @@
 /* A local program connects and says hello in one breath; one that does not is holding a place. */
 #define IVG_HELLO_MS 5000u
 #define IVG_LOCAL_PROGRAMS_MAX 256u
-/* Messages of one executor handled in one turn: it sends at most three in its life. */
+/* Messages of one executor handled in one turn, so that one that asks a lot leaves room for the others. */
 #define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
 /* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
 #define IVG_QEMU_BYTES_PER_TURN 64u
+/* A keeper of images that dies is started again, but not in a loop. */
+#define IVG_IMAGES_RESTART_MS 1000u
+/* At the end it has so long to go by itself: it frees memory, no more. */
+#define IVG_IMAGES_END_MS 500
 
 /* ---- loop.c ---- */
 
@@ -62,9 +69,9 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why);
 /* ---- stats.c ---- */
 
 struct ivg_totals {
-        uint64_t records, batches, sleeps, interrupts, bytes_from_guest, bytes_to_guest, failed,
-                unsupported;                                /* host's */
-        uint64_t calls, calls_sync, calls_local, doorbells; /* the guest's claims: shown, nothing depends on them */
+        uint64_t records, batches, sleeps, interrupts, bytes_from_guest, bytes_to_guest, failed, unsupported,
+                images_found, image_bytes_found, images_kept; /* host's */
+        uint64_t calls, calls_sync, calls_local, doorbells;   /* the guest's claims: shown, nothing depends on them */
         uint64_t programs, faults, executor_failures;
 };
 
@@ -103,6 +110,7 @@ struct ivg_tenant {
         struct ivg_account *account;
         int memfd;
         int ipc_fd; /* what its processes share (ipc_table.h): a VM's own, or that of all local programs */
+        struct ivg_shares *shares; /* likewise */
         struct ivg_region region;
         struct ivg_doorbells doorbells; /* of a VM; a local program's three: vector 0 and 1 */
         struct ivg_source control;      /* the guest rings when a state word has changed */
@@ -154,6 +162,7 @@ struct ivg_executor {
         pid_t pid;
         struct ivg_source process; /* pidfd */
         struct ivg_source control;
+        struct ivg_source share; /* share_protocol.h */
         enum ivg_executor_phase phase;
         uint64_t deadline_ms; /* STARTING: be ready; TERM: be gone */
 };
@@ -161,6 +170,28 @@ struct ivg_executor {
 int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **executor, struct ivg_error *error);
 void ivg_executor_end(struct ivg_executor *executor);                   /* SIGTERM, later SIGKILL */
 void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks at the deadline */
+
+/* How every child begins: no signal blocked or ignored, a process group of its own. 0 or an error number. */
+int ivg_child_attributes(posix_spawnattr_t *attributes);
+
+/* ---- images.c ---- */
+
+struct ivg_images { /* the keeper of module images: started with the first executor, again when it has died */
+        struct ivg_source process; /* pidfd; -1: not running */
+        int control_fd;
+        pid_t pid;
+        uint64_t next_start_ms; /* not before */
+};
+void ivg_images_init(struct ivg_mediator *mediator);
+/* An executor's end of a socket to the keeper; -1: it has none, and gets every image sent. */
+int ivg_images_connect(struct ivg_mediator *mediator, const struct ivg_tenant *tenant);
+void ivg_images_close(struct ivg_mediator *mediator);
+/* ---- share.c ---- */
+
+struct ivg_shares *ivg_shares_create(void); /* NULL: no memory */
+void ivg_shares_destroy(struct ivg_shares *shares);
+void ivg_shares_end_of(struct ivg_shares *shares, const struct ivg_executor *executor); /* it is gone */
+void ivg_shares_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events);
 
 /* ---- vm.c, local.c ---- */
 
@@ -204,6 +235,8 @@ struct ivg_mediator {
         char driver_path[IVG_PATH_BYTES];
         char **executor_environment[IVG_POOLS_MAX]; /* by pool */
         int local_ipc_fd;                           /* the table of all local programs; -1: not made yet */
+        struct ivg_images images;
+        struct ivg_shares *local_shares; /* and their descriptors */
         int epoll_fd;
         struct ivg_source signals, timer;
         uint64_t next_heartbeat_log_ms;

@@ -1,6 +1,7 @@
 /* Contexts: their life, and each thread's stack of current ones. */
 #include <string.h>
 
+#include "array.h"
 #include "softgpu.h"
 
 #define SG_CONTEXTS_MAX 1024u
@@ -69,6 +70,8 @@ CUresult sg_context_lookup(CUcontext handle, struct sg_context **out)
         if (ready != CUDA_SUCCESS)
                 return ready;
         *out = sg_object_from(handle, SG_CONTEXT);
+        if (*out == NULL)
+                *out = sg_green_context(handle);
         return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
@@ -107,7 +110,7 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
         context->device = device;
         context->id = atomic_fetch_add(&sg_context_ids, 1);
         context->flags = flags;
-        context->api_version = SG_DRIVER_VERSION;
+        context->api_version = sg_driver_version();
         context->primary = primary;
         atomic_init(&context->limits[CU_LIMIT_STACK_SIZE], SG_STACK_BYTES_DEFAULT);
         atomic_init(&context->limits[CU_LIMIT_PRINTF_FIFO_SIZE], SG_PRINTF_BYTES_DEFAULT);
@@ -160,6 +163,7 @@ void sg_context_close(struct sg_context *context)
                         break;
                 sg_module_close(module);
         }
+        sg_resources_close(context);
         sg_registry_release_context(context);
         sg_map_forget(context);
         sg_object_put(context);
@@ -226,6 +230,11 @@ static CUresult sg_context_create(CUcontext *out, unsigned flags, CUdevice ordin
         return CUDA_SUCCESS;
 }
 
+SG_ENTRY(cuCtxCreate, CUcontext *out, unsigned flags, CUdevice ordinal)
+{
+        return sg_context_create(out, flags, ordinal, 3010);
+}
+
 SG_ENTRY(cuCtxCreate_v2, CUcontext *out, unsigned flags, CUdevice ordinal)
 {
         return sg_context_create(out, flags, ordinal, 3020);
@@ -244,7 +253,7 @@ SG_ENTRY(cuCtxCreate_v4, CUcontext *out, CUctxCreateParams *params, unsigned fla
                 return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
         if (params != NULL && params->cigParams != NULL)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        return sg_context_create(out, flags, ordinal, SG_DRIVER_VERSION);
+        return sg_context_create(out, flags, ordinal, sg_driver_version());
 }
 
 SG_ENTRY(cuCtxDestroy_v2, CUcontext handle)

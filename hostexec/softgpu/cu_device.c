@@ -47,20 +47,49 @@ static void sg_end(void)
                 sg_contexts_abort();
 }
 
+/* The machine's devices that the program sees, in its order: all, or what CUDA_VISIBLE_DEVICES lists up to the first
+ * entry that names none, or one a second time. */
+static unsigned sg_devices_choose(unsigned long count, int slots[SG_DEVICES_MAX])
+{
+        const char *text = getenv("CUDA_VISIBLE_DEVICES");
+        unsigned chosen = 0;
+        for (; text == NULL && chosen < count; chosen++)
+                slots[chosen] = (int)chosen;
+        for (; text != NULL && chosen < count; chosen++) {
+                char *end;
+                const unsigned long slot = strtoul(text, &end, 10);
+                bool usable = end != text && slot < count && (*end == ',' || *end == '\0');
+                for (unsigned i = 0; i < chosen && usable; i++)
+                        usable = slots[i] != (int)slot;
+                if (!usable)
+                        break;
+                slots[chosen] = (int)slot;
+                text = *end == ',' ? end + 1 : end;
+        }
+        return chosen;
+}
+
 static void sg_devices_open(void)
 {
+        int slots[SG_DEVICES_MAX];
         unsigned long count, mib;
         if (!sg_environment_number("IVGPU_SOFT_DEVICES", 1, SG_DEVICES_MAX, 1, &count) ||
             !sg_environment_number("IVGPU_SOFT_MEMORY_MIB", 1, SG_MEMORY_MIB_MAX, SG_MEMORY_DEFAULT_MIB, &mib)) {
                 sg_devices_result = CUDA_ERROR_NO_DEVICE;
                 return;
         }
+        count = sg_devices_choose(count, slots);
+        if (count == 0) {
+                sg_devices_result = CUDA_ERROR_NO_DEVICE;
+                return;
+        }
         for (unsigned i = 0; i < count; i++) {
                 struct sg_device *device = &sg_devices[i];
                 device->ordinal = (int)i;
+                device->slot = slots[i];
                 device->total_bytes = (size_t)mib << 20;
                 device->heap = sg_heap_open(device->total_bytes);
-                if (device->heap == NULL || sg_pool_open(device, 0, &device->default_pool) != CUDA_SUCCESS) {
+                if (device->heap == NULL || sg_pool_open(device, 0, -1, &device->default_pool) != CUDA_SUCCESS) {
                         sg_report("device %u: no address space for %lu MiB", i, mib);
                         sg_devices_result = CUDA_ERROR_OUT_OF_MEMORY;
                         return;
@@ -118,11 +147,29 @@ unsigned sg_processor_count(void)
         return online < 1 ? 1 : online > 128 ? 128 : (unsigned)online;
 }
 
+static int sg_claimed_version;
+
+static void sg_version_read(void)
+{
+        unsigned long version;
+        sg_claimed_version = sg_environment_number("IVGPU_SOFT_DRIVER_VERSION", SG_DRIVER_VERSION_MIN,
+                                                   SG_DRIVER_VERSION_MAX, SG_DRIVER_VERSION, &version)
+                                     ? (int)version
+                                     : SG_DRIVER_VERSION;
+}
+
+int sg_driver_version(void)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        pthread_once(&once, sg_version_read);
+        return sg_claimed_version;
+}
+
 SG_ENTRY(cuDriverGetVersion, int *out)
 {
         if (out == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        *out = SG_DRIVER_VERSION;
+        *out = sg_driver_version();
         return CUDA_SUCCESS;
 }
 
@@ -137,14 +184,19 @@ SG_ENTRY(cuDeviceGetCount, int *out)
         return CUDA_SUCCESS;
 }
 
+/* What each question starts with: the device, and a place for the answer. */
+static CUresult sg_device_asked(CUdevice ordinal, const void *out, struct sg_device **device)
+{
+        const CUresult result = sg_device_find(ordinal, device);
+        return result == CUDA_SUCCESS && out == NULL ? CUDA_ERROR_INVALID_VALUE : result;
+}
+
 SG_ENTRY(cuDeviceGet, CUdevice *out, int ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = ordinal;
         return CUDA_SUCCESS;
 }
@@ -164,14 +216,12 @@ SG_ENTRY(cuDeviceGetName, char *out, int capacity, CUdevice ordinal)
 SG_ENTRY(cuDeviceGetUuid_v2, CUuuid *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         /* The same in every process and on every machine: programs keep it to name the device again. */
         memcpy(out->bytes, "ivgpu-soft-dev-", 15);
-        out->bytes[15] = (char)('0' + ordinal);
+        out->bytes[15] = (char)('0' + device->slot);
         return CUDA_SUCCESS;
 }
 SG_ALIAS(cuDeviceGetUuid, cuDeviceGetUuid_v2);
@@ -179,11 +229,9 @@ SG_ALIAS(cuDeviceGetUuid, cuDeviceGetUuid_v2);
 SG_ENTRY(cuDeviceTotalMem_v2, size_t *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = device->total_bytes;
         return CUDA_SUCCESS;
 }
@@ -196,7 +244,7 @@ SG_ENTRY(cuDeviceGetPCIBusId, char *out, int capacity, CUdevice ordinal)
                 return result;
         if (out == NULL || capacity < 13)
                 return CUDA_ERROR_INVALID_VALUE;
-        snprintf(out, (size_t)capacity, "0000:%02x:%02x.0", (unsigned)ordinal + 1, SG_PCI_DEVICE_ID);
+        snprintf(out, (size_t)capacity, "0000:%02x:%02x.0", (unsigned)device->slot + 1, SG_PCI_DEVICE_ID);
         return CUDA_SUCCESS;
 }
 
@@ -222,11 +270,9 @@ SG_ENTRY(cuDeviceGetByPCIBusId, CUdevice *out, const char *text)
 SG_ENTRY(cuDeviceGetAttribute, int *out, CUdevice_attribute attribute, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         return sg_device_attribute(device, attribute, out);
 }
 
@@ -246,11 +292,9 @@ SG_ENTRY(cuDeviceComputeCapability, int *major, int *minor, CUdevice ordinal)
 SG_ENTRY(cuDeviceGetProperties, CUdevprop *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         const struct {
                 CUdevice_attribute attribute;
                 int *value;

@@ -3,7 +3,7 @@
  * Opening: connect, hello, welcome with four descriptors, full check of the region, then the guest driver's part: boot
  * epoch, claim of channel 0, wait for READY. Afterwards the socket carries nothing; its hang-up is the mediator's end,
  * and ours for the mediator. */
-#include "fd_pass.h"
+#include "ivgpu/fd_pass.h"
 #include "ivgpu/server.h"
 #include "link_internal.h"
 #include <fcntl.h>

@@ -21,7 +21,34 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo graphs handles memory streams synchronize modules threads fault process launch_rate loop callbacks managed memops printf ipc)
+set(cuda_programs
+    demo
+    graphs
+    graph_nodes
+    user_objects
+    launches
+    handles
+    images
+    memory
+    proc_address
+    streams
+    synchronize
+    modules
+    threads
+    fault
+    process
+    launch_rate
+    loop
+    callbacks
+    managed
+    memops
+    printf
+    ipc
+    textures
+    references
+    arrays
+    )
+foreach(program ${cuda_programs})
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
@@ -31,11 +58,55 @@ ivg_cuda_test(threads ${cuda_bin}/threads 8)
 ivg_cuda_program(large_copies)
 ivg_cuda_test(large_copies ${cuda_bin}/large_copies)
 set_tests_properties(cuda_large_copies PROPERTIES ENVIRONMENT IVGPU_COPY_THREADS=4) # however few processors there are
-target_compile_definitions(cuda_printf PRIVATE IVG_PRINTF_PTX="${cuda_dir}/printf.ptx")
-set_source_files_properties(${cuda_dir}/printf.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/printf.ptx)
+foreach(program vmm pools batches old_names peers)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+ivg_cuda_test(peers_of_two_devices ${cuda_bin}/peers count 2)
+set_tests_properties(cuda_peers_of_two_devices PROPERTIES ENVIRONMENT "IVGPU_SOFT_DEVICES=2")
+ivg_cuda_test(peers_one_of_two_chosen ${cuda_bin}/peers count 1)
+set_tests_properties(cuda_peers_one_of_two_chosen PROPERTIES
+                     ENVIRONMENT "IVGPU_SOFT_DEVICES=2;CUDA_VISIBLE_DEVICES=1")
+foreach(program printf textures references) # with PTX of their own
+  string(TOUPPER ${program} upper)
+  target_compile_definitions(cuda_${program} PRIVATE IVG_${upper}_PTX="${cuda_dir}/${program}.ptx")
+  set_source_files_properties(${cuda_dir}/${program}.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/${program}.ptx)
+endforeach()
+ivg_cuda_test(arrays_as_before_cuda_4 ${cuda_bin}/arrays old)
 ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)
+# Names by version, as this driver and as older and newer ones have them: 13.0 is what we carry.
+add_dependencies(cuda_proc_address ivg_softgpu)
+target_include_directories(cuda_proc_address PRIVATE ${CMAKE_BINARY_DIR}/hostexec/softgpu)
+foreach(claim "12020;12020" "13050;13000" "11080;11080")
+  list(GET claim 0 claimed)
+  list(GET claim 1 shown)
+  ivg_cuda_test(proc_address_over_${claimed} ${cuda_bin}/proc_address ${shown})
+  set_tests_properties(cuda_proc_address_over_${claimed} PROPERTIES ENVIRONMENT "IVGPU_SOFT_DRIVER_VERSION=${claimed}")
+endforeach()
 ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
+
+foreach(program contexts green devices functions memory_forms stream_forms link diagnostics)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+
+# One program, a process for each case.
+ivg_cuda_program(semantics)
+target_link_libraries(cuda_semantics PRIVATE ${CMAKE_DL_LIBS})
+foreach(case per_thread per_thread_twins legacy errors forks fork_nvml reopened short_threads thread_exit atexit)
+  ivg_cuda_test(semantics_${case} ${cuda_bin}/semantics ${case})
+endforeach()
+
+# The log names the functions that the program called; records only below them.
+add_test(NAME cuda_calls_are_logged_by_name
+         COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft --log=calls -- ${cuda_bin}/modules)
+set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 120 LABELS cuda
+                     PASS_REGULAR_EXPRESSION "ivgpu: cuModuleLoadData\\(module=" FAIL_REGULAR_EXPRESSION "ivgpu: ivg")
+
+ivg_cuda_program(queries)
+target_include_directories(cuda_queries PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
+ivg_cuda_test(queries ${cuda_bin}/queries)
 
 find_program(IVG_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(IVG_NVCC AND NOT IVG_SANITIZE)
@@ -53,18 +124,36 @@ else()
   message(STATUS "runtime API programs (static and shared cudart) are not built: no nvcc, or a sanitizer build")
 endif()
 
-# Programs of older toolkits: with IVGPU_TEST_CUDART=/path/to/libcudart.so.N in the environment, else skipped with words.
+# A program over the runtimes of several toolkits (cuda/runtimes.txt), which are downloaded once; skipped, with words, where
+# they cannot be had. Over drivers of several versions too: within a major version an older one will do.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+set(old_fatbin ${CMAKE_CURRENT_SOURCE_DIR}/unit/fatbin/none.fatbin)
 add_executable(cuda_old_runtime ${cuda_dir}/old_runtime.c)
 set_target_properties(cuda_old_runtime PROPERTIES OUTPUT_NAME old_runtime RUNTIME_OUTPUT_DIRECTORY ${cuda_bin})
 target_link_libraries(cuda_old_runtime PRIVATE ${CMAKE_DL_LIBS})
-ivg_cuda_test(old_runtime ${cuda_bin}/old_runtime)
-set_tests_properties(cuda_old_runtime PROPERTIES SKIP_RETURN_CODE 77)
+target_compile_definitions(cuda_old_runtime PRIVATE IVG_FATBIN="${old_fatbin}")
+set_source_files_properties(${cuda_dir}/old_runtime.c PROPERTIES OBJECT_DEPENDS ${old_fatbin})
+function(ivg_cuda_old_runtime_test toolkit driver)
+  set(test cuda_runtime_${toolkit}_over_driver_${driver})
+  add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${cuda_dir}/with_runtime.py ${toolkit}
+                                ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft -- ${cuda_bin}/old_runtime RUNTIME ${ARGN})
+  set_tests_properties(${test} PROPERTIES TIMEOUT 240 LABELS "cuda;toolkits" SKIP_RETURN_CODE 77
+                       ENVIRONMENT "IVGPU_SOFT_DRIVER_VERSION=${driver}" RESOURCE_LOCK runtime_${toolkit})
+endfunction()
+foreach(toolkit 11.8 12.4 12.9)
+  foreach(driver 12020 13000 13050)
+    ivg_cuda_old_runtime_test(${toolkit} ${driver})
+  endforeach()
+endforeach()
+ivg_cuda_old_runtime_test(13.0 12020 insufficient)
+ivg_cuda_old_runtime_test(13.0 13000)
+ivg_cuda_old_runtime_test(13.0 13050)
 
 if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   add_test(NAME ipc_handles_stay_in_their_machine
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
-                   ${cuda_bin}/ipc)
+                   ${cuda_bin}/ipc ${cuda_bin}/vmm)
   set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()
@@ -76,3 +165,10 @@ foreach(cudart static shared)
     add_dependencies(demo_parts cuda_runtime_${cudart})
   endif()
 endforeach()
+
+if(BUILD_TESTING)
+  add_test(NAME images_cross_once
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/images_cross_once.py)
+  set_tests_properties(images_cross_once PROPERTIES TIMEOUT 300 LABELS "integration;cuda"
+                       ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+endif()

@@ -7,6 +7,7 @@ set(exec_unit_tests
     exec_lanes_keep_order_and_block_nobody
     exec_ranges_agree_with_a_model
     exec_refuses_broken_records
+    exec_lets_kernels_dump_no_files
     exec_tells_deferred_errors_once)
 foreach(test ${exec_unit_tests})
   ivg_add_test(${test}
@@ -32,3 +33,9 @@ if(BUILD_TESTING)
                              PRIVATE EXEC_PROGRAM="$<TARGET_FILE:ivgpu-exec>"
                                      EXEC_DRIVER="$<TARGET_FILE:exec_process_driver>")
 endif()
+
+# Loads by name, with the keeper itself behind them.
+ivg_add_test(exec_images_are_asked_for_by_name
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_images_are_asked_for_by_name.c
+                     ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
+             LIBS ivg_exec_core ivg_image_keeper LABELS unit exec images)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Stands in for ivgpu-exec: speaks its control protocol and does what the file $FAKE_MODE_FILE says.
 
-Modes: ready, open (ready, ring opened), fail, silent, crash, fault, stubborn (ready, ignores SIGTERM). Notes its arguments
+Modes: ready, open (ready, ring opened), fail, silent, crash, fault, stubborn (ready, ignores SIGTERM), share (ready, and
+passes on what the test at the socket $FAKE_NOTES.PID asks the mediator, and its answers). Notes its arguments
 and descriptors in $FAKE_NOTES, one JSON object a line."""
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 
 READY, FAILED, FAULT = 1, 2, 3
@@ -30,6 +32,27 @@ def open_ring(given):
     channels_offset, stride = struct.unpack_from("<QQ", page, 88)
     status = channels_offset + int(given["channel"]) * stride + (512 << 10) + 256
     os.pwrite(fd, struct.pack("<Q", int(given["generation"]) << 32 | 1), status)
+
+
+def relay(given):
+    share = socket.socket(fileno=int(given["share-fd"]))
+    share.setblocking(True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"{os.environ['FAKE_NOTES']}.{os.getpid()}")
+    listener.listen()
+    while True:
+        test, _ = listener.accept()
+        while True:
+            data, fds, _, _ = socket.recv_fds(test, 256, 4)
+            if not data:
+                break
+            socket.send_fds(share, [data], fds)
+            for fd in fds:
+                os.close(fd)
+            data, fds, _, _ = socket.recv_fds(share, 256, 4)
+            socket.send_fds(test, [data or b"gone"], fds)
+            for fd in fds:
+                os.close(fd)
 
 
 def main():
@@ -59,6 +82,8 @@ def main():
         control.send(message(READY))
     if mode == "fault":
         control.send(message(FAULT, code=1, fault=5, text=b"the guest broke a rule: opcode"))
+    if mode == "share":
+        threading.Thread(target=relay, args=(given,), daemon=True).start()
     if mode == "stubborn":
         while True:
             time.sleep(1)
