@@ -21,6 +21,13 @@ ARGUMENTS = {
 }
 # Natively these would be undefined: NVIDIA's driver does not check handles.
 NOT_NATIVE = {"handles"}
+# What a program asks for to see it refused.
+REFUSED = {
+    "vmm": {
+        "cuMemCreate with handles that are no descriptors": "fabric handles are not carried",
+        "cuMulticastCreate": "multicast memory is not carried",
+    },
+}
 # What the soft GPU does not have, and programs ask for all the same, to see it refused.
 REFUSED_ON_SOFT = {"ipc": {"cuEventCreate for several processes": "the soft GPU's attribute says that it has none"}}
 # What else they print is the machine's own (whether host and device may use managed memory at once).
@@ -99,6 +106,8 @@ def program_cases(source_folder, build, device):
             case.alone = name in FIGURES
             # The soft GPU by itself is no driver for cudart: some names and tables are answered by our libcuda.
             case.native_may_fail = device == "soft"
-            case.refused_expected = REFUSED_ON_SOFT.get(name, {}) if device == "soft" else {}
+            case.refused_expected = dict(REFUSED.get(name, {}))
+            if device == "soft":
+                case.refused_expected.update(REFUSED_ON_SOFT.get(name, {}))
             cases.append(case)
     return cases
