@@ -25,15 +25,21 @@ CUresult ivg_host_ivgCopyHtoD(struct ivg_exec_call *call, const struct ivg_args_
 
         if (!source)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (args->read_on_return > 1 || (args->read_on_return && args->bytes > IVG_COPY_READ_BYTES_MAX))
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->bytes);
         result = ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
         if (result == CUDA_SUCCESS)
                 result = ivg_exec_device_range(call, args->dst, args->bytes);
+        /* A graph would look at the source again, long after it is gone. */
+        if (result == CUDA_SUCCESS && args->read_on_return && ivg_capture_under_way(exec, args->stream))
+                result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuMemcpyHtoDAsync_v2(args->dst, source, args->bytes, args->stream);
         if (result == CUDA_SUCCESS)
                 ivg_exec_count(&exec->counters.arena_bytes_from_guest, &exec->host_channel->arena_bytes_from_guest,
                                args->bytes);
-        return ivg_exec_completion_finish(call, &completion, args->stream, result);
+        return args->read_on_return ? ivg_exec_completion_finish_read(call, &completion, result)
+                                    : ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 CUresult ivg_host_ivgCopyDtoH(struct ivg_exec_call *call, const struct ivg_args_ivgCopyDtoH *args)
