@@ -207,9 +207,16 @@ void ivg_context_primary_flags_set(int device, uint32_t flags)
         ivg_store_relaxed_u32(&primaries[device].flags, flags); /* a word by itself */
 }
 
+/* The first version's rule: not while the context is there. */
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags)
 {
-        return primary_set_flags(dev, flags);
+        unsigned int now;
+        int active = 0;
+        const CUresult result = cuDevicePrimaryCtxGetState(dev, &now, &active);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        return active ? CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE : primary_set_flags(dev, flags);
 }
 
 CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags)

@@ -274,6 +274,8 @@ void ivg_context_return(void);
 
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
 extern _Atomic(uint32_t) ivg_independent_streams;
+/* Waits for all work of the stream, by the GPU's word where that is right. */
+CUresult ivg_stream_wait(ivg_id stream, const struct ivg_object *context);
 /* Waits for all work of the context, which is current. */
 CUresult ivg_context_synchronize(struct ivg_object *context);
 

@@ -79,7 +79,7 @@ static CUresult narrow_attribute(const struct ivg_memory_range *range, CUpointer
         }
 }
 
-static CUresult boolean_attribute(const struct ivg_memory_range *range, CUpointer_attribute attribute, uint8_t *value)
+static CUresult boolean_attribute(const struct ivg_memory_range *range, CUpointer_attribute attribute, uint32_t *value)
 {
         switch (attribute) {
         case CU_POINTER_ATTRIBUTE_MAPPED:
@@ -109,7 +109,6 @@ static CUresult attribute_store(const struct ivg_memory_range *range, CUpointer_
 {
         uint64_t wide;
         uint32_t narrow;
-        uint8_t boolean;
         CUresult result = wide_attribute(range, attribute, pointer, &wide);
         if (result == CUDA_SUCCESS)
                 memcpy(data, &wide, sizeof wide);
@@ -120,9 +119,9 @@ static CUresult attribute_store(const struct ivg_memory_range *range, CUpointer_
                 memcpy(data, &narrow, sizeof narrow);
         if (result != CUDA_ERROR_NOT_SUPPORTED)
                 return result;
-        result = boolean_attribute(range, attribute, &boolean);
+        result = boolean_attribute(range, attribute, &narrow); /* four bytes too, as driver 580 writes them */
         if (result == CUDA_SUCCESS)
-                memcpy(data, &boolean, sizeof boolean);
+                memcpy(data, &narrow, sizeof narrow);
         return result == CUDA_ERROR_NOT_SUPPORTED ? CUDA_ERROR_INVALID_VALUE : result;
 }
 

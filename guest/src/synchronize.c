@@ -150,6 +150,11 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
         return CUDA_SUCCESS;
 }
 
+CUresult ivg_stream_wait(ivg_id stream, const struct ivg_object *context)
+{
+        return needs_trip() ? synchronize_by_trip(stream) : synchronize_by_word(stream, context, NULL);
+}
+
 static CUresult stream_begin(CUstream handle, ivg_id null_stream, struct ivg_object **context, ivg_id *id)
 {
         const CUresult result = ivg_context_require(context);

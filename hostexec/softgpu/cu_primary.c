@@ -94,7 +94,19 @@ SG_ENTRY(cuDevicePrimaryCtxSetFlags_v2, CUdevice ordinal, unsigned flags)
         pthread_mutex_unlock(&sg_state_lock);
         return CUDA_SUCCESS;
 }
-SG_ALIAS(cuDevicePrimaryCtxSetFlags, cuDevicePrimaryCtxSetFlags_v2);
+
+/* The first version's rule: not while the context is there. */
+SG_ENTRY(cuDevicePrimaryCtxSetFlags, CUdevice ordinal, unsigned flags)
+{
+        struct sg_device *device;
+        const CUresult result = sg_device_find(ordinal, &device);
+        if (result != CUDA_SUCCESS)
+                return result;
+        pthread_mutex_lock(&sg_state_lock);
+        const bool active = device->primary.context != NULL;
+        pthread_mutex_unlock(&sg_state_lock);
+        return active ? CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE : cuDevicePrimaryCtxSetFlags_v2(ordinal, flags);
+}
 
 SG_ENTRY(cuDevicePrimaryCtxGetState, CUdevice ordinal, unsigned *flags, int *active)
 {

@@ -70,7 +70,8 @@ static void flags(CUcontext primary)
         CU(cuCtxDestroy_v2(context));
 
         CU(cuCtxSetCurrent(primary));
-        CU(cuDevicePrimaryCtxSetFlags(device, CU_CTX_SCHED_SPIN));
+        CU_EXPECT(CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE, cuDevicePrimaryCtxSetFlags(device, CU_CTX_SCHED_SPIN));
+        CU(cuDevicePrimaryCtxSetFlags_v2(device, CU_CTX_SCHED_SPIN));
         CU(cuDevicePrimaryCtxGetState(device, &value, &active));
         CHECK((value & CU_CTX_SCHED_MASK) == CU_CTX_SCHED_SPIN && active == 1, "state %#x, %d", value, active);
         CU(cuDevicePrimaryCtxSetFlags_v2(device, CU_CTX_SCHED_AUTO));

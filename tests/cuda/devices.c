@@ -136,7 +136,7 @@ struct facts {
 static struct facts facts_of(CUdeviceptr pointer)
 {
         struct facts facts = {0};
-        uint8_t managed = 9, legacy = 9;
+        unsigned managed = ~0u, legacy = ~0u; /* booleans of four bytes */
         CU(cuPointerGetAttribute(&facts.type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer));
         CU(cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, pointer));
         CU(cuPointerGetAttribute(&legacy, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, pointer));

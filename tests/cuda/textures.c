@@ -134,7 +134,7 @@ static bool at_the_border(const struct sampling *s, const float at[4], int dimen
         bool near = false;
 
         for (int d = 0; d < dimensions; d++)
-                near = near || floorf(at[d] - 0.5f) == -1 || floorf(at[d] - 0.5f) == (float)(sizes[d] - 1);
+                near = near || at[d] < 1.5f || at[d] > (float)sizes[d] - 1.5f;
         return s->mode == CU_TR_ADDRESS_MODE_BORDER && s->linear && near;
 }
 

@@ -142,8 +142,9 @@ struct ivg_answer_cuProbe_v2 {
     def test_guest(self):
         stubs = emit_guest.stubs_source(self.model)
         self.assertIn("CUresult cuProbe_v2(size_t *value, const char *name, CUstream stream)\n{\n        const CUresult "
-                      "result = stub_cuProbe_v2(value, name, stream, IVG_ID_STREAM_LEGACY);\n", stubs)
-        self.assertIn("stub_cuProbe_v2(value, name, stream, IVG_ID_STREAM_PER_THREAD);", stubs)
+                      "result = IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, stream, stub_cuProbe_v2(value, name, stream, "
+                      "IVG_ID_STREAM_LEGACY));\n", stubs)
+        self.assertIn("stub_cuProbe_v2(value, name, stream, IVG_ID_STREAM_PER_THREAD));", stubs)
         self.assertIn("\nCUresult cuProbe(unsigned int *value, CUstream stream)\n{\n        (void)value;\n"
                       '        (void)stream;\n        return ivg_refuse("cuProbe");\n}\n', stubs)
         self.assertIn("__attribute__((weak)) CUresult cuStart(unsigned int flags)", stubs)

@@ -1,4 +1,5 @@
 #include "guest_fake_host.h"
+#include "guest_send.h"
 #include "ivgpu_calls.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -489,6 +490,7 @@ struct fake_host_counts fake_host_count(void)
 
 /* Nothing captures here. */
 _Atomic(uint32_t) ivg_captures;
+_Atomic(uint32_t) ivg_independent_streams;
 
 CUresult ivg_callbacks_require(void)
 {
@@ -509,4 +511,10 @@ void ivg_expect_dma(uint64_t bytes)
 uint64_t ivg_spin_ns(uint64_t usual)
 {
         return usual;
+}
+
+CUresult ivg_stream_wait(ivg_id stream, const struct ivg_object *of)
+{
+        (void)of;
+        return ivg_send_cuStreamSynchronize(stream);
 }

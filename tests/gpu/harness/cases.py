@@ -36,6 +36,8 @@ REFUSED = {
 }
 # What the soft GPU does not have, and programs ask for all the same, to see it refused.
 REFUSED_ON_SOFT = {"ipc": {"cuEventCreate for several processes": "the soft GPU's attribute says that it has none"}}
+# Others' memory would spoil what they see.
+LOOKS_AT_FREE_MEMORY = {"memory", "peers", "synchronize", "graph_nodes", "vmm"}
 # What else they print is the machine's own (whether host and device may use managed memory at once).
 LAST_LINE_ONLY = {"managed"}
 FIGURES = {
@@ -109,7 +111,7 @@ def program_cases(source_folder, build, device):
         for words in ARGUMENTS.get(name, [""]):
             case = Case(("cuda/" + name + " " + words).strip(), [path, *words.split()], PROGRAM_LIMIT_S, path)
             case.is_program = True
-            case.alone = name in FIGURES
+            case.alone = name in FIGURES or name in LOOKS_AT_FREE_MEMORY
             # The soft GPU by itself is no driver for cudart: some names and tables are answered by our libcuda.
             case.native_may_fail = device == "soft"
             case.refused_expected = dict(REFUSED.get(name, {}))
