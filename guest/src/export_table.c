@@ -234,7 +234,7 @@ static CUresult check_driver(uint32_t version, uint64_t unix_seconds, uint64_t o
 
         if (out == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (version % 10 > 1) { /* the constants need no driver */
+        if (ivg_export_check_is_digest(version)) { /* the constants need no driver */
                 result = cuDriverGetVersion(&driver_version);
                 count = ivg_process_check() == CUDA_SUCCESS ? ivg_process.device_count : 0;
         }
@@ -250,6 +250,9 @@ static CUresult check_driver(uint32_t version, uint64_t unix_seconds, uint64_t o
                 devices[i].pci_bus = device->attributes[CU_DEVICE_ATTRIBUTE_PCI_BUS_ID];
                 devices[i].pci_device = device->attributes[CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID];
         }
+        if (ivg_log_calls)
+                ivg_log("the runtime checks its driver: version %u, answered by %s", version,
+                        ivg_export_check_is_digest(version) ? "HMAC-MD2" : "constants");
         if (result == CUDA_SUCCESS)
                 ivg_export_check(&check, devices, (uint32_t)count, out);
         return result;

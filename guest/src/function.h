@@ -160,6 +160,17 @@ CUresult ivg_names_fetch(ivg_ask_names ask, ivg_id owner, char **names, uint32_t
 /* ivg_image_open with its errors as the program gets them. */
 struct ivg_flat_image;
 CUresult ivg_image_load(const void *image, struct ivg_flat_image *flat);
+/* A module's or library's load, as its call has it: by name alone (`data` NULL), with image and name, or with an image
+ * and the name of none. *wanted: enum ivg_image_wanted. */
+struct ivg_image_load {
+        const struct ivg_flat_image *image;
+        struct ivg_wire_image_name name;
+        const void *data;
+        uint64_t bytes;
+};
+typedef CUresult (*ivg_image_sender)(const struct ivg_image_load *load, void *argument, uint32_t *wanted);
+/* Loads by `send`: first by the image's name where that may save sending it, then with the image. Any thread. */
+CUresult ivg_image_send(const struct ivg_flat_image *image, ivg_image_sender send, void *argument);
 
 #pragma GCC visibility pop
 #endif

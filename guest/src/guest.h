@@ -55,6 +55,9 @@ CUresult ivg_process_connect(void); /* idempotent; cuInit's work. Any thread */
 /* Runs `ask` in a process that is connected, whether or not it ever calls cuInit: for NVML (management.c). Any thread.
  */
 CUresult ivg_process_ask(CUresult (*ask)(void *argument), void *argument);
+/* The driver's version as programs see it: the host driver's, but never above the interface that we carry, so that no
+ * program is promised what is not there. The first question asks the host; without one it is our interface's. */
+int ivg_process_driver_version(void);
 CUresult ivg_process_refusal(void); /* why calls may not go out now (not READY, or lost) */
 /* CUDA_SUCCESS when calls may go out. Hot: two loads. Acquire pairs with the release at the end of connecting. */
 static inline CUresult ivg_process_check(void)

@@ -28,19 +28,35 @@ static CUresult parse_library_options(unsigned int count, const CUlibraryOption 
         return CUDA_SUCCESS;
 }
 
-static CUresult load(CUlibrary *library, const struct ivg_flat_image *image, const struct ivg_jit *jit)
+struct library_load {
+        const struct ivg_jit *jit;
+        struct ivg_jit_answer answer;
+        ivg_id library;
+};
+
+static CUresult send_load(const struct ivg_image_load *load, void *argument, uint32_t *wanted)
 {
         const struct ivg_wire_jit_option no_options = {0}; /* the empty range has an address */
+        struct library_load *own = argument;
+        const struct ivg_flat_image *image = load->image;
+        const struct ivg_jit *jit = own->jit;
+
+        return ivg_send_ivgLibraryLoad(load->data, load->bytes, &load->name, image->parts, image->parts_count,
+                                       jit->wire, jit->wire_count, &no_options, 0, jit->info_log, jit->info_bytes,
+                                       jit->error_log, jit->error_bytes, own->library, wanted, &own->answer.info_used,
+                                       &own->answer.error_used, &own->answer.wall_time);
+}
+
+static CUresult load_flat(CUlibrary *library, const struct ivg_flat_image *image, const struct ivg_jit *jit)
+{
+        struct library_load load = {.jit = jit};
         struct ivg_object *object;
-        struct ivg_jit_answer answer = {0};
         CUresult result = ivg_module_create(IVG_KIND_LIBRARY, NULL, &object);
         if (result != CUDA_SUCCESS)
                 return result;
-        result = ivg_send_ivgLibraryLoad(image->data, image->bytes, image->parts, image->parts_count, jit->wire,
-                                         jit->wire_count, &no_options, 0, jit->info_log, jit->info_bytes,
-                                         jit->error_log, jit->error_bytes, object->id, &answer.info_used,
-                                         &answer.error_used, &answer.wall_time);
-        ivg_jit_store(jit, &answer);
+        load.library = object->id;
+        result = ivg_image_send(image, send_load, &load);
+        ivg_jit_store(jit, &load.answer);
         if (result != CUDA_SUCCESS) {
                 ivg_object_destroy(object);
                 return result;
@@ -68,7 +84,7 @@ CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *j
                 return result;
         result = ivg_image_load(code, &flat);
         if (result == CUDA_SUCCESS)
-                result = load(library, &flat, &jit);
+                result = load_flat(library, &flat, &jit);
         ivg_image_close(&flat);
         return result;
 }

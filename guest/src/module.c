@@ -118,19 +118,35 @@ CUresult ivg_module_variable(struct ivg_object *owner, struct ivg_object *contex
 
 /* ---- loading ---- */
 
+struct module_load {
+        const struct ivg_jit *jit;
+        struct ivg_jit_answer answer;
+        ivg_id module;
+};
+
+static CUresult send_load(const struct ivg_image_load *load, void *argument, uint32_t *wanted)
+{
+        struct module_load *own = argument;
+        const struct ivg_flat_image *image = load->image;
+        const struct ivg_jit *jit = own->jit;
+
+        return ivg_send_ivgModuleLoad(load->data, load->bytes, &load->name, image->parts, image->parts_count, jit->wire,
+                                      jit->wire_count, jit->info_log, jit->info_bytes, jit->error_log, jit->error_bytes,
+                                      own->module, wanted, &own->answer.info_used, &own->answer.error_used,
+                                      &own->answer.wall_time, &own->answer.threads);
+}
+
 static CUresult load_flat(CUmodule *module, struct ivg_object *context, const struct ivg_flat_image *image,
                           const struct ivg_jit *jit)
 {
+        struct module_load load = {.jit = jit};
         struct ivg_object *object;
-        struct ivg_jit_answer answer = {0};
         CUresult result = ivg_module_create(IVG_KIND_MODULE, context, &object);
         if (result != CUDA_SUCCESS)
                 return result;
-        result = ivg_send_ivgModuleLoad(image->data, image->bytes, image->parts, image->parts_count, jit->wire,
-                                        jit->wire_count, jit->info_log, jit->info_bytes, jit->error_log,
-                                        jit->error_bytes, object->id, &answer.info_used, &answer.error_used,
-                                        &answer.wall_time, &answer.threads);
-        ivg_jit_store(jit, &answer);
+        load.module = object->id;
+        result = ivg_image_send(image, send_load, &load);
+        ivg_jit_store(jit, &load.answer);
         if (result != CUDA_SUCCESS) {
                 ivg_object_destroy(object);
                 return result;

@@ -23,22 +23,30 @@ static uint32_t symbol_first(const char *name)
         return low < ivg_symbols_count && strcmp(ivg_symbols[low].base, name) == 0 ? low : ivg_symbols_count;
 }
 
-/* The newest symbol of `name` that a program built for `version` understands; the per-thread form where that is asked
- * for and there is one. NULL: none; *name_known tells whether a newer one would be there. */
-static const struct ivg_symbol *symbol_find(const char *name, int version, bool per_thread, bool *name_known)
+static bool has_per_thread(uint32_t first)
+{
+        for (uint32_t at = first; at < ivg_symbols_count && strcmp(ivg_symbols[at].base, ivg_symbols[first].base) == 0;
+             at++)
+                if (ivg_symbols[at].per_thread)
+                        return true;
+        return false;
+}
+
+/* The newest symbol of `name` that is not newer than `version`. A name that has per-thread forms is answered by those
+ * alone where they are asked for, also when they are all too new. NULL: none; *known: there is one up to `shown`. */
+static const struct ivg_symbol *symbol_find(const char *name, int version, int shown, bool per_thread, bool *known)
 {
         const struct ivg_symbol *found = NULL;
-        uint32_t at = symbol_first(name);
+        const uint32_t first = symbol_first(name);
 
-        *name_known = at < ivg_symbols_count;
-        for (; at < ivg_symbols_count && strcmp(ivg_symbols[at].base, name) == 0; at++) {
+        *known = false;
+        per_thread = per_thread && has_per_thread(first);
+        for (uint32_t at = first; at < ivg_symbols_count && strcmp(ivg_symbols[at].base, name) == 0; at++) {
                 const struct ivg_symbol *row = &ivg_symbols[at];
 
-                if ((int)row->version > version || (row->per_thread && !per_thread))
-                        continue;
-                /* Later rows have higher versions; a per-thread form is never displaced by a plain one. */
-                if (found == NULL || !found->per_thread || row->per_thread)
-                        found = row;
+                *known |= (int)row->version <= shown;
+                if ((int)row->version <= version && row->per_thread == per_thread)
+                        found = row; /* later rows have higher versions */
         }
         return found;
 }
@@ -46,35 +54,64 @@ static const struct ivg_symbol *symbol_find(const char *name, int version, bool 
 bool ivg_symbol_carried(const char *name)
 {
         bool known;
-        const struct ivg_symbol *found = symbol_find(name, INT32_MAX, false, &known);
+        const struct ivg_symbol *found = symbol_find(name, INT32_MAX, INT32_MAX, false, &known);
 
         return found != NULL && found->implemented;
 }
 
-static CUresult proc_address(const char *symbol, void **pfn, int version, cuuint64_t flags,
-                             CUdriverProcAddressQueryResult *status)
+/* As NVIDIA's driver was seen to answer (580, all of names.txt): a version above its own, or an unknown flag, is
+ * invalid and touches nothing; a negative version is the newest; both flags are the per-thread one. */
+static CUresult proc_address(const char *symbol, int version, cuuint64_t flags, const struct ivg_symbol **found,
+                             bool *known)
 {
-        const struct ivg_symbol *found;
-        bool known;
+        const int shown = ivg_process_driver_version();
 
-        if (symbol == NULL || pfn == NULL || (flags & ~(cuuint64_t)FLAGS_KNOWN) != 0 || flags == FLAGS_KNOWN)
+        if (symbol == NULL || (flags & ~(cuuint64_t)FLAGS_KNOWN) != 0 || version > shown)
                 return CUDA_ERROR_INVALID_VALUE;
-        found = symbol_find(symbol, version, flags == CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
+        *found = symbol_find(symbol, version < 0 ? shown : version, shown,
+                             (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0, known);
+        return CUDA_SUCCESS;
+}
+
+/* The older form has no other way to say that there is no such function, and leaves *pfn alone then. */
+static CUresult proc_address_v1(const char *symbol, void **pfn, int version, cuuint64_t flags)
+{
+        const struct ivg_symbol *found = NULL;
+        bool known;
+        const CUresult result = proc_address(symbol, version, flags, &found, &known);
+
+        if (result != CUDA_SUCCESS || pfn == NULL)
+                return result != CUDA_SUCCESS ? result : CUDA_ERROR_INVALID_VALUE;
+        if (found == NULL)
+                return CUDA_ERROR_NOT_FOUND;
+        *pfn = (void *)found->function;
+        return CUDA_SUCCESS;
+}
+
+static CUresult proc_address_v2(const char *symbol, void **pfn, int version, cuuint64_t flags,
+                                CUdriverProcAddressQueryResult *status)
+{
+        const struct ivg_symbol *found = NULL;
+        bool known;
+        const CUresult result = proc_address(symbol, version, flags, &found, &known);
+
+        if (result != CUDA_SUCCESS || pfn == NULL)
+                return result != CUDA_SUCCESS ? result : CUDA_ERROR_INVALID_VALUE;
         *pfn = found != NULL ? (void *)found->function : NULL;
         if (status != NULL)
                 *status = found != NULL ? CU_GET_PROC_ADDRESS_SUCCESS
                           : known       ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
                                         : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-        return found != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+        return CUDA_SUCCESS;
 }
 
 CUresult cuGetProcAddress(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags)
 {
-        return ivg_local("cuGetProcAddress", proc_address(symbol, pfn, cudaVersion, flags, NULL));
+        return ivg_local("cuGetProcAddress", proc_address_v1(symbol, pfn, cudaVersion, flags));
 }
 
 CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
                              CUdriverProcAddressQueryResult *symbolStatus)
 {
-        return ivg_local("cuGetProcAddress_v2", proc_address(symbol, pfn, cudaVersion, flags, symbolStatus));
+        return ivg_local("cuGetProcAddress_v2", proc_address_v2(symbol, pfn, cudaVersion, flags, symbolStatus));
 }

@@ -295,6 +295,23 @@ CUresult ivg_process_ask(CUresult (*ask)(void *argument), void *argument)
         return result;
 }
 
+int ivg_process_driver_version(void)
+{
+        static _Atomic(uint32_t) asked; /* once: where no host answers, hundreds of names are asked for all the same */
+        uint32_t state = ivg_load_acquire_u32(&ivg_process.state);
+
+        if ((state == IVG_PROCESS_NEW || state == IVG_PROCESS_CONNECTING) &&
+            (state == IVG_PROCESS_CONNECTING || ivg_exchange_seq_cst_u32(&asked, 1) == 0)) {
+                (void)connect_until(IVG_PROCESS_CONNECTED);
+                state = ivg_load_acquire_u32(&ivg_process.state);
+        }
+        /* Acquire above, pairs with the release of CONNECTED, which all states but these have behind them. */
+        if (state == IVG_PROCESS_NEW || state == IVG_PROCESS_CONNECTING || state == IVG_PROCESS_FAILED ||
+            ivg_process.driver_version == 0)
+                return CUDA_VERSION;
+        return ivg_process.driver_version;
+}
+
 /* ---- the end ---- */
 
 /* Other threads may still run, inside calls or copying to pinned memory: nothing is unmapped, the kernel does that.

@@ -1,13 +1,17 @@
 /* A call's byte ranges, its room for answers, and its faults: what decoders and bodies ask for. */
 #include "exec_internal.h"
+#include "image_control.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-/* A private copy that lives as long as the call. */
+/* A private copy that lives as long as the call: behind this header, or, of large ones, a mapped file of memory. */
 struct ivg_exec_temporary {
         struct ivg_exec_temporary *next;
         uint64_t bytes;
-        _Alignas(16) uint8_t data[];
+        int fd; /* -1: none */
+        uint8_t *data;
+        _Alignas(16) uint8_t own[];
 };
 
 CUresult ivg_exec_refuse(struct ivg_exec_call *call, enum ivg_ring_fault fault, uint32_t value)
@@ -25,12 +29,57 @@ void ivg_exec_temporaries_free(struct ivg_exec_call *call)
                 struct ivg_exec_temporary *temporary = call->temporaries;
 
                 call->temporaries = temporary->next;
+                if (temporary->fd >= 0) {
+                        munmap(temporary->data, temporary->bytes);
+                        close(temporary->fd);
+                }
                 free(temporary);
         }
 }
 
-static void *temporary_new(struct ivg_exec_call *call, uint64_t bytes)
+int ivg_exec_temporary_fd(const struct ivg_exec_call *call, const void *data)
 {
+        for (const struct ivg_exec_temporary *temporary = call->temporaries; temporary; temporary = temporary->next)
+                if (temporary->data == data)
+                        return temporary->fd;
+        return -1;
+}
+
+/* Copies by writing: the pages are made full, not first empty. Then nobody can change them, this process included. */
+static int file_fill(int fd, const uint8_t *source, uint64_t bytes)
+{
+        for (uint64_t done = 0; done < bytes;) {
+                const ssize_t step = write(fd, source + done, bytes - done);
+
+                if (step < 0 && errno == EINTR)
+                        continue;
+                if (step <= 0)
+                        return -1;
+                done += (uint64_t)step;
+        }
+        return fcntl(fd, F_ADD_SEALS, IVG_IMAGES_SEALS);
+}
+
+static bool temporary_file(struct ivg_exec_temporary *temporary, const uint8_t *source)
+{
+        void *data = MAP_FAILED;
+
+        temporary->fd = memfd_create("ivgpu-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (temporary->fd >= 0 && file_fill(temporary->fd, source, temporary->bytes) == 0)
+                data = mmap(NULL, temporary->bytes, PROT_READ, MAP_SHARED, temporary->fd, 0);
+        if (data != MAP_FAILED) {
+                temporary->data = data;
+                return true;
+        }
+        if (temporary->fd >= 0)
+                close(temporary->fd);
+        return false;
+}
+
+/* A private copy of `bytes` bytes at `source`, which the guest may be changing. */
+static const void *temporary_new(struct ivg_exec_call *call, const uint8_t *source, uint64_t bytes)
+{
+        const bool in_file = bytes >= IVG_TEMPORARY_FILE_BYTES_MIN;
         struct ivg_exec_temporary *temporary;
         uint64_t total = bytes;
 
@@ -38,11 +87,17 @@ static void *temporary_new(struct ivg_exec_call *call, uint64_t bytes)
                 total += temporary->bytes;
         if (total > IVG_TEMPORARY_BYTES_MAX)
                 return NULL;
-        temporary = malloc(sizeof(*temporary) + bytes);
+        temporary = malloc(sizeof(*temporary) + (in_file ? 0 : bytes));
         if (!temporary)
                 return NULL;
-        temporary->next = call->temporaries;
-        temporary->bytes = bytes;
+        *temporary = (struct ivg_exec_temporary){
+                .next = call->temporaries, .bytes = bytes, .fd = -1, .data = temporary->own};
+        if (in_file && !temporary_file(temporary, source)) {
+                free(temporary);
+                return NULL;
+        }
+        if (!in_file)
+                memcpy(temporary->own, source, bytes);
         call->temporaries = temporary;
         return temporary->data;
 }
@@ -90,7 +145,7 @@ bool ivg_exec_range_in(struct ivg_exec_call *call, const struct ivg_wire_range *
                        const void **data)
 {
         const uint8_t *source;
-        void *copy;
+        const void *copy;
 
         *data = NULL;
         if (range->bytes > bytes_max) {
@@ -111,13 +166,12 @@ bool ivg_exec_range_in(struct ivg_exec_call *call, const struct ivg_wire_range *
         source = arena_range(call, range->offset, range->bytes);
         if (!source)
                 return false;
-        copy = temporary_new(call, range->bytes);
+        copy = temporary_new(call, source, range->bytes);
         if (!copy) {
                 ivg_log(IVG_LOG_ERROR, "no memory for a private copy of %u bytes", range->bytes);
                 ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, range->bytes);
                 return false;
         }
-        memcpy(copy, source, range->bytes);
         ivg_exec_count(&call->exec->counters.arena_bytes_from_guest, &call->exec->host_channel->arena_bytes_from_guest,
                        range->bytes);
         *data = copy;

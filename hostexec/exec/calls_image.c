@@ -1,6 +1,7 @@
 /* Module and library loads; the names in them. All on lanes: they compile. */
 #include "exec_internal.h"
 #include "host_args.h"
+#include "image_control.h"
 #include "jit.h"
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,50 @@ static const void *image_for_driver(const void *image, uint32_t image_bytes, con
 
 /* ---- loads ---- */
 
+/* Where a load's image is: it came with the call, or the host has kept it. */
+struct source {
+        const void *data;
+        uint32_t bytes;
+        struct ivg_image_view kept; /* data NULL: it came */
+        uint32_t wanted;            /* enum ivg_image_wanted; not LOADED: there is no image yet */
+};
+
+/* A guest that breaks the rules of names loses its channel; whether the content has the name is the keeper's to see. */
+static CUresult source_open(struct ivg_exec_call *call, const void *image, uint32_t image_bytes,
+                            const struct ivg_wire_image_name *name, struct source *source)
+{
+        struct ivg_images *images = call->exec->images;
+
+        *source = (struct source){.data = image, .bytes = image_bytes, .wanted = IVG_IMAGE_LOADED};
+        if (image && (name->bytes == 0 || name->bytes == image_bytes))
+                return CUDA_SUCCESS;
+        if (image || name->bytes == 0 || name->bytes > IVG_IMAGES_BYTES_MAX)
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, (uint32_t)name->bytes);
+        if (!ivg_images_usable(images)) {
+                source->wanted = IVG_IMAGE_SEND_ALWAYS;
+        } else if (!ivg_images_find(images, name, &source->kept)) {
+                source->wanted = IVG_IMAGE_SEND;
+        } else {
+                source->data = source->kept.data;
+                source->bytes = (uint32_t)source->kept.bytes;
+                ivg_exec_count(&call->exec->counters.images_found, &call->exec->host_channel->images_found, 1);
+                ivg_exec_count(&call->exec->counters.image_bytes_found, &call->exec->host_channel->image_bytes_found,
+                               name->bytes);
+        }
+        return CUDA_SUCCESS;
+}
+
+/* After the load: what came with a name, and was good for something, is offered to others. */
+static void source_close(struct ivg_exec_call *call, const struct ivg_wire_image_name *name, struct source *source,
+                         CUresult result)
+{
+        if (source->kept.data)
+                ivg_images_unmap(&source->kept);
+        else if (result == CUDA_SUCCESS && source->wanted == IVG_IMAGE_LOADED && name->bytes != 0 &&
+                 ivg_images_keep(call, name, source->data))
+                ivg_exec_count(&call->exec->counters.images_kept, &call->exec->host_channel->images_kept, 1);
+}
+
 struct load {
         struct ivg_jit jit;
         char *logs; /* info log, then error log; private, zeroed */
@@ -74,7 +119,8 @@ static CUresult load_begin(struct load *load, const struct ivg_wire_jit_option *
         return CUDA_SUCCESS;
 }
 
-CUresult ivg_host_ivgModuleLoad(struct ivg_exec_call *call, const struct ivg_args_ivgModuleLoad *args)
+static CUresult module_load(struct ivg_exec_call *call, const struct ivg_args_ivgModuleLoad *args,
+                            const struct source *source)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         struct ivg_answer_ivgModuleLoad *answer = args->answer;
@@ -86,7 +132,7 @@ CUresult ivg_host_ivgModuleLoad(struct ivg_exec_call *call, const struct ivg_arg
 
         if (!driver->cuModuleLoadDataEx)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        image = image_for_driver(args->image, args->image_bytes, args->parts, args->parts_count, &linked);
+        image = image_for_driver(source->data, source->bytes, args->parts, args->parts_count, &linked);
         if (!image)
                 return CUDA_ERROR_INVALID_IMAGE;
         result = load_begin(&load, args->options, args->options_count, args->info_log_bytes, args->error_log_bytes);
@@ -107,7 +153,20 @@ CUresult ivg_host_ivgModuleLoad(struct ivg_exec_call *call, const struct ivg_arg
         return result;
 }
 
-CUresult ivg_host_ivgLibraryLoad(struct ivg_exec_call *call, const struct ivg_args_ivgLibraryLoad *args)
+CUresult ivg_host_ivgModuleLoad(struct ivg_exec_call *call, const struct ivg_args_ivgModuleLoad *args)
+{
+        struct source source;
+        CUresult result = source_open(call, args->image, args->image_bytes, &args->name, &source);
+
+        args->answer->wanted = source.wanted;
+        if (result == CUDA_SUCCESS && source.wanted == IVG_IMAGE_LOADED)
+                result = module_load(call, args, &source);
+        source_close(call, &args->name, &source, result);
+        return result;
+}
+
+static CUresult library_load(struct ivg_exec_call *call, const struct ivg_args_ivgLibraryLoad *args,
+                             const struct source *source)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         struct ivg_answer_ivgLibraryLoad *answer = args->answer;
@@ -121,7 +180,7 @@ CUresult ivg_host_ivgLibraryLoad(struct ivg_exec_call *call, const struct ivg_ar
 
         if (!driver->cuLibraryLoadData)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        image = image_for_driver(args->image, args->image_bytes, args->parts, args->parts_count, &linked);
+        image = image_for_driver(source->data, source->bytes, args->parts, args->parts_count, &linked);
         if (!image)
                 return CUDA_ERROR_INVALID_IMAGE;
         if (args->library_options_count > 16)
@@ -151,6 +210,18 @@ CUresult ivg_host_ivgLibraryLoad(struct ivg_exec_call *call, const struct ivg_ar
                 ivg_image_note_printing(call->exec, args->image, args->image_bytes, args->parts, args->parts_count);
         if (result == CUDA_SUCCESS && !ivg_handle_put(call, IVG_KIND_LIBRARY, args->library, library))
                 driver->cuLibraryUnload(library);
+        return result;
+}
+
+CUresult ivg_host_ivgLibraryLoad(struct ivg_exec_call *call, const struct ivg_args_ivgLibraryLoad *args)
+{
+        struct source source;
+        CUresult result = source_open(call, args->image, args->image_bytes, &args->name, &source);
+
+        args->answer->wanted = source.wanted;
+        if (result == CUDA_SUCCESS && source.wanted == IVG_IMAGE_LOADED)
+                result = library_load(call, args, &source);
+        source_close(call, &args->name, &source, result);
         return result;
 }
 

@@ -48,6 +48,12 @@
 #define IVG_OUTPUT_UNREAD_MAX (64ull << 20)
 /* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
 #define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
+/* From so many bytes on a private copy is memory with a descriptor: what may be a module image can then be kept for
+ * others (images.c) without another copy. Guests name no smaller images (IVG_IMAGE_NAMED_BYTES_MIN). */
+#define IVG_TEMPORARY_FILE_BYTES_MIN IVG_IMAGE_NAMED_BYTES_MIN
+/* The keeper of images answers within microseconds, or some hundred when it hashes. One that does not is left alone
+ * from then on. */
+#define IVG_IMAGES_ANSWER_MS 2000
 
 /* ---- state ---- */
 
@@ -79,7 +85,8 @@ struct ivg_exec_request {
 
 /* Counters that several threads add to: private here, copied to the host pages by whoever added. */
 struct ivg_exec_counters {
-        _Atomic(uint64_t) interrupts, arena_bytes_from_guest, arena_bytes_to_guest, calls_failed, calls_unsupported;
+        _Atomic(uint64_t) interrupts, arena_bytes_from_guest, arena_bytes_to_guest, calls_failed, calls_unsupported,
+                images_found, image_bytes_found, images_kept;
 };
 
 struct ivg_reaper_queue;
@@ -108,7 +115,8 @@ struct ivg_exec {
         struct ivg_ranges *ranges;
         struct ivg_pinned *pinned;
         struct ivg_callbacks *callbacks;
-        struct ivg_ipc_table *ipc;      /* NULL: none */
+        struct ivg_ipc_table *ipc; /* NULL: none */
+        struct ivg_images *images;
         _Atomic(uint32_t) ipc_exported; /* memory of this process stands in the table: frees look there */
         _Atomic(uint64_t) arena;        /* window address; 0 before ivgHello */
 
@@ -136,7 +144,8 @@ struct ivg_exec {
 struct ivg_exec_config {
         int region_fd, doorbell_fd, interrupt_fd; /* owned by the caller; interrupt_fd -1: none */
         uint32_t channel, generation;
-        int ipc_fd; /* the tenant's table of shared objects; -1: none, then nothing is shared */
+        int ipc_fd;    /* the tenant's table of shared objects; -1: none, then nothing is shared */
+        int images_fd; /* to the keeper of module images; -1: none, then each is sent. Owned by the executor */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
@@ -157,6 +166,21 @@ struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */
 void ivg_ipc_unmap(struct ivg_ipc_table *table);
 /* The memory at `address` is about to be freed: nobody opens it any more. */
 void ivg_ipc_withdraw(struct ivg_exec *exec, uint64_t address);
+
+/* ---- images.c: what the host keeps of module images (image_control.h) ---- */
+struct ivg_image_view { /* an image of the keeper's, mapped */
+        const void *data;
+        uint64_t bytes;
+};
+/* Takes the descriptor (-1: no keeper) over. NULL: no memory. */
+struct ivg_images *ivg_images_create(int fd);
+void ivg_images_destroy(struct ivg_images *images);
+bool ivg_images_usable(struct ivg_images *images);
+/* True: the keeper has an image of that name and length, and it is mapped. Lanes only: waits for an answer. */
+bool ivg_images_find(struct ivg_images *images, const struct ivg_wire_image_name *name, struct ivg_image_view *view);
+void ivg_images_unmap(struct ivg_image_view *view);
+/* Offers the private copy at `data` to the keeper, under the name that the guest says it has. False: not offered. */
+bool ivg_images_keep(struct ivg_exec_call *call, const struct ivg_wire_image_name *name, const void *data);
 
 /* ---- consumer.c ---- */
 void *ivg_consumer_main(void *exec);
@@ -179,6 +203,8 @@ void ivg_exec_answer(struct ivg_exec *exec, const struct ivg_exec_request *reque
 
 /* ---- arguments.c ---- */
 void ivg_exec_temporaries_free(struct ivg_exec_call *call);
+/* The descriptor behind a private copy of at least IVG_TEMPORARY_FILE_BYTES_MIN, sealed for good; -1: none. */
+int ivg_exec_temporary_fd(const struct ivg_exec_call *call, const void *data);
 /* Where arena memory of this channel lies in this process; NULL and fault ARENA when it is another's or out of bounds.
  */
 uint8_t *ivg_exec_arena(struct ivg_exec_call *call, uint64_t offset, uint64_t bytes);

@@ -88,6 +88,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
                 exec->producers[i].sequence = UINT32_MAX; /* the first thread's sequences start at 2^32 + 1 */
         exec->ipc = config->ipc_fd >= 0 ? ivg_ipc_map(config->ipc_fd) : NULL;
+        exec->images = ivg_images_create(config->images_fd);
         exec->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         exec->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         exec->handles = ivg_handles_create();
@@ -95,7 +96,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->pinned = ivg_pinned_create();
         exec->callbacks = ivg_callbacks_create();
         if (exec->stop_fd < 0 || exec->event_fd < 0 || !exec->handles || !exec->ranges || !exec->pinned ||
-            !exec->callbacks) {
+            !exec->callbacks || !exec->images) {
                 ivg_error_set(error, "tables or event descriptors: %s", strerror(errno));
                 result = -ENOMEM;
         } else {
@@ -241,6 +242,7 @@ void ivg_exec_destroy(struct ivg_exec *exec)
                 ivg_region_unmap(&exec->region);
         ivg_callbacks_destroy(exec->callbacks);
         ivg_ipc_unmap(exec->ipc);
+        ivg_images_destroy(exec->images);
         ivg_pinned_destroy(exec->pinned);
         ivg_ranges_destroy(exec->ranges);
         ivg_handles_destroy(exec->handles);

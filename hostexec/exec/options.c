@@ -19,6 +19,7 @@ enum option_key {
         OPTION_VM_ID,
         OPTION_LOG_LEVEL,
         OPTION_IPC_FD,
+        OPTION_IMAGES_FD,
         OPTION_HELP,
 };
 
@@ -33,15 +34,16 @@ static const struct option long_options[] = {
         {"vm-id", required_argument, NULL, OPTION_VM_ID},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
         {"ipc-fd", required_argument, NULL, OPTION_IPC_FD},
+        {"images-fd", required_argument, NULL, OPTION_IMAGES_FD},
         {"help", no_argument, NULL, OPTION_HELP},
         {NULL, 0, NULL, 0},
 };
 
-static const char usage[] =
-        "usage: ivgpu-exec --region-fd N --doorbell-fd N --interrupt-fd N|-1 --control-fd N "
-        "--channel C --generation G\n"
-        "                  --driver PATH [--vm-id V] [--ipc-fd N] [--log-level error|warning|info|debug]\n"
-        "Started by ivgpud for one guest process; see docs/ for the protocol of its descriptors.\n";
+static const char usage[] = "usage: ivgpu-exec --region-fd N --doorbell-fd N --interrupt-fd N|-1 --control-fd N "
+                            "--channel C --generation G\n"
+                            "                  --driver PATH [--vm-id V] [--ipc-fd N] [--images-fd N]\n"
+                            "                  [--log-level error|warning|info|debug]\n"
+                            "Started by ivgpud for one guest process; see docs/ for the protocol of its descriptors.\n";
 
 static bool parse_number(const char *option, const char *text, long long low, long long high, long long *number)
 {
@@ -102,6 +104,8 @@ static bool parse_one(struct ivg_exec_options *options, int key, const char *nam
                 return parse_u32(name, value, &options->vm_id);
         case OPTION_IPC_FD:
                 return parse_fd(name, value, true, &options->channel.ipc_fd);
+        case OPTION_IMAGES_FD:
+                return parse_fd(name, value, true, &options->channel.images_fd);
         case OPTION_LOG_LEVEL:
                 if (ivg_log_level_parse(value, &options->log_level))
                         return true;
@@ -118,7 +122,7 @@ bool ivg_exec_options_parse(struct ivg_exec_options *options, int argc, char **a
         uint32_t given = 0;
         int key, index = 0;
 
-        *options = (struct ivg_exec_options){.log_level = IVG_LOG_INFO, .channel.ipc_fd = -1};
+        *options = (struct ivg_exec_options){.log_level = IVG_LOG_INFO, .channel.ipc_fd = -1, .channel.images_fd = -1};
         while ((key = getopt_long(argc, argv, "", long_options, &index)) != -1) {
                 const char *name = key >= OPTION_REGION_FD ? long_options[key - OPTION_REGION_FD].name : "";
 

@@ -62,6 +62,9 @@ static void counters_clear(const struct ivg_channel *channel)
         ivg_store_relaxed_u64(&host->arena_bytes_to_guest, 0);
         ivg_store_relaxed_u64(&host->calls_failed, 0);
         ivg_store_relaxed_u64(&host->calls_unsupported, 0);
+        ivg_store_relaxed_u64(&host->images_found, 0);
+        ivg_store_relaxed_u64(&host->image_bytes_found, 0);
+        ivg_store_relaxed_u64(&host->images_kept, 0);
         for (uint32_t i = 0; i < IVG_SHOWN_DEVICES_MAX; i++)
                 ivg_store_relaxed_u64(&pages->device_bytes[channel->index][i], 0);
 }

@@ -9,6 +9,9 @@
 
 #define REGION_MIB_MIN ((uint32_t)(IVG_REGION_BYTES_MIN >> 20))
 #define REGION_MIB_MAX ((uint32_t)(IVG_REGION_BYTES_MAX >> 20))
+/* More than any host keeps; each image is a descriptor too. */
+#define IVG_IMAGES_MIB_MAX (1u << 20)
+#define IVG_IMAGES_COUNT_MAX (1u << 16)
 
 struct reader {
         const char *path;
@@ -336,6 +339,32 @@ static const struct key local_keys[] = {
         {NULL, false, NULL},
 };
 
+/* images */
+static int read_images_share(struct reader *reader, const config_setting_t *setting, void *into)
+{
+        static const char *const words[] = {
+                [IVG_IMAGES_OFF] = "off", [IVG_IMAGES_VM] = "vm", [IVG_IMAGES_HOST] = "host", NULL};
+        uint32_t word;
+        int rc = read_word(reader, setting, words, &word);
+
+        if (rc == 0)
+                ((struct ivg_images_config *)into)->share = (enum ivg_image_sharing)word;
+        return rc;
+}
+KEY_READER(read_images_mib, struct ivg_images_config, read_number(reader, setting, 1, IVG_IMAGES_MIB_MAX, &to->mib))
+KEY_READER(read_images_vm_mib, struct ivg_images_config,
+           read_number(reader, setting, 1, IVG_IMAGES_MIB_MAX, &to->vm_mib))
+KEY_READER(read_images_count, struct ivg_images_config,
+           read_number(reader, setting, 1, IVG_IMAGES_COUNT_MAX, &to->count))
+
+static const struct key images_keys[] = {
+        {"share", false, read_images_share},
+        {"mib", false, read_images_mib},
+        {"vm_mib", false, read_images_vm_mib},
+        {"count", false, read_images_count},
+        {NULL, false, NULL},
+};
+
 /* ---- the file ---- */
 
 static int read_root(struct reader *reader, const config_setting_t *root)
@@ -353,6 +382,8 @@ static int read_root(struct reader *reader, const config_setting_t *root)
                         rc = read_list(reader, setting, read_vm);
                 else if (strcmp(name, "local") == 0)
                         rc = read_group(reader, setting, local_keys, &reader->config->local);
+                else if (strcmp(name, "images") == 0)
+                        rc = read_group(reader, setting, images_keys, &reader->config->images);
                 else
                         rc = refuse(reader, setting, "unknown key");
                 if (rc < 0)
@@ -406,6 +437,7 @@ void ivg_config_init(struct ivg_config *config)
         config->ready_timeout_ms = 30000;
         config->local.socket_mode = 0660;
         config->local.region_mib = (uint32_t)(IVG_REGION_BYTES_DEFAULT >> 20);
+        config->images = (struct ivg_images_config){.share = IVG_IMAGES_HOST, .mib = 1024, .count = 1024};
 }
 
 int ivg_config_read(struct ivg_config *config, const char *path, struct ivg_error *error)
@@ -434,6 +466,13 @@ int ivg_config_finish(struct ivg_config *config, struct ivg_error *error)
         }
         if (config->vm_count == 0 && config->local.socket[0] == '\0') {
                 ivg_error_set(error, "nothing to serve: neither a VM nor a local socket is configured");
+                return -EINVAL;
+        }
+        if (config->images.vm_mib == 0)
+                config->images.vm_mib = (config->images.mib + 1) / 2;
+        if (config->images.vm_mib > config->images.mib) {
+                ivg_error_set(error, "images: vm_mib = %u is more than mib = %u, which holds for all VMs together",
+                              config->images.vm_mib, config->images.mib);
                 return -EINVAL;
         }
         for (uint32_t i = 0; i < config->vm_count; i++)

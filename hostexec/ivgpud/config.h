@@ -43,6 +43,16 @@ struct ivg_local_config {
         uint32_t pool;
 };
 
+/* Who is given an image that a process has brought: other processes of its VM, or of any VM. */
+enum ivg_image_sharing { IVG_IMAGES_OFF = 0, IVG_IMAGES_VM = 1, IVG_IMAGES_HOST = 2 };
+
+struct ivg_images_config {
+        enum ivg_image_sharing share;
+        uint32_t mib;    /* kept on the host at most, by all VMs together */
+        uint32_t vm_mib; /* by one VM; 0: half of it */
+        uint32_t count;
+};
+
 struct ivg_config {
         enum ivg_device_kind device;
         char driver[IVG_PATH_BYTES];   /* empty: found by itself */
@@ -53,6 +63,7 @@ struct ivg_config {
         struct ivg_pool_config pools[IVG_POOLS_MAX];
         struct ivg_vm_config vms[IVG_VMS_MAX];
         struct ivg_local_config local;
+        struct ivg_images_config images;
 };
 
 /* Defaults; one pool "A" with all GPUs is added by ivg_config_finish when there is none. */

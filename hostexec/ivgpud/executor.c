@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,11 +14,12 @@
 
 /* Where the executor finds its descriptors. main.c keeps these numbers taken in the mediator, so that none of the
  * sources lies among them. */
-enum { CHILD_REGION_FD = 3, CHILD_DOORBELL_FD, CHILD_INTERRUPT_FD, CHILD_CONTROL_FD, CHILD_IPC_FD };
+enum { CHILD_REGION_FD = 3, CHILD_DOORBELL_FD, CHILD_INTERRUPT_FD, CHILD_CONTROL_FD, CHILD_IPC_FD, CHILD_IMAGES_FD };
 
 /* ---- the process ---- */
 
-static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_channel *channel, int control_fd)
+static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_channel *channel, int control_fd,
+                         int images_fd)
 {
         const struct ivg_tenant *tenant = channel->tenant;
         int rc = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -36,10 +36,12 @@ static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_c
                 rc = posix_spawn_file_actions_adddup2(actions, control_fd, CHILD_CONTROL_FD);
         if (rc == 0)
                 rc = posix_spawn_file_actions_adddup2(actions, tenant->ipc_fd, CHILD_IPC_FD);
+        if (rc == 0 && images_fd >= 0)
+                rc = posix_spawn_file_actions_adddup2(actions, images_fd, CHILD_IMAGES_FD);
         return rc;
 }
 
-static int spawn_attributes(posix_spawnattr_t *attributes)
+int ivg_child_attributes(posix_spawnattr_t *attributes)
 {
         sigset_t none, all;
         int rc;
@@ -79,10 +81,11 @@ static void executor_layout_end(int layout)
                 (void)personality((unsigned long)layout);
 }
 
-static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
+static int spawn(struct ivg_channel *channel, int control_fd, int images_fd, pid_t *pid)
 {
         struct ivg_mediator *mediator = channel->tenant->mediator;
-        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32], ipc[32];
+        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32], ipc[32],
+                images[32];
         char driver[IVG_PATH_BYTES + 16], log_level[] = "--log-level=warning";
         char *arguments[] = {mediator->executor_path,
                              region,
@@ -94,6 +97,7 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
                              driver,
                              vm_id,
                              ipc,
+                             images,
                              mediator->quiet ? log_level : NULL,
                              NULL};
         posix_spawn_file_actions_t actions;
@@ -104,6 +108,7 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
         snprintf(doorbell, sizeof(doorbell), "--doorbell-fd=%d", CHILD_DOORBELL_FD);
         snprintf(interrupt, sizeof(interrupt), "--interrupt-fd=%d", CHILD_INTERRUPT_FD);
         snprintf(control, sizeof(control), "--control-fd=%d", CHILD_CONTROL_FD);
+        snprintf(images, sizeof(images), "--images-fd=%d", images_fd >= 0 ? CHILD_IMAGES_FD : -1);
         snprintf(ipc, sizeof(ipc), "--ipc-fd=%d", CHILD_IPC_FD);
         snprintf(index, sizeof(index), "--channel=%u", channel->index);
         snprintf(generation, sizeof(generation), "--generation=%u", channel->generation);
@@ -112,9 +117,9 @@ static int spawn(struct ivg_channel *channel, int control_fd, pid_t *pid)
         posix_spawn_file_actions_init(&actions);
         posix_spawnattr_init(&attributes);
         layout = executor_layout_begin();
-        rc = spawn_actions(&actions, channel, control_fd);
+        rc = spawn_actions(&actions, channel, control_fd, images_fd);
         if (rc == 0)
-                rc = spawn_attributes(&attributes);
+                rc = ivg_child_attributes(&attributes);
         if (rc == 0)
                 rc = posix_spawn(pid, mediator->executor_path, &actions, &attributes, arguments,
                                  mediator->executor_environment[channel->tenant->pool]);
@@ -256,17 +261,20 @@ int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **out, s
 {
         struct ivg_mediator *mediator = channel->tenant->mediator;
         struct ivg_executor *executor = calloc(1, sizeof(*executor));
-        int pair[2] = {-1, -1}, rc;
+        int pair[2] = {-1, -1}, images_fd, rc;
 
         if (!executor) {
                 ivg_error_set(error, "no memory for an executor");
                 return -ENOMEM;
         }
         rc = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ? -errno : 0;
+        images_fd = rc == 0 ? ivg_images_connect(mediator, channel->tenant) : -1;
         if (rc == 0)
-                rc = spawn(channel, pair[1], &executor->pid);
+                rc = spawn(channel, pair[1], images_fd, &executor->pid);
         if (pair[1] >= 0)
                 close(pair[1]);
+        if (images_fd >= 0)
+                close(images_fd);
         if (rc < 0) {
                 ivg_error_set(error, "%s: %s", mediator->executor_path, strerror(-rc));
                 if (pair[0] >= 0)

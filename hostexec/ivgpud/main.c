@@ -204,7 +204,8 @@ static int find_executor(struct ivg_error *error)
         return rc;
 }
 
-/* Our own variables are for guests' programs; the pool's GPUs are told in the driver's way. */
+/* Our own variables are for guests' programs, but for those of the soft GPU, which is a driver; the pool's GPUs are
+ * told in the driver's way. */
 static int environment_make(const struct ivg_pool_config *pool, char ***out)
 {
         size_t count = 0, used = 0;
@@ -221,7 +222,7 @@ static int environment_make(const struct ivg_pool_config *pool, char ***out)
                 return -ENOMEM;
         }
         for (size_t i = 0; i < count; i++)
-                if (strncmp(environ[i], "IVGPU_", 6) != 0 &&
+                if ((strncmp(environ[i], "IVGPU_", 6) != 0 || strncmp(environ[i], "IVGPU_SOFT_", 11) == 0) &&
                     (pool->gpu_count == 0 || strncmp(environ[i], "CUDA_VISIBLE_DEVICES=", 21) != 0))
                         environment[used++] = environ[i];
         if (pool->gpu_count != 0) {
@@ -305,6 +306,7 @@ static int open_sockets(struct ivg_error *error)
                 ivg_error_set(error, "epoll: %s", strerror(errno));
                 return -errno;
         }
+        ivg_images_init(&mediator);
         mediator.local.listener.fd = -1;
         mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
@@ -433,6 +435,7 @@ int main(int argc, char **argv)
                 ivg_stats_write(&mediator, options.stats_fd);
                 close(options.stats_fd);
         }
+        ivg_images_close(&mediator);
         close(mediator.epoll_fd);
         environments_free();
         return rc < 0 ? 1 : 0;

@@ -5,6 +5,7 @@
  *                      │     └────┬─ tenant.c    one region and its channels (of a QEMU or of a local program)
  *                      │          ├─ channel.c   a channel's states (region_layout.h)
  *                      │          └─ executor.c  one ivgpu-exec process
+ *                      ├─ images.c  ivgpu-images, and each executor's way to it
  *                      └─ stats.c, log.c
  *
  * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
@@ -16,6 +17,7 @@
 #include "exec_control.h"
 #include "ivgpu/ring.h"
 #include "ivgpu/server.h"
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,6 +34,10 @@
 #define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
 /* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
 #define IVG_QEMU_BYTES_PER_TURN 64u
+/* A keeper of images that dies is started again, but not in a loop. */
+#define IVG_IMAGES_RESTART_MS 1000u
+/* At the end it has so long to go by itself: it frees memory, no more. */
+#define IVG_IMAGES_END_MS 500
 
 /* ---- loop.c ---- */
 
@@ -62,9 +68,9 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why);
 /* ---- stats.c ---- */
 
 struct ivg_totals {
-        uint64_t records, batches, sleeps, interrupts, bytes_from_guest, bytes_to_guest, failed,
-                unsupported;                                /* host's */
-        uint64_t calls, calls_sync, calls_local, doorbells; /* the guest's claims: shown, nothing depends on them */
+        uint64_t records, batches, sleeps, interrupts, bytes_from_guest, bytes_to_guest, failed, unsupported,
+                images_found, image_bytes_found, images_kept; /* host's */
+        uint64_t calls, calls_sync, calls_local, doorbells;   /* the guest's claims: shown, nothing depends on them */
         uint64_t programs, faults, executor_failures;
 };
 
@@ -162,6 +168,22 @@ int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **execut
 void ivg_executor_end(struct ivg_executor *executor);                   /* SIGTERM, later SIGKILL */
 void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks at the deadline */
 
+/* How every child begins: no signal blocked or ignored, a process group of its own. 0 or an error number. */
+int ivg_child_attributes(posix_spawnattr_t *attributes);
+
+/* ---- images.c ---- */
+
+struct ivg_images { /* the keeper of module images: started with the first executor, again when it has died */
+        struct ivg_source process; /* pidfd; -1: not running */
+        int control_fd;
+        pid_t pid;
+        uint64_t next_start_ms; /* not before */
+};
+void ivg_images_init(struct ivg_mediator *mediator);
+/* An executor's end of a socket to the keeper; -1: it has none, and gets every image sent. */
+int ivg_images_connect(struct ivg_mediator *mediator, const struct ivg_tenant *tenant);
+void ivg_images_close(struct ivg_mediator *mediator);
+
 /* ---- vm.c, local.c ---- */
 
 struct ivg_vm {
@@ -204,6 +226,7 @@ struct ivg_mediator {
         char driver_path[IVG_PATH_BYTES];
         char **executor_environment[IVG_POOLS_MAX]; /* by pool */
         int local_ipc_fd;                           /* the table of all local programs; -1: not made yet */
+        struct ivg_images images;
         int epoll_fd;
         struct ivg_source signals, timer;
         uint64_t next_heartbeat_log_ms;

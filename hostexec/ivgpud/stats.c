@@ -30,6 +30,9 @@ void ivg_stats_collect(const struct ivg_channel *channel, struct ivg_totals *tot
         totals->bytes_to_guest += ivg_load_relaxed_u64(&host->arena_bytes_to_guest);
         totals->failed += ivg_load_relaxed_u64(&host->calls_failed);
         totals->unsupported += ivg_load_relaxed_u64(&host->calls_unsupported);
+        totals->images_found += ivg_load_relaxed_u64(&host->images_found);
+        totals->image_bytes_found += ivg_load_relaxed_u64(&host->image_bytes_found);
+        totals->images_kept += ivg_load_relaxed_u64(&host->images_kept);
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++) {
                 const struct ivg_ring_producer *line = &guest->producers[i];
 
@@ -102,11 +105,13 @@ static void text_add_user(struct text *text, const char *name, uint32_t running,
                  "  %s: programs %llu (%u running), records %llu in %llu batches, sleeps %llu, interrupts %llu\n"
                  "    arena bytes from guest %llu, to guest %llu; failed %llu, refused %llu, faults %llu, executors "
                  "failed %llu\n"
+                 "    images found %llu (%llu bytes not sent), brought %llu\n"
                  "    guest's own count: calls %llu (waited for %llu), local %llu, doorbells %llu\n",
                  name, (number)t->programs, running, (number)t->records, (number)t->batches, (number)t->sleeps,
                  (number)t->interrupts, (number)t->bytes_from_guest, (number)t->bytes_to_guest, (number)t->failed,
-                 (number)t->unsupported, (number)t->faults, (number)t->executor_failures, (number)t->calls,
-                 (number)t->calls_sync, (number)t->calls_local, (number)t->doorbells);
+                 (number)t->unsupported, (number)t->faults, (number)t->executor_failures, (number)t->images_found,
+                 (number)t->image_bytes_found, (number)t->images_kept, (number)t->calls, (number)t->calls_sync,
+                 (number)t->calls_local, (number)t->doorbells);
 }
 
 void ivg_stats_write(struct ivg_mediator *mediator, int fd)

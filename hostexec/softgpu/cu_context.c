@@ -107,7 +107,7 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
         context->device = device;
         context->id = atomic_fetch_add(&sg_context_ids, 1);
         context->flags = flags;
-        context->api_version = SG_DRIVER_VERSION;
+        context->api_version = sg_driver_version();
         context->primary = primary;
         atomic_init(&context->limits[CU_LIMIT_STACK_SIZE], SG_STACK_BYTES_DEFAULT);
         atomic_init(&context->limits[CU_LIMIT_PRINTF_FIFO_SIZE], SG_PRINTF_BYTES_DEFAULT);
@@ -244,7 +244,7 @@ SG_ENTRY(cuCtxCreate_v4, CUcontext *out, CUctxCreateParams *params, unsigned fla
                 return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
         if (params != NULL && params->cigParams != NULL)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        return sg_context_create(out, flags, ordinal, SG_DRIVER_VERSION);
+        return sg_context_create(out, flags, ordinal, sg_driver_version());
 }
 
 SG_ENTRY(cuCtxDestroy_v2, CUcontext handle)

@@ -118,11 +118,29 @@ unsigned sg_processor_count(void)
         return online < 1 ? 1 : online > 128 ? 128 : (unsigned)online;
 }
 
+static int sg_claimed_version;
+
+static void sg_version_read(void)
+{
+        unsigned long version;
+        sg_claimed_version = sg_environment_number("IVGPU_SOFT_DRIVER_VERSION", SG_DRIVER_VERSION_MIN,
+                                                   SG_DRIVER_VERSION_MAX, SG_DRIVER_VERSION, &version)
+                                     ? (int)version
+                                     : SG_DRIVER_VERSION;
+}
+
+int sg_driver_version(void)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        pthread_once(&once, sg_version_read);
+        return sg_claimed_version;
+}
+
 SG_ENTRY(cuDriverGetVersion, int *out)
 {
         if (out == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        *out = SG_DRIVER_VERSION;
+        *out = sg_driver_version();
         return CUDA_SUCCESS;
 }
 

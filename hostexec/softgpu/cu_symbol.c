@@ -39,14 +39,17 @@ static size_t sg_symbol_first(const char *base)
         return low;
 }
 
-/* The newest symbol that is not newer than `version`, of the wanted stream flavour if there is one. */
+/* The newest symbol that is not newer than `version`; of the per-thread ones alone when those are wanted and the name
+ * has any. */
 static const struct sg_symbol *sg_symbol_choose(const char *base, int version, bool per_thread, bool *known)
 {
         const struct sg_symbol *plain = NULL, *threaded = NULL;
+        bool has_threaded = false;
         *known = false;
         for (size_t i = sg_symbol_first(base);
              i < sizeof(sg_symbols) / sizeof(sg_symbols[0]) && strcmp(sg_symbols[i].base, base) == 0; i++) {
-                *known = true;
+                *known |= sg_symbols[i].version <= sg_driver_version();
+                has_threaded |= sg_symbols[i].per_thread;
                 if (sg_symbols[i].version > version)
                         continue;
                 if (sg_symbols[i].per_thread)
@@ -54,7 +57,7 @@ static const struct sg_symbol *sg_symbol_choose(const char *base, int version, b
                 else
                         plain = &sg_symbols[i];
         }
-        return per_thread && threaded != NULL ? threaded : plain;
+        return per_thread && has_threaded ? threaded : plain;
 }
 
 SG_ENTRY(cuGetProcAddress_v2, const char *base, void **out, int version, cuuint64_t flags,
@@ -62,27 +65,30 @@ SG_ENTRY(cuGetProcAddress_v2, const char *base, void **out, int version, cuuint6
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
         const cuuint64_t both = CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
-        if (base == NULL || out == NULL || (flags & ~both) != 0 || flags == both || version > SG_DRIVER_VERSION)
+        if (base == NULL || out == NULL || (flags & ~both) != 0 || version > sg_driver_version())
                 return CUDA_ERROR_INVALID_VALUE;
+        if (version < 0)
+                version = sg_driver_version();
         pthread_once(&once, sg_self_open);
         bool known;
         const struct sg_symbol *symbol =
                 sg_symbol_choose(base, version, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0, &known);
         *out = symbol != NULL && sg_self != NULL ? dlsym(sg_self, symbol->name) : NULL;
-        if (*out != NULL) {
-                if (status != NULL)
-                        *status = CU_GET_PROC_ADDRESS_SUCCESS;
-                return CUDA_SUCCESS;
-        }
         if (status != NULL)
-                *status = known && symbol == NULL ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
-                                                  : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-        /* Success with a null pointer, as CUDA documents; a caller that wants no status has only the result to look at.
-         */
-        return status != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+                *status = *out != NULL              ? CU_GET_PROC_ADDRESS_SUCCESS
+                          : known && symbol == NULL ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                                                    : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+        return CUDA_SUCCESS; /* with a null pointer, as NVIDIA's driver, also for whoever wants no status */
 }
 
 SG_ENTRY(cuGetProcAddress, const char *base, void **out, int version, cuuint64_t flags)
 {
-        return cuGetProcAddress_v2(base, out, version, flags, NULL);
+        void *found = NULL;
+        const CUresult result = cuGetProcAddress_v2(base, out != NULL ? &found : NULL, version, flags, NULL);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (found == NULL)
+                return CUDA_ERROR_NOT_FOUND;
+        *out = found;
+        return CUDA_SUCCESS;
 }

@@ -34,7 +34,9 @@
 #define SG_ALIAS(alias_name, target) \
         extern __typeof__(target) sg_alias_##alias_name __asm__(#alias_name) SG_API __attribute__((alias(#target)))
 
-#define SG_DRIVER_VERSION 13000
+#define SG_DRIVER_VERSION 13000 /* unless IVGPU_SOFT_DRIVER_VERSION says another, so that tests see other drivers */
+#define SG_DRIVER_VERSION_MIN 11000
+#define SG_DRIVER_VERSION_MAX 99990
 #define SG_DEVICES_MAX 8u
 #define SG_MEMORY_DEFAULT_MIB 4096u
 #define SG_MEMORY_MIB_MAX (1024u * 1024u)
@@ -132,6 +134,7 @@ struct sg_device {
 /* CUDA_SUCCESS once cuInit has succeeded, else CUDA_ERROR_NOT_INITIALIZED. */
 CUresult sg_ready(void);
 CUresult sg_device_find(CUdevice ordinal, struct sg_device **out);
+int sg_driver_version(void); /* what it claims to be */
 unsigned sg_device_count(void);
 struct sg_device *sg_device_at(unsigned index);
 unsigned sg_processor_count(void);

@@ -32,3 +32,9 @@ if(BUILD_TESTING)
                              PRIVATE EXEC_PROGRAM="$<TARGET_FILE:ivgpu-exec>"
                                      EXEC_DRIVER="$<TARGET_FILE:exec_process_driver>")
 endif()
+
+# Loads by name, with the keeper itself behind them.
+ivg_add_test(exec_images_are_asked_for_by_name
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_images_are_asked_for_by_name.c
+                     ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
+             LIBS ivg_exec_core ivg_image_keeper LABELS unit exec images)

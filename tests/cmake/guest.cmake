@@ -6,7 +6,7 @@ set(guest_unit ${CMAKE_CURRENT_LIST_DIR}/../unit)
 
 foreach(test guest_md2_matches_its_standard guest_objects_check_any_pointer guest_context_storage_is_read_while_written)
   ivg_add_test(${test} SOURCES ${guest_unit}/${test}.c $<TARGET_OBJECTS:ivg_libcuda_objects>
-               LIBS ivg_calls ivg_glue ivg_ring LABELS unit guest)
+               LIBS ivg_calls ivg_digest ivg_glue ivg_ring LABELS unit guest)
   if(TARGET ${test})
     target_include_directories(${test} PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../guest/src)
   endif()
@@ -15,7 +15,7 @@ endforeach()
 foreach(test guest_calls_survive_their_host guest_contexts_live_and_end guest_export_tables_answer_as_measured)
   ivg_add_test(${test} SOURCES ${guest_unit}/${test}.c ${guest_unit}/guest_played_host.c
                                $<TARGET_OBJECTS:ivg_libcuda_objects>
-               LIBS ivg_calls ivg_glue ivg_ring LABELS unit guest)
+               LIBS ivg_calls ivg_digest ivg_glue ivg_ring LABELS unit guest)
   if(TARGET ${test})
     target_include_directories(${test} PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../guest/src)
   endif()

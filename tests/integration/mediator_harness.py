@@ -41,6 +41,14 @@ def process_is_there(pid):
         return False
 
 
+def process_name(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def receive(sock, size, fd_max=8):
     data, fds, _, _ = socket.recv_fds(sock, size, fd_max)
     return data, list(fds)
@@ -248,5 +256,10 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; pool = "B"; }};
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def children(self):
+        """Executors: the keeper of images, once started, stays."""
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
-            return file.read().split()
+            return [pid for pid in file.read().split() if pid not in self.keepers()]
+
+    def keepers(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            return [pid for pid in file.read().split() if process_name(pid) == "ivgpu-images"]

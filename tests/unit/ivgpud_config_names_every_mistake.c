@@ -55,6 +55,14 @@ static const struct {
         {"pools = ( { name = \"A\"; },\n { name = \"A\"; } );", 2, "entry", "pool \"A\" twice"},
         {"pools = ( { name = \"12345678901234567890123456789012\"; } );", 1, "name", "32 bytes are outside 1..31"},
         {POOL "vms = ( { vm_id = 1; } );", 2, "entry", "key \"name\" is missing"},
+        {"images = ( );", 1, "images", "a group"},
+        {"images = {\n share = \"all\"; };", 2, "share", "\"all\" is none of \"off\", \"vm\", \"host\""},
+        {"images = { mib = 0; };", 1, "mib", "0 is outside 1..1048576"},
+        {"images = { vm_mib = 2000000; };", 1, "vm_mib", "2000000 is outside"},
+        {"images = { count = 70000; };", 1, "count", "70000 is outside 1..65536"},
+        {"images = { bytes = 1; };", 1, "bytes", "unknown key"},
+        {POOL "local = { socket = \"/l\"; }; images = { mib = 4; vm_mib = 5; };", 0, "images",
+         "vm_mib = 5 is more than mib = 4"},
         {VM("priority = \"urgent\";"), 3, "priority", "\"low\", \"medium\", \"high\""},
         {VM("weight = 0;"), 3, "weight", "0 is outside 1..100"},
         {VM("weight = 101;"), 3, "weight", "101 is outside 1..100"},
@@ -126,6 +134,10 @@ static void example_says_what_it_says(void **state)
         assert_int_equal(config.vms[0].region_mib, 1024);
         assert_int_equal(config.vms[0].priority, IVG_PRIORITY_MEDIUM);
         assert_string_equal(config.local.socket, "/run/ivgpu/local.sock");
+        assert_int_equal(config.images.share, IVG_IMAGES_HOST);
+        assert_int_equal(config.images.mib, 1024);
+        assert_int_equal(config.images.vm_mib, 512);
+        assert_int_equal(config.images.count, 1024);
 }
 
 static void pools_may_follow_and_defaults_hold(void **state)
@@ -145,6 +157,11 @@ static void pools_may_follow_and_defaults_hold(void **state)
         assert_int_equal(read_words("local = { socket = \"/l\"; };", &error), 0);
         assert_int_equal(config.pool_count, 1);
         assert_string_equal(config.pools[config.local.pool].name, "A");
+        assert_int_equal(config.images.share, IVG_IMAGES_HOST);
+        assert_int_equal(config.images.vm_mib, 512);
+        assert_int_equal(read_words("local = { socket = \"/l\"; }; images = { share = \"vm\"; mib = 9; };", &error), 0);
+        assert_int_equal(config.images.share, IVG_IMAGES_VM);
+        assert_int_equal(config.images.vm_mib, 5); /* half, rounded up */
 }
 
 int main(void)

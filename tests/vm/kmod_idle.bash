@@ -24,7 +24,7 @@ kmod_boot guest "$work/job"
 
 vm_wait_line 60 guest MARK-idle
 sleep 1 # the opening's last work
-executor=$(pgrep -P "$mediator_pid")
+executor=$(executors)
 before=$(($(cpu_ticks "$executor"))) mediator_before=$(cpu_ticks "$mediator_pid")
 sleep 4
 executor_ticks=$(($(cpu_ticks "$executor") - before)) mediator_ticks=$(($(cpu_ticks "$mediator_pid") - mediator_before))
@@ -36,7 +36,7 @@ vm_wait_line 20 guest MARK-idle-ended
 vm_wait_line 30 guest MARK-waiting
 sleep 0.5
 begin=$(milliseconds)
-kill -KILL "$(pgrep -P "$mediator_pid")"
+kill -KILL "$(executors)"
 vm_wait_line 10 guest MARK-woken
 took=$(($(milliseconds) - begin))
 vm_join guest

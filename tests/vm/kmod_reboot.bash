@@ -42,7 +42,7 @@ JOB
 kmod_boot guest "$work/job" --reboot yes --qmp "$work/qmp.sock" --timeout 150
 vm_wait_line 60 guest MARK-first
 expect_equal "$(executors_count)" 2 "executors before the reboot"
-before=$(pgrep -P "$mediator_pid")
+before=$(executors)
 touch "$shared/ordered"
 vm_wait_for 5 executors_are 0 # well before the next boot's driver is there
 vm_wait_line 60 guest MARK-second

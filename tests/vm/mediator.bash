@@ -55,8 +55,13 @@ vm_wait_line() {
         done
 }
 
+# Their process numbers; ivgpu-images, the mediator's other child, is none of them.
+executors() {
+        pgrep -x -P "$mediator_pid" ivgpu-exec
+}
+
 executors_count() {
-        pgrep -c -P "$mediator_pid" || true
+        executors | wc -l || true
 }
 
 executors_are() {

@@ -24,7 +24,7 @@ sed 's/^/LATE /' /tmp/late
 JOB
 vm_boot guest "$work/job"
 vm_wait_line 40 guest MARK-running
-executor=$(pgrep -P "$mediator_pid")
+executor=$(executors)
 
 begin=$(milliseconds)
 kill -KILL "$mediator_pid"

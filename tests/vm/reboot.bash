@@ -26,7 +26,7 @@ JOB
 vm_boot guest "$work/job" --reboot yes --qmp "$work/qmp.sock"
 vm_wait_line 40 guest MARK-running
 expect_equal "$(executors_count)" 1 "executors before the reset"
-before=$(pgrep -P "$mediator_pid")
+before=$(executors)
 region_before=$(region_inode)
 
 touch "$shared/reset"

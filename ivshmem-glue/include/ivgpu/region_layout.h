@@ -136,7 +136,10 @@ struct ivg_host_channel {
         _Atomic(uint64_t) arena_bytes_to_guest;
         _Atomic(uint64_t) calls_failed;
         _Atomic(uint64_t) calls_unsupported;
-        uint64_t reserved[5];
+        _Atomic(uint64_t) images_found;      /* loaded from what the host had */
+        _Atomic(uint64_t) image_bytes_found; /* and so not sent */
+        _Atomic(uint64_t) images_kept;       /* sent, and given to the host's store */
+        uint64_t reserved[2];
 };
 
 struct ivg_host_pages {

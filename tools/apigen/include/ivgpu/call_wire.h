@@ -92,6 +92,19 @@ struct ivg_wire_parameter {
         uint32_t offset, bytes;
 };
 
+/* A module image by its content. */
+struct ivg_wire_image_name {
+        uint64_t bytes;     /* of the image as it travels; 0: no name */
+        uint64_t digest[4]; /* struct ivg_digest of them */
+};
+/* Below this an image is sent sooner than it is asked for (docs/measurements.md). */
+#define IVG_IMAGE_NAMED_BYTES_MIN (64u << 10)
+enum ivg_image_wanted {
+        IVG_IMAGE_LOADED = 0,
+        IVG_IMAGE_SEND = 1,       /* not here: send it with its name */
+        IVG_IMAGE_SEND_ALWAYS = 2 /* nothing is kept here: do not ask again */
+};
+
 /* An option of a module load or a link, with its value as a number. Options whose values are addresses (log buffers,
  * symbol names) do not travel in this form: logs are ranges of the call, the others are refused by the guest. */
 struct ivg_wire_jit_option {
