@@ -54,6 +54,9 @@
 /* The keeper of images answers within microseconds, or some hundred when it hashes. One that does not is left alone
  * from then on. */
 #define IVG_IMAGES_ANSWER_MS 2000
+/* A context that was made before the guest's process was known is kept for its first retain for so long: programs that
+ * ask for devices only, such as monitors, are then without one, as they would be natively. */
+#define IVG_EXEC_WARM_UNUSED_MS 30000
 
 /* ---- state ---- */
 
@@ -129,6 +132,9 @@ struct ivg_exec {
         _Atomic(uint32_t) threads_alive;  /* lanes; at the end they are waited for, within a bound */
 
         ivg_id primary[IVG_EXEC_DEVICES_MAX]; /* primary contexts, by device; under calls_context.c's mutex */
+        /* The device whose primary context was retained before there was a guest; -1: none (any more). Under the same.
+         */
+        CUdevice warm_device;
 
         struct ivg_exec_counters counters;
         struct ivg_log_limit failure_log;
@@ -225,6 +231,9 @@ void ivg_context_forget(void);
 CUresult ivg_context_begins(struct ivg_exec *exec, ivg_id context);
 CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context); /* out of the table; NULL: was not there */
 void ivg_context_ended(struct ivg_exec *exec);
+/* Ends the context that was made before there was a guest, unless the guest has retained it: whatever makes another
+ * context, or changes how it would be made, calls this before. May block in the driver. */
+void ivg_context_warm_end(struct ivg_exec *exec);
 void ivg_context_close(struct ivg_exec *exec, ivg_id context); /* calls_context.c: whatever kind it is */
 
 /* ---- capture_mode.c ---- */

@@ -1,4 +1,4 @@
-#include "fd_pass.h"
+#include "ivgpu/fd_pass.h"
 #include "glue_internal.h"
 #include <assert.h>
 #include <string.h>

@@ -3,8 +3,8 @@
  * On the wire each message is a signed 64-bit little-endian number with at most one descriptor: protocol version, the
  * client's id, -1 with the memory, then for each peer its id once per vector, each with an eventfd. The peer that the
  * client itself is comes with the eventfds that interrupt it. Nothing travels the other way. */
-#include "fd_pass.h"
 #include "glue_internal.h"
+#include "ivgpu/fd_pass.h"
 #include "ivgpu/server.h"
 #include <endian.h>
 #include <string.h>

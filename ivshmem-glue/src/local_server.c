@@ -1,6 +1,6 @@
 /* The mediator's side of a local attach: one hello in, one welcome or refusal out. */
-#include "fd_pass.h"
 #include "glue_internal.h"
+#include "ivgpu/fd_pass.h"
 #include "ivgpu/server.h"
 #include <string.h>
 #include <sys/socket.h>

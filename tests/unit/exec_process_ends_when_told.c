@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "exec_control.h"
+#include "ivgpu/fd_pass.h"
 #include "ivgpu/region.h"
 #include "ivgpu/ring.h"
 #include "ivgpu_calls.h"
@@ -30,6 +31,7 @@
 #define GENERATION 7u
 #define REGION_BYTES (32ull << 20)
 #define PATIENCE_MS 20000
+#define ALL_THREE (1u << IVG_EXEC_SLOT_REGION | 1u << IVG_EXEC_SLOT_DOORBELL | 1u << IVG_EXEC_SLOT_INTERRUPT)
 
 struct process {
         pid_t pid;
@@ -65,24 +67,31 @@ static void make_region(struct process *p)
         assert_int_equal(ivg_region_map(&p->region, p->memfd, IVG_SIDE_GUEST, 0, &error), 0);
 }
 
-static void exec_child(const struct process *p, int control, const char *driver)
+static void exec_child(int control, const char *driver, bool warm)
 {
-        char region[16], doorbell[16], interrupt[16], control_text[16];
-        const int keep[] = {p->memfd, p->doorbell, p->interrupt, control};
+        char control_text[16];
 
-        for (size_t i = 0; i < 4; i++)
-                fcntl(keep[i], F_SETFD, 0);
-        snprintf(region, sizeof(region), "%d", p->memfd);
-        snprintf(doorbell, sizeof(doorbell), "%d", p->doorbell);
-        snprintf(interrupt, sizeof(interrupt), "%d", p->interrupt);
+        fcntl(control, F_SETFD, 0);
         snprintf(control_text, sizeof(control_text), "%d", control);
-        execl(EXEC_PROGRAM, EXEC_PROGRAM, "--region-fd", region, "--doorbell-fd", doorbell, "--interrupt-fd", interrupt,
-              "--control-fd", control_text, "--channel", "0", "--generation", "7", "--driver", driver, "--log-level",
-              "error", (char *)NULL);
+        execl(EXEC_PROGRAM, EXEC_PROGRAM, "--control-fd", control_text, "--driver", driver, "--log-level", "error",
+              warm ? "--warm" : NULL, (char *)NULL);
         _exit(99);
 }
 
-static void start(struct process *p, const char *driver, const char *misbehaviour)
+/* As the mediator does. 0 or -errno. */
+static int adopt(const struct process *p, uint32_t given)
+{
+        const struct ivg_exec_adoption message = {.magic = IVG_EXEC_CONTROL_MAGIC,
+                                                  .type = IVG_EXEC_ADOPT,
+                                                  .channel = 0,
+                                                  .generation = GENERATION,
+                                                  .given = given};
+        const int fds[] = {p->memfd, p->doorbell, p->interrupt};
+
+        return ivg_fds_send(p->control, &message, sizeof(message), fds, 3);
+}
+
+static void start_process(struct process *p, const char *driver, const char *misbehaviour, bool warm)
 {
         int pair[2];
 
@@ -92,12 +101,19 @@ static void start(struct process *p, const char *driver, const char *misbehaviou
         p->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
         p->control = pair[0];
+        if (!warm) /* first: a process that fails at once closes its end */
+                assert_int_equal(adopt(p, ALL_THREE), 0);
         setenv("FAKE_DRIVER", misbehaviour, 1);
         p->pid = fork();
         assert_true(p->pid >= 0);
         if (p->pid == 0)
-                exec_child(p, pair[1], driver);
+                exec_child(pair[1], driver, warm);
         close(pair[1]);
+}
+
+static void start(struct process *p, const char *driver, const char *misbehaviour)
+{
+        start_process(p, driver, misbehaviour, false);
 }
 
 static bool receive(struct process *p, struct ivg_exec_message *message)
@@ -109,11 +125,10 @@ static bool receive(struct process *p, struct ivg_exec_message *message)
                message->magic == IVG_EXEC_CONTROL_MAGIC;
 }
 
-static void start_ready(struct process *p, const char *misbehaviour)
+static void become_ready(struct process *p)
 {
         struct ivg_exec_message message;
 
-        start(p, EXEC_DRIVER, misbehaviour);
         assert_true(receive(p, &message));
         assert_int_equal(message.type, IVG_EXEC_READY);
         assert_int_equal(message.driver_version, 13000);
@@ -122,6 +137,23 @@ static void start_ready(struct process *p, const char *misbehaviour)
                                        ivg_region_ring_host(&p->region, 0), GENERATION),
                          0);
         assert_int_equal(ivg_producer_open(&p->ring, 1, &p->producer), 0);
+}
+
+static void start_ready(struct process *p, const char *misbehaviour)
+{
+        start(p, EXEC_DRIVER, misbehaviour);
+        become_ready(p);
+}
+
+static void start_waiting(struct process *p)
+{
+        struct ivg_exec_message message;
+
+        start_process(p, EXEC_DRIVER, "", true);
+        assert_true(receive(p, &message));
+        assert_int_equal(message.type, IVG_EXEC_WAITING);
+        assert_int_equal(message.driver_version, 13000);
+        assert_int_equal(message.device_count, 1);
 }
 
 /* The exit status, or -1 when it does not end in time. */
@@ -313,6 +345,58 @@ static void it_sleeps_when_nothing_comes(void **state)
         finish(&p);
 }
 
+/* ---- waiting for a channel ---- */
+
+static void a_waiting_one_becomes_a_guests(void **state)
+{
+        struct process p;
+
+        (void)state;
+        start_waiting(&p);
+        assert_int_equal(adopt(&p, ALL_THREE), 0);
+        become_ready(&p);
+        retain_context(&p);
+        kill(p.pid, SIGTERM);
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_TOLD);
+        finish(&p);
+}
+
+static void a_waiting_one_ends_when_told_or_left(void **state)
+{
+        struct process p;
+
+        (void)state;
+        start_waiting(&p);
+        kill(p.pid, SIGTERM);
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_TOLD);
+        finish(&p);
+        start_waiting(&p);
+        close(p.control);
+        p.control = -1;
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_TOLD);
+        finish(&p);
+}
+
+static void a_channel_without_its_descriptors_is_refused(void **state)
+{
+        static const uint32_t wrong[] = {ALL_THREE & ~(1u << IVG_EXEC_SLOT_REGION), ALL_THREE | 1u << IVG_EXEC_SLOT_IPC,
+                                         ALL_THREE | 1u << IVG_EXEC_SLOTS};
+
+        (void)state;
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+                struct ivg_exec_message message;
+                struct process p;
+
+                start_waiting(&p);
+                assert_int_equal(adopt(&p, wrong[i]), 0);
+                assert_true(receive(&p, &message));
+                assert_int_equal(message.type, IVG_EXEC_FAILED);
+                assert_non_null(strstr(message.text, "no channel in a message"));
+                assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_START);
+                finish(&p);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -324,6 +408,9 @@ int main(void)
                 cmocka_unit_test(a_driver_without_device_is_told),
                 cmocka_unit_test(after_a_fault_it_waits_to_be_ended),
                 cmocka_unit_test(it_sleeps_when_nothing_comes),
+                cmocka_unit_test(a_waiting_one_becomes_a_guests),
+                cmocka_unit_test(a_waiting_one_ends_when_told_or_left),
+                cmocka_unit_test(a_channel_without_its_descriptors_is_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 #include "glue_fake_mediator.h"
-#include "fd_pass.h"
+#include "ivgpu/fd_pass.h"
 #include "ivgpu/server.h"
 #include <poll.h>
 #include <sys/eventfd.h>

@@ -1,6 +1,6 @@
 /* The greeting byte for byte as QEMU reads it; a client that does not read or has gone costs an error, never a wait. */
-#include "fd_pass.h"
 #include "glue_fixture.h"
+#include "ivgpu/fd_pass.h"
 #include "ivgpu/server.h"
 #include <fcntl.h>
 #include <poll.h>
