@@ -16,6 +16,9 @@
 
 #define IVG_EXEC_CONTROL_MAGIC 0x45475649u /* "IVGE" */
 #define IVG_EXEC_FAULT_LINGER_MS 10000u
+/* A context that was made before the guest's process was known is kept for its first retain for so long (--warm):
+ * programs that ask for devices only, such as monitors, are then without one, as they would be natively. */
+#define IVG_EXEC_WARM_UNUSED_MS 30000
 #define IVG_EXEC_TEXT_BYTES 232u
 
 enum ivg_exec_message_type {

@@ -54,9 +54,6 @@
 /* The keeper of images answers within microseconds, or some hundred when it hashes. One that does not is left alone
  * from then on. */
 #define IVG_IMAGES_ANSWER_MS 2000
-/* A context that was made before the guest's process was known is kept for its first retain for so long: programs that
- * ask for devices only, such as monitors, are then without one, as they would be natively. */
-#define IVG_EXEC_WARM_UNUSED_MS 30000
 
 /* ---- state ---- */
 

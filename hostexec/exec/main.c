@@ -113,12 +113,13 @@ static void tell_fault(int control_fd, enum ivg_ring_fault fault)
 /* ---- waiting ---- */
 
 /* Runs until told to end. The ring's end that the guest is to see goes to *state. */
-static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, int control_fd, int signal_fd, enum ivg_ring_state *state)
+static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, const struct ivg_exec_options *options, int signal_fd,
+                                       enum ivg_ring_state *state)
 {
-        struct pollfd fds[3] = {{.fd = control_fd, .events = POLLIN},
+        struct pollfd fds[3] = {{.fd = options->control_fd, .events = POLLIN},
                                 {.fd = signal_fd, .events = POLLIN},
                                 {.fd = exec->event_fd, .events = POLLIN}};
-        int timeout_ms = IVG_EXEC_WARM_UNUSED_MS;
+        int timeout_ms = options->warm ? options->warm_unused_ms : -1;
 
         for (;;) {
                 const int ready = poll(fds, 3, timeout_ms);
@@ -146,7 +147,7 @@ static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, int control_fd, in
                         return IVG_EXEC_EXIT_TOLD;
                 }
                 fds[2].fd = -1; /* once */
-                tell_fault(control_fd, (enum ivg_ring_fault)ivg_load_acquire_u32(&exec->fault));
+                tell_fault(options->control_fd, (enum ivg_ring_fault)ivg_load_acquire_u32(&exec->fault));
                 timeout_ms = (int)IVG_EXEC_FAULT_LINGER_MS;
         }
 }
@@ -326,6 +327,6 @@ int main(int argc, char **argv)
                 start.device_count);
         tell_start(options.control_fd, IVG_EXEC_READY, start.version, start.device_count);
 
-        exit_code = wait_for_end(exec, options.control_fd, signal_fd, &state);
+        exit_code = wait_for_end(exec, &options, signal_fd, &state);
         end(exec, state, exit_code);
 }

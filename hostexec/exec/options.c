@@ -19,28 +19,35 @@ enum option_key {
 static const struct option long_options[] = {
         {"control-fd", required_argument, NULL, OPTION_CONTROL_FD},
         {"driver", required_argument, NULL, OPTION_DRIVER},
-        {"warm", no_argument, NULL, OPTION_WARM},
+        {"warm", required_argument, NULL, OPTION_WARM},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
         {"help", no_argument, NULL, OPTION_HELP},
         {NULL, 0, NULL, 0},
 };
 
-static const char usage[] = "usage: ivgpu-exec --control-fd N --driver PATH [--warm] "
+static const char usage[] = "usage: ivgpu-exec --control-fd N --driver PATH [--warm MS] "
                             "[--log-level error|warning|info|debug]\n"
                             "Started by ivgpud, which gives it one guest process's channel over the control socket.\n";
 
-static bool parse_control_fd(const char *text, int *fd)
+static bool parse_number(const char *option, const char *text, int *number)
 {
         char *rest;
-        long number;
+        long value;
 
         errno = 0;
-        number = strtol(text, &rest, 10);
-        if (errno || rest == text || *rest || number < 0 || number > INT_MAX) {
-                fprintf(stderr, "ivgpu-exec: --control-fd: '%s' is not a number from 0 to %d\n", text, INT_MAX);
+        value = strtol(text, &rest, 10);
+        if (errno || rest == text || *rest || value < 0 || value > INT_MAX) {
+                fprintf(stderr, "ivgpu-exec: --%s: '%s' is not a number from 0 to %d\n", option, text, INT_MAX);
                 return false;
         }
-        *fd = (int)number;
+        *number = (int)value;
+        return true;
+}
+
+static bool parse_control_fd(const char *text, int *fd)
+{
+        if (!parse_number("control-fd", text, fd))
+                return false;
         if (fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0) {
                 fprintf(stderr, "ivgpu-exec: --control-fd: descriptor %d: %s\n", *fd, strerror(errno));
                 return false;
@@ -58,7 +65,7 @@ static bool parse_one(struct ivg_exec_options *options, int key, const char *val
                 return true;
         case OPTION_WARM:
                 options->warm = true;
-                return true;
+                return parse_number("warm", value, &options->warm_unused_ms);
         case OPTION_LOG_LEVEL:
                 if (ivg_log_level_parse(value, &options->log_level))
                         return true;

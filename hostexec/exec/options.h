@@ -8,6 +8,7 @@ struct ivg_exec_options {
         int control_fd;
         const char *driver; /* path for dlopen */
         bool warm;          /* make a context before there is a channel */
+        int warm_unused_ms; /* and keep it so long for the guest's first retain */
         enum ivg_log_level log_level;
 };
 

@@ -63,7 +63,7 @@ static void executor_layout_end(int layout)
 static int spawn(struct ivg_executor *executor, int control_fd)
 {
         struct ivg_mediator *mediator = executor->mediator;
-        char control[32], driver[IVG_PATH_BYTES + 16], warm[] = "--warm", log_level[] = "--log-level=warning";
+        char control[32], driver[IVG_PATH_BYTES + 16], warm[32], log_level[] = "--log-level=warning";
         char *arguments[6];
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
@@ -71,6 +71,7 @@ static int spawn(struct ivg_executor *executor, int control_fd)
 
         snprintf(control, sizeof(control), "--control-fd=%d", CHILD_CONTROL_FD);
         snprintf(driver, sizeof(driver), "--driver=%s", mediator->driver_path);
+        snprintf(warm, sizeof(warm), "--warm=%d", IVG_EXEC_WARM_UNUSED_MS);
         arguments[count++] = mediator->executor_path;
         arguments[count++] = control;
         arguments[count++] = driver;
@@ -153,6 +154,9 @@ static bool messages_receive(struct ivg_executor *executor)
                 struct ivg_exec_message message;
                 const ssize_t bytes = recv(executor->control.fd, &message, sizeof(message), MSG_DONTWAIT | MSG_TRUNC);
 
+                if (bytes < 0 &&
+                    errno == ECONNRESET) /* it ended without taking its channel; its words are still there */
+                        continue;
                 if (bytes < 0)
                         return errno == EAGAIN || errno == EINTR;
                 if (bytes == 0)

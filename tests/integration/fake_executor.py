@@ -3,7 +3,7 @@
 
 Modes, read when it has its channel: ready, open (ready, ring opened), fail, silent, crash, fault, stubborn (ready, ignores
 SIGTERM). Modes of one that is started with --warm, read at its start: those that begin with "waiting-": -crash and -fail
-end before it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait. Notes what it was
+end before it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait. It notes its pid in $FAKE_NOTES.begun when it has read the mode. Notes what it was
 given and its descriptors in $FAKE_NOTES when it has a channel, one JSON object a line; its pid in $FAKE_NOTES.waiting
 when it waits."""
 import json
@@ -57,6 +57,8 @@ def open_ring(given):
 def wait_warm(control):
     """Until there is a channel to be had."""
     how = mode()
+    with open(os.environ["FAKE_NOTES"] + ".begun", "a") as file:
+        file.write(f"{os.getpid()}\n")
     if how == "waiting-crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "waiting-fail":
