@@ -1,5 +1,6 @@
 /* Device memory: allocation on the host, with each range noted here so that pointers can be told apart. */
 #include "cuda_api.h"
+#include "graph.h"
 #include "guest_send.h"
 #include "memory.h"
 
@@ -50,10 +51,23 @@ static CUresult allocate_apart(const struct allocator *allocator, void *request,
         return result;
 }
 
+CUresult ivg_graph_memory_note(struct ivg_object *context, uint64_t address, uint64_t bytes)
+{
+        struct ivg_memory_range range = {.base = address,
+                                         .bytes = bytes,
+                                         .kind = IVG_MEMORY_GRAPH,
+                                         .device = context->device,
+                                         .context = context};
+        if (!ivg_shadow_reserve(address, bytes))
+                range.flags = IVG_MEMORY_AMBIGUOUS;
+        return ivg_memory_add(&ivg_memory_of_device, &range) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 static CUresult allocate(struct ivg_object *context, const struct allocator *allocator, void *request,
                          CUdeviceptr *pointer)
 {
-        struct ivg_memory_range range = {.kind = allocator->kind, .device = context->device, .context = context};
+        struct ivg_memory_range range = {
+                .kind = allocator->kind, .device = context->device, .context = ivg_context_owner(context)};
         const CUresult result = allocate_apart(allocator, request, &range);
         if (result != CUDA_SUCCESS)
                 return result;
@@ -126,6 +140,14 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitch, size_t WidthInByt
         return result;
 }
 
+/* The next launch may allocate it again, so it stays noted. */
+static bool is_graph_memory(uint64_t address)
+{
+        struct ivg_memory_range range;
+        return ivg_memory_find(&ivg_memory_of_device, address, &range) && range.base == address &&
+               range.kind == IVG_MEMORY_GRAPH;
+}
+
 /* The range leaves the index before the host hears of it: as soon as the host has freed it, another thread's allocation
  * may get the same address and must find it vacant here. */
 CUresult cuMemFree_v2(CUdeviceptr dptr)
@@ -137,6 +159,8 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
                 return result;
         if (ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_DEVICE, &range) ||
             ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_POOLED, &range))
+                return ivg_send_cuMemFree_v2(dptr);
+        if (is_graph_memory(dptr))
                 return ivg_send_cuMemFree_v2(dptr);
         return ivg_managed_free(dptr, &result) ? result : CUDA_ERROR_INVALID_VALUE;
 }
@@ -164,6 +188,8 @@ static CUresult send_free_pooled(uint64_t pointer, void *request)
 }
 
 static const struct allocator pooled = {IVG_MEMORY_POOLED, send_pooled, send_free_pooled};
+/* Of a stream that captures. */
+static const struct allocator captured = {IVG_MEMORY_GRAPH, send_pooled, send_free_pooled};
 
 static CUresult allocate_pooled(CUdeviceptr *pointer, uint64_t bytes, ivg_id pool, CUstream stream, ivg_id null_stream)
 {
@@ -176,7 +202,7 @@ static CUresult allocate_pooled(CUdeviceptr *pointer, uint64_t bytes, ivg_id poo
                 return result;
         if (pointer == NULL || bytes == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return allocate(context, &pooled, &request, pointer);
+        return allocate(context, ivg_capture_takes(request.stream) ? &captured : &pooled, &request, pointer);
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *dptr, size_t bytesize, CUstream hStream)
@@ -221,7 +247,8 @@ static CUresult free_in_order(CUdeviceptr pointer, CUstream stream, ivg_id null_
                 result = ivg_stream_id(stream, null_stream, &id);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (!ivg_memory_remove(&ivg_memory_of_device, pointer, IVG_MEMORY_POOLED, &range) &&
+        if (!is_graph_memory(pointer) &&
+            !ivg_memory_remove(&ivg_memory_of_device, pointer, IVG_MEMORY_POOLED, &range) &&
             !ivg_memory_remove(&ivg_memory_of_device, pointer, IVG_MEMORY_DEVICE, &range))
                 return CUDA_ERROR_INVALID_VALUE;
         return ivg_send_cuMemFreeAsync(pointer, id);

@@ -4,6 +4,7 @@
  * it returns: asynchronous calls keep the program's order per thread, and across threads that synchronise. */
 #include "call_print.h"
 #include "guest.h"
+#include "ivgpu/sticky_error.h"
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define ANSWER_WAIT_MS 1000u
 
 static uint32_t spin_ns = ANSWER_SPIN_NS;
+_Atomic(uint32_t) ivg_faulted;
 
 __attribute__((constructor)) static void call_start(void)
 {
@@ -149,7 +151,7 @@ CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes)
 {
         CUresult result;
 
-        if (ivg_capturing())
+        if (ivg_capturing() || __builtin_expect(ivg_load_relaxed_u32(&ivg_faulted) != 0, 0))
                 return ivg_call_sync(number, request, request_bytes, NULL, 0, 0, NULL);
         struct ivg_thread *thread = thread_for_call(&result);
         if (thread == NULL)
@@ -237,6 +239,8 @@ static CUresult answer_read(const struct answer *answer, void *out, uint32_t byt
                 memcpy(out, from, wanted);
         if (answer_bytes != NULL)
                 *answer_bytes = wanted;
+        if (__builtin_expect(result != CUDA_SUCCESS, 0) && ivg_error_is_sticky(result))
+                ivg_store_relaxed_u32(&ivg_faulted, 1);
         return result;
 }
 
@@ -250,6 +254,7 @@ static bool is_our_own(uint16_t number)
         case IVG_CALL_ivgThreadEnd:
         case IVG_CALL_ivgDeviceSnapshot:
         case IVG_CALL_ivgFunctionDescribe:
+        case IVG_CALL_ivgFunctionParameters:
                 return true;
         default:
                 return false;

@@ -10,6 +10,7 @@
 #include "cuda_api.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "user_object.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -52,6 +53,8 @@ static void run_one(void)
                 ((CUstreamCallback)function)(stream, (CUresult)(uint32_t)status, data);
         else
                 ((CUhostFn)function)(data);
+        if (status >> 32 == IVG_CALLBACK_USER_OBJECT)
+                ivg_user_object_over((ivg_id)(uintptr_t)stream);
         ivg_store_release_u64(callbacks.count, ++callbacks.ran); /* G2 */
 }
 

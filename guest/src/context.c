@@ -94,6 +94,7 @@ static struct ivg_context_state *state_take(void)
                 state = calloc(1, sizeof(*state));
         if (state != NULL) {
                 state->unique_id = ++contexts.ids;
+                state->green = NULL;
                 if (state->storage == NULL)
                         state->storage = ivg_storage_create();
                 if (state->storage == NULL) { /* keep it for a better day */
@@ -128,13 +129,21 @@ CUresult ivg_context_new(int device, struct ivg_object **out)
         return CUDA_SUCCESS;
 }
 
+CUresult ivg_context_flags_check(uint32_t flags, const char *refusal)
+{
+        return (flags & (CU_CTX_COREDUMP_ENABLE | CU_CTX_USER_COREDUMP_ENABLE)) == 0 ? CUDA_SUCCESS
+                                                                                     : ivg_refuse(refusal);
+}
+
 void ivg_context_deactivate(struct ivg_object *context)
 {
         struct ivg_context_state *state = ivg_context_state(context);
 
         ivg_store_release_u32(&state->active, 0);
+        ivg_store_relaxed_u32(&ivg_faulted, 0); /* whoever has another dead context is told by its next answer */
         ivg_objects_destroy_of_context(context);
         ivg_memory_end_of_context(context);
+        ivg_cached_drop(&state->interface_version);
         ivg_cached_drop(&state->flags);
         ivg_cached_drop(&state->priority_least);
         ivg_cached_drop(&state->priority_greatest);
@@ -254,6 +263,19 @@ CUresult cuCtxGetDevice(CUdevice *device)
                 return CUDA_ERROR_INVALID_VALUE;
         *device = context->device;
         return ivg_local("cuCtxGetDevice", CUDA_SUCCESS);
+}
+
+bool ivg_context_borrow(enum ivg_kind kind, const void *handle)
+{
+        const struct ivg_object *object = ivg_object_of(kind, handle);
+
+        return ivg_thread_local()->context_depth == 0 && object != NULL && object->context != NULL &&
+               ivg_context_push(object->context) == CUDA_SUCCESS;
+}
+
+void ivg_context_return(void)
+{
+        (void)ivg_context_pop();
 }
 
 CUresult ivg_context_given(CUcontext ctx, struct ivg_object **context)

@@ -13,10 +13,12 @@ struct ivg_cached {
 /* Readable for ever, also after the context's end: taken from a pool and put back, never freed. A thread may still have
  * an ended context on its stack and must be able to look. */
 struct ivg_context_state {
-        _Atomic(uint32_t) active; /* 0: ended (created ones), released or reset (primary ones) */
+        _Atomic(uint32_t) active;   /* 0: ended (created ones), released or reset (primary ones) */
+        _Atomic(uint32_t) attached; /* created ones: cuCtxAttach counts up, cuCtxDetach down */
+        struct ivg_object *green;   /* a part of a device's: the object that cuGreenCtxDestroy ends; NULL: plain */
         uint64_t unique_id;
         struct ivg_context_storage *storage;
-        struct ivg_cached flags, priority_least, priority_greatest;
+        struct ivg_cached interface_version, flags, priority_least, priority_greatest;
         struct ivg_cached limits[CU_LIMIT_MAX];
         struct ivg_context_state *next_free;
 };
@@ -50,6 +52,8 @@ static inline void ivg_cached_drop(struct ivg_cached *cached)
 CUresult ivg_context_given(CUcontext ctx, struct ivg_object **context);
 /* The current context's range of stream priorities. */
 CUresult ivg_context_priorities(struct ivg_object *context, int *least, int *greatest);
+/* What a new stream tells of itself (stream.c). */
+void ivg_stream_describe(struct ivg_object *stream, unsigned int flags, int priority);
 /* A context object with fresh state, not yet active. */
 CUresult ivg_context_new(int device, struct ivg_object **context);
 /* The context's resources are gone: storage destructors have run, objects end, cached answers are forgotten. The object
@@ -57,7 +61,13 @@ CUresult ivg_context_new(int device, struct ivg_object **context);
 void ivg_context_deactivate(struct ivg_object *context);
 /* Also the object and its state (created contexts). */
 void ivg_context_free(struct ivg_object *context);
+/* Primary contexts, retained and released as the program does. */
+CUresult ivg_context_primary_release(int device);
 bool ivg_context_is_primary(const struct ivg_object *context);
+/* CUDA_SUCCESS, or the refusal of flags that let the driver write files. */
+CUresult ivg_context_flags_check(uint32_t flags, const char *refusal);
+/* What cuDevicePrimaryCtxGetState tells from now on. */
+void ivg_context_primary_flags_set(int device, uint32_t flags);
 /* The calling thread's stack. */
 CUresult ivg_context_push(struct ivg_object *context);
 struct ivg_object *ivg_context_pop(void); /* NULL: empty */

@@ -12,7 +12,8 @@ struct primary {
         pthread_mutex_t lock;
         _Atomic(uintptr_t) context; /* struct ivg_object *; made by the first retain, the same handle ever after */
         _Atomic(uint32_t) flags;
-        uint32_t retained; /* under the lock */
+        uint32_t retained; /* under the lock; a reset does not release, so it leaves this as it is */
+        bool started;      /* under the lock: works on the host */
 };
 
 static struct primary primaries[IVG_DEVICES_MAX] = {
@@ -42,7 +43,7 @@ bool ivg_context_is_primary(const struct ivg_object *context)
         return primary_context(&primaries[context->device]) == context;
 }
 
-/* Under the lock, retained 0: makes it work on the host. */
+/* Under the lock, not started: makes it work on the host. */
 static CUresult primary_start(struct primary *primary, int device)
 {
         struct ivg_object *context = primary_context(primary);
@@ -55,7 +56,8 @@ static CUresult primary_start(struct primary *primary, int device)
                 atomic_store_explicit(&primary->context, (uintptr_t)context, memory_order_release);
         }
         result = ivg_send_cuDevicePrimaryCtxRetain(device, context->id);
-        if (result == CUDA_SUCCESS)
+        primary->started = result == CUDA_SUCCESS;
+        if (primary->started)
                 /* Release, pairs with the acquire in ivg_context_check. */
                 ivg_store_release_u32(&ivg_context_state(context)->active, 1);
         return result;
@@ -69,7 +71,7 @@ CUresult ivg_context_primary_retain(int device, struct ivg_object **context)
         if (result != CUDA_SUCCESS)
                 return result;
         pthread_mutex_lock(&primary->lock);
-        if (primary->retained == 0)
+        if (!primary->started)
                 result = primary_start(primary, device);
         if (result == CUDA_SUCCESS) {
                 primary->retained++;
@@ -79,14 +81,14 @@ CUresult ivg_context_primary_retain(int device, struct ivg_object **context)
         return result;
 }
 
-/* Under the lock, retained > 0. The storage's destructors ran before, outside it: they may call anything. */
+/* Under the lock, started. The storage's destructors ran before, outside it: they may call anything. */
 static CUresult primary_end(struct primary *primary, int device, CUresult (*send)(int32_t device))
 {
         struct ivg_object *context = primary_context(primary);
         const CUresult result = send(device);
 
         if (result == CUDA_SUCCESS) {
-                primary->retained = 0;
+                primary->started = false;
                 ivg_context_deactivate(context);
         }
         return result;
@@ -105,7 +107,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
         return ivg_local("cuDevicePrimaryCtxRetain", result);
 }
 
-static CUresult primary_release(CUdevice device)
+CUresult ivg_context_primary_release(CUdevice device)
 {
         struct primary *primary;
         CUresult result = primary_of(device, &primary);
@@ -116,8 +118,8 @@ static CUresult primary_release(CUdevice device)
         pthread_mutex_lock(&primary->lock);
         if (primary->retained == 0)
                 result = CUDA_ERROR_INVALID_CONTEXT;
-        last = primary->retained == 1;
-        if (primary->retained > 1)
+        last = primary->retained == 1 && primary->started;
+        if (primary->retained > 0 && !last)
                 primary->retained--;
         pthread_mutex_unlock(&primary->lock);
         if (result != CUDA_SUCCESS || !last)
@@ -125,9 +127,9 @@ static CUresult primary_release(CUdevice device)
 
         ivg_storage_end(ivg_context_storage(primary_context(primary)), (CUcontext)primary_context(primary));
         pthread_mutex_lock(&primary->lock);
-        if (primary->retained == 1)
+        if (primary->retained == 1 && primary->started)
                 result = primary_end(primary, device, ivg_send_cuDevicePrimaryCtxRelease_v2);
-        else if (primary->retained > 1) /* another thread retained it meanwhile: it lives on */
+        if (primary->retained > 0 && result == CUDA_SUCCESS) /* above 1: another thread retained it, it lives on */
                 primary->retained--;
         pthread_mutex_unlock(&primary->lock);
         return result;
@@ -135,12 +137,12 @@ static CUresult primary_release(CUdevice device)
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 {
-        return primary_release(dev);
+        return ivg_context_primary_release(dev);
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 {
-        return primary_release(dev);
+        return ivg_context_primary_release(dev);
 }
 
 static CUresult primary_reset(CUdevice device)
@@ -148,20 +150,20 @@ static CUresult primary_reset(CUdevice device)
         struct primary *primary;
         CUresult result = primary_of(device, &primary);
         struct ivg_object *context;
-        uint32_t retained;
+        bool started;
 
         if (result != CUDA_SUCCESS)
                 return result;
         pthread_mutex_lock(&primary->lock);
-        retained = primary->retained;
+        started = primary->started;
         context = primary_context(primary);
         pthread_mutex_unlock(&primary->lock);
-        if (retained == 0)
+        if (!started)
                 return CUDA_SUCCESS;
 
         ivg_storage_end(ivg_context_storage(context), (CUcontext)context);
         pthread_mutex_lock(&primary->lock);
-        if (primary->retained != 0)
+        if (primary->started)
                 result = primary_end(primary, device, ivg_send_cuDevicePrimaryCtxReset_v2);
         pthread_mutex_unlock(&primary->lock);
         return result;
@@ -186,12 +188,23 @@ static CUresult primary_set_flags(CUdevice device, unsigned int flags)
                 return result;
         if ((flags & ~(unsigned int)PRIMARY_FLAGS_KNOWN) != 0)
                 return CUDA_ERROR_INVALID_VALUE;
+        result = ivg_context_flags_check(flags, "cuDevicePrimaryCtxSetFlags with core dumps");
+        if (result != CUDA_SUCCESS)
+                return result;
         pthread_mutex_lock(&primary->lock);
         result = ivg_send_cuDevicePrimaryCtxSetFlags_v2(device, flags);
-        if (result == CUDA_SUCCESS)
-                ivg_store_relaxed_u32(&primary->flags, flags); /* a word by itself */
+        if (result == CUDA_SUCCESS) {
+                ivg_context_primary_flags_set(device, flags);
+                if (primary_context(primary) != NULL)
+                        ivg_cached_drop(&ivg_context_state(primary_context(primary))->flags);
+        }
         pthread_mutex_unlock(&primary->lock);
         return result;
+}
+
+void ivg_context_primary_flags_set(int device, uint32_t flags)
+{
+        ivg_store_relaxed_u32(&primaries[device].flags, flags); /* a word by itself */
 }
 
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags)

@@ -3,39 +3,65 @@
 #include "cuda_api.h"
 #include "guest_send.h"
 
-/* The interface version of contexts: 3010 for those of the oldest call, 3020 for all later ones, as CUDA has it. */
-#define CONTEXT_API_VERSION 3020u
-
 CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned int *version)
 {
         struct ivg_object *context;
-        const CUresult result = ivg_context_given(ctx, &context);
+        CUresult result = ivg_context_given(ctx, &context);
+        struct ivg_cached *cached;
+        uint64_t value;
 
         if (result != CUDA_SUCCESS)
                 return result;
         if (version == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        *version = CONTEXT_API_VERSION;
-        return ivg_local("cuCtxGetApiVersion", CUDA_SUCCESS);
+        cached = &ivg_context_state(context)->interface_version;
+        if (ivg_cached_get(cached, &value)) {
+                *version = (unsigned int)value;
+                return ivg_local("cuCtxGetApiVersion", CUDA_SUCCESS);
+        }
+        result = ivg_send_cuCtxGetApiVersion(context->id, version);
+        if (result == CUDA_SUCCESS)
+                ivg_cached_set(cached, *version);
+        return result;
 }
 
 CUresult cuCtxGetFlags(unsigned int *flags)
 {
         struct ivg_object *context;
         CUresult result = ivg_context_require(&context);
+        struct ivg_cached *cached;
         uint64_t value;
-        int active;
 
         if (result != CUDA_SUCCESS)
                 return result;
         if (flags == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (ivg_context_is_primary(context))
-                return cuDevicePrimaryCtxGetState(context->device, flags, &active);
-        if (!ivg_cached_get(&ivg_context_state(context)->flags, &value)) /* set before the context became active */
-                return CUDA_ERROR_INVALID_CONTEXT;
-        *flags = (unsigned int)value;
-        return ivg_local("cuCtxGetFlags", CUDA_SUCCESS);
+        cached = &ivg_context_state(context)->flags;
+        if (ivg_cached_get(cached, &value)) {
+                *flags = (unsigned int)value;
+                return ivg_local("cuCtxGetFlags", CUDA_SUCCESS);
+        }
+        result = ivg_send_cuCtxGetFlags(flags);
+        if (result == CUDA_SUCCESS)
+                ivg_cached_set(cached, *flags);
+        return result;
+}
+
+CUresult cuCtxSetFlags(unsigned int flags)
+{
+        struct ivg_object *context;
+        CUresult result = ivg_context_require(&context);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_context_flags_check(flags, "cuCtxSetFlags with core dumps");
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = ivg_send_cuCtxSetFlags(flags);
+        /* The driver may add to them: asked for again, as with limits. */
+        ivg_cached_drop(&ivg_context_state(context)->flags);
+        if (result == CUDA_SUCCESS && ivg_context_is_primary(context))
+                ivg_context_primary_flags_set(context->device, flags);
+        return result;
 }
 
 CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit)

@@ -5,8 +5,8 @@
  *   staged    pageable: chunks through copy buffers, the processor's copy of one beside the DMA of the others
  *   on device no host side
  *
- * A copy that a capture takes is made again at each launch of the graph, when the program's pageable memory cannot be
- * reached: only the ways without it remain, the others are refused.
+ * A copy that a capture takes is made again at each launch of the graph: with pageable memory by way of arena memory
+ * that the graph keeps (paged.c).
  *
  * One thread copies for one call: it moves 9 to 10 GB/s into the arena on the machines we measured, more than the
  * driver's own pageable path, and helper threads would be strangers in the program's process.
@@ -16,6 +16,7 @@
  * the Async forms, when the copy is done for the others; on the device: at once. */
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <string.h>
 
 #define IVG_COPY_INLINE_BYTES 3000u /* one record; from here on a buffer's bookkeeping costs less than the bytes */
@@ -24,6 +25,7 @@
 CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous)
 {
         copy->synchronous = synchronous;
+        copy->array = IVG_ID_NONE;
         CUresult result = ivg_context_require(&copy->context);
         if (result == CUDA_SUCCESS)
                 result = ivg_stream_id(stream, null_stream, &copy->stream);
@@ -44,19 +46,24 @@ bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset)
 
 /* ---- in place ---- */
 
-typedef CUresult (*send_copy)(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                              uint64_t value);
+/* `device` is an address, or an offset into the copy's array. */
+typedef CUresult (*send_copy)(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
+                              uint32_t index, uint64_t value);
 
-static CUresult send_to_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                               uint64_t value)
+static CUresult send_to_device(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
+                               uint32_t index, uint64_t value)
 {
-        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, stream, index, value);
+        if (copy->array != IVG_ID_NONE)
+                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, 1, copy->stream, index, value);
+        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, copy->stream, index, value);
 }
 
-static CUresult send_from_device(uint64_t device, uint64_t arena_offset, uint64_t bytes, ivg_id stream, uint32_t index,
-                                 uint64_t value)
+static CUresult send_from_device(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
+                                 uint32_t index, uint64_t value)
 {
-        return ivg_send_ivgCopyDtoH(arena_offset, device, bytes, stream, index, value);
+        if (copy->array != IVG_ID_NONE)
+                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, 0, copy->stream, index, value);
+        return ivg_send_ivgCopyDtoH(arena_offset, device, bytes, copy->stream, index, value);
 }
 
 static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint64_t device, uint64_t arena_offset,
@@ -64,12 +71,12 @@ static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint6
 {
         struct ivg_completion *completion = copy->synchronous && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
-                const CUresult result = send(device, arena_offset, bytes, copy->stream, IVG_COMPLETION_NONE, 0);
+                const CUresult result = send(copy, device, arena_offset, bytes, IVG_COMPLETION_NONE, 0);
                 return result != CUDA_SUCCESS || !copy->synchronous ? result
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
-        CUresult result = send(device, arena_offset, bytes, copy->stream, completion->index, value);
+        CUresult result = send(copy, device, arena_offset, bytes, completion->index, value);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
         ivg_completion_give(completion);
@@ -108,6 +115,17 @@ static CUresult buffer_set_take(struct buffer_set *set, uint64_t chunks)
         return CUDA_SUCCESS;
 }
 
+/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. */
+static CUresult buffer_set_settle(const struct ivg_copy *copy, struct buffer_set *set)
+{
+        CUresult result = CUDA_SUCCESS;
+        for (uint32_t i = 0; i < set->count && copy->synchronous && copy->array != IVG_ID_NONE; i++) {
+                const CUresult waited = ivg_completion_wait(&set->buffers[i]->completion);
+                result = result != CUDA_SUCCESS ? result : waited;
+        }
+        return result;
+}
+
 static void buffer_set_give(struct buffer_set *set)
 {
         for (uint32_t i = 0; i < set->count; i++)
@@ -118,8 +136,7 @@ static CUresult send_buffer(const struct ivg_copy *copy, struct ivg_copy_buffer 
                             uint64_t device, uint64_t bytes)
 {
         const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
-        const CUresult result =
-                send(device, buffer->arena_offset, bytes, copy->stream, buffer->completion.index, value);
+        const CUresult result = send(copy, device, buffer->arena_offset, bytes, buffer->completion.index, value);
         if (result != CUDA_SUCCESS)
                 buffer->completion.pending = false; /* it never left */
         return result;
@@ -143,6 +160,8 @@ static CUresult stage_to_device(const struct ivg_copy *copy, uint64_t destinatio
                 source += step;
                 bytes -= step;
         }
+        if (result == CUDA_SUCCESS)
+                result = buffer_set_settle(copy, &set);
         buffer_set_give(&set);
         return result;
 }
@@ -173,6 +192,43 @@ static CUresult stage_from_device(const struct ivg_copy *copy, uint8_t *destinat
         return result;
 }
 
+/* ---- captured, with pageable memory ---- */
+
+static CUresult paged_begin(const struct ivg_copy *copy, const void *pointer, uint64_t bytes, struct ivg_paged **paged,
+                            uint64_t *arena_offset)
+{
+        const struct ivg_paged_box box = {
+                .address = (uintptr_t)pointer, .pitch = bytes, .width = bytes, .height = 1, .depth = 1};
+        const CUresult result = ivg_paged_begin(copy, &box, paged);
+
+        if (result == CUDA_SUCCESS &&
+            !ivg_arena_offset((const void *)(uintptr_t)ivg_paged_address(*paged), bytes, arena_offset))
+                return CUDA_ERROR_UNKNOWN;
+        return result;
+}
+
+static CUresult paged_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+{
+        struct ivg_paged *paged;
+        uint64_t offset;
+        CUresult result = paged_begin(copy, source, bytes, &paged, &offset);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_paged_read(copy, paged);
+        return result == CUDA_SUCCESS ? copy_in_place(copy, send_to_device, destination, offset, bytes) : result;
+}
+
+static CUresult paged_from_device(const struct ivg_copy *copy, const void *destination, uint64_t source, uint64_t bytes)
+{
+        struct ivg_paged *paged;
+        uint64_t offset;
+        CUresult result = paged_begin(copy, destination, bytes, &paged, &offset);
+
+        if (result == CUDA_SUCCESS)
+                result = copy_in_place(copy, send_from_device, source, offset, bytes);
+        return result == CUDA_SUCCESS ? ivg_paged_write(copy, paged) : result;
+}
+
 /* ---- by kind ---- */
 
 /* True when a "host" pointer is really one of the device's: unified addressing lets programs pass either. Only where
@@ -183,12 +239,12 @@ static bool is_device_memory(uint64_t address)
         return ivg_memory_find(&ivg_memory_of_device, address, &range) && !(range.flags & IVG_MEMORY_AMBIGUOUS);
 }
 
-/* The device's side of a synchronous copy may be memory that the program reads next. */
-static CUresult settle(const struct ivg_copy *copy, uint64_t destination, CUresult result)
+/* The device's side of a synchronous copy may be memory that the program reads next, or one of which it wants to know
+ * that the copy is done. */
+static CUresult settle(const struct ivg_copy *copy, uint64_t destination, uint64_t source, CUresult result)
 {
-        uint64_t offset;
-        if (result == CUDA_SUCCESS && copy->synchronous &&
-            ivg_arena_offset((const void *)(uintptr_t)destination, 1, &offset))
+        if (result == CUDA_SUCCESS && copy->synchronous && !copy->captured &&
+            (ivg_memory_settles(destination) || ivg_memory_settles(source)))
                 return ivg_send_cuStreamSynchronize(copy->stream);
         return result;
 }
@@ -201,7 +257,7 @@ static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination
         if (is_device_memory((uintptr_t)source))
                 return ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
         if (copy->captured)
-                return ivg_refuse("capture of a copy from pageable memory");
+                return paged_to_device(copy, destination, source, bytes);
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
         return stage_to_device(copy, destination, source, bytes);
@@ -213,7 +269,7 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
                 return CUDA_SUCCESS;
         if (source == NULL || destination == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return settle(copy, destination, copy_to_device(copy, destination, source, bytes));
+        return settle(copy, destination, destination, copy_to_device(copy, destination, source, bytes));
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)
@@ -228,8 +284,28 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
         if (is_device_memory((uintptr_t)destination))
                 return ivg_copy_on_device(copy, (uintptr_t)destination, source, bytes);
         if (copy->captured)
-                return ivg_refuse("capture of a copy to pageable memory");
+                return paged_from_device(copy, destination, source, bytes);
         return stage_from_device(copy, destination, source, bytes);
+}
+
+/* Of one dimension, as cuMemcpyHtoA and cuMemcpyAtoH have it. */
+CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
+                        bool to_array)
+{
+        uint64_t offset;
+        if (bytes == 0)
+                return CUDA_SUCCESS;
+        if (host == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        copy->array = array;
+        if (ivg_pinned_offset(host, bytes, &offset))
+                return copy_in_place(copy, to_array ? send_to_device : send_from_device, array_offset, offset, bytes);
+        if (is_device_memory((uintptr_t)host))
+                return ivg_refuse("device memory in the place of the host memory of an array's copy");
+        if (copy->captured)
+                return ivg_refuse("capture of an array's copy with pageable memory");
+        return to_array ? stage_to_device(copy, array_offset, host, bytes)
+                        : stage_from_device(copy, host, array_offset, bytes);
 }
 
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes)
@@ -238,7 +314,8 @@ CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, u
                 return CUDA_SUCCESS;
         if (destination == 0 || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return settle(copy, destination, ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
+        return settle(copy, destination, source,
+                      ivg_send_cuMemcpyDtoDAsync_v2(destination, source, bytes, copy->stream));
 }
 
 /* The stream's earlier work may write the source or read the destination, when that is pinned. */

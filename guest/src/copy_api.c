@@ -23,10 +23,11 @@ static CUresult copy_d2h(void *destination, CUdeviceptr source, size_t bytes, CU
         return result != CUDA_SUCCESS ? result : ivg_copy_from_device(&copy, destination, source, bytes);
 }
 
-static CUresult copy_d2d(CUdeviceptr destination, CUdeviceptr source, size_t bytes, CUstream stream, ivg_id null_stream)
+static CUresult copy_d2d(CUdeviceptr destination, CUdeviceptr source, size_t bytes, CUstream stream, ivg_id null_stream,
+                         bool synchronous)
 {
         struct ivg_copy copy;
-        const CUresult result = ivg_copy_begin(&copy, stream, null_stream, false);
+        const CUresult result = ivg_copy_begin(&copy, stream, null_stream, synchronous);
         return result != CUDA_SUCCESS ? result : ivg_copy_on_device(&copy, destination, source, bytes);
 }
 
@@ -80,22 +81,22 @@ CUresult cuMemcpyDtoHAsync_v2_ptsz(void *dstHost, CUdeviceptr srcDevice, size_t 
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, LEGACY);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, LEGACY, true);
 }
 
 CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, PER_THREAD);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, NULL, PER_THREAD, true);
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, LEGACY);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, LEGACY, false);
 }
 
 CUresult cuMemcpyDtoDAsync_v2_ptsz(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream)
 {
-        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, PER_THREAD);
+        return copy_d2d(dstDevice, srcDevice, ByteCount, hStream, PER_THREAD, false);
 }
 
 CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
@@ -120,8 +121,9 @@ CUresult cuMemcpyAsync_ptsz(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, 
 
 /* ---- between contexts ---- */
 
+/* `ordered`: with the work of both contexts; else with that of the stream. */
 static CUresult copy_peer(CUdeviceptr destination, CUcontext to, CUdeviceptr source, CUcontext from, size_t bytes,
-                          CUstream stream, ivg_id null_stream)
+                          CUstream stream, ivg_id null_stream, bool ordered)
 {
         struct ivg_copy copy;
         const CUresult result = ivg_copy_begin(&copy, stream, null_stream, false);
@@ -135,29 +137,32 @@ static CUresult copy_peer(CUdeviceptr destination, CUcontext to, CUdeviceptr sou
                 return CUDA_SUCCESS;
         if (destination == 0 || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        return ivg_send_cuMemcpyPeerAsync(destination, to_context->id, source, from_context->id, bytes, copy.stream);
+        return ordered ? ivg_send_cuMemcpyPeer(destination, to_context->id, source, from_context->id, bytes)
+                       : ivg_send_cuMemcpyPeerAsync(destination, to_context->id, source, from_context->id, bytes,
+                                                    copy.stream);
 }
 
 CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                       size_t ByteCount)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, LEGACY);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, LEGACY, true);
 }
 
+/* On the legacy stream too, which the threads' own wait for. */
 CUresult cuMemcpyPeer_ptds(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                            size_t ByteCount)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, PER_THREAD);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL, LEGACY, true);
 }
 
 CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                            size_t ByteCount, CUstream hStream)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, LEGACY);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, LEGACY, false);
 }
 
 CUresult cuMemcpyPeerAsync_ptsz(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
                                 CUcontext srcContext, size_t ByteCount, CUstream hStream)
 {
-        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, PER_THREAD);
+        return copy_peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, PER_THREAD, false);
 }

@@ -23,14 +23,14 @@ static const struct attribute_rule {
          * kernels run (programs that find 0 here synchronize before each touch, and must not prefetch). */
         {CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 1, NULL},
         {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 1, NULL},
-        /* Virtual memory management, and handles that are descriptors of the other machine. */
+        /* Virtual memory management; shared by descriptors, which are tickets here (share.c), and by nothing else. */
         {CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 0, "cuMemMap"},
-        {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 0, NULL},
+        {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 0, "cuMemExportToShareableHandle"},
         {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_WIN32_HANDLE_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_WIN32_KMT_HANDLE_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_GENERIC_COMPRESSION_SUPPORTED, 0, "cuMemCreate"},
-        {CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED, 0, "cuMulticastCreate"},
+        {CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HOST_ALLOC_DMA_BUF_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 0, NULL},
@@ -38,15 +38,15 @@ static const struct attribute_rule {
         {CU_DEVICE_ATTRIBUTE_HOST_NUMA_MULTINODE_IPC_SUPPORTED, 0, NULL},
         /* Stream-ordered pools. */
         {CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 0, "cuMemAllocAsync"},
-        {CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, 0, NULL},
+        {CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, 0, "cuMemPoolExportToShareableHandle"},
         {CU_DEVICE_ATTRIBUTE_HOST_MEMORY_POOLS_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_HOST_NUMA_MEMORY_POOLS_SUPPORTED, 0, NULL},
-        /* Other devices and processes of the guest: a network card there cannot reach the host's GPU, nor can another
-         * guest process open what this one exports. */
+        /* Other devices of the guest: a network card there cannot reach the host's GPU. */
         {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS, 0, NULL},
         {CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES, 0, NULL},
+        /* Sharing with other interfaces and, of events, with other processes. */
         {CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, 0, "cuIpcOpenEventHandle"},
         {CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED, 0, "cuImportExternalSemaphore"},
         {CU_DEVICE_ATTRIBUTE_D3D12_CIG_SUPPORTED, 0, NULL},
@@ -81,4 +81,7 @@ void ivg_device_apply_rules(struct ivg_device *device)
                 if (rule->needs == NULL || !ivg_symbol_carried(rule->needs))
                         device->attributes[rule->attribute] = rule->instead;
         }
+        /* Several in one: of them only descriptors are carried. */
+        device->attributes[CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES] &=
+                CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 }

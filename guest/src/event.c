@@ -1,7 +1,8 @@
-/* Events: handles are minted here; recording, waiting and asking are generated calls. */
+/* Events: handles are minted here, records go out; waiting and asking are generated calls. */
 #include "cuda_api.h"
 #include "guest.h"
 #include "guest_send.h"
+#include <string.h>
 
 #define EVENT_FLAGS_KNOWN (CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS)
 
@@ -61,4 +62,53 @@ CUresult cuEventDestroy(CUevent hEvent)
 CUresult cuEventDestroy_v2(CUevent hEvent)
 {
         return event_destroy(hEvent);
+}
+
+/* ---- records ---- */
+
+static CUresult record(CUevent handle, CUstream stream, unsigned int flags, ivg_id null_stream)
+{
+        struct ivg_object *context;
+        const struct ivg_object *event;
+        struct ivg_request_cuEventRecordWithFlags request;
+        ivg_id stream_id;
+        CUresult result = ivg_context_require(&context);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        event = ivg_object_of(IVG_KIND_EVENT, handle);
+        if (event == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        result = ivg_stream_id(stream, null_stream, &stream_id);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if ((event->flags & CU_EVENT_INTERPROCESS) == 0)
+                return flags == 0 ? ivg_send_cuEventRecord(event->id, stream_id)
+                                  : ivg_send_cuEventRecordWithFlags(event->id, stream_id, flags);
+        /* The program may tell another process of the record at once, which then must find it. */
+        memset(&request, 0, sizeof(request));
+        request.hEvent = event->id;
+        request.hStream = stream_id;
+        request.flags = flags;
+        return ivg_call_sync(IVG_CALL_cuEventRecordWithFlags, &request, sizeof(request), NULL, 0, 0, NULL);
+}
+
+CUresult cuEventRecord(CUevent hEvent, CUstream hStream)
+{
+        return record(hEvent, hStream, 0, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuEventRecord_ptsz(CUevent hEvent, CUstream hStream)
+{
+        return record(hEvent, hStream, 0, IVG_ID_STREAM_PER_THREAD);
+}
+
+CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags)
+{
+        return record(hEvent, hStream, flags, IVG_ID_STREAM_LEGACY);
+}
+
+CUresult cuEventRecordWithFlags_ptsz(CUevent hEvent, CUstream hStream, unsigned int flags)
+{
+        return record(hEvent, hStream, flags, IVG_ID_STREAM_PER_THREAD);
 }

@@ -38,6 +38,7 @@ static void description_free(struct ivg_function *function)
         free(atomic_load_explicit(&function->layout, memory_order_relaxed)); /* relaxed: the last user */
         for (uint32_t i = 0; i < IVG_DEVICES_MAX; i++)
                 free(atomic_load_explicit(&function->attributes[i], memory_order_relaxed));
+        free(function->first_launch);
         free(function->name);
         free(function);
 }
@@ -82,11 +83,19 @@ void ivg_function_note_value(struct ivg_function_attributes *attributes, uint32_
                 ivg_store_relaxed_u64(&attributes->occupancy[i], 0);
 }
 
-/* The answer of one ivgFunctionDescribe. */
+/* The answer of one ivgFunctionDescribe, and of ivgFunctionParameters where that was too short. */
 struct description {
         struct ivg_wire_function function;
-        struct ivg_wire_parameter parameters[IVG_FUNCTION_PARAMETERS_MAX];
+        struct ivg_wire_parameter first[IVG_FUNCTION_PARAMETERS_MAX];
+        struct ivg_wire_parameter *parameters; /* `first`, or allocated */
 };
+
+static void description_end(struct description *description)
+{
+        if (description->parameters != description->first)
+                free(description->parameters);
+        free(description);
+}
 
 static CUresult layout_make(const struct description *description, struct ivg_function_layout **layout)
 {
@@ -151,17 +160,32 @@ static CUresult attributes_publish(struct ivg_function *function, int device, co
         return CUDA_SUCCESS;
 }
 
+/* More parameters than fit into the answer: all of them by way of the arena. */
+static CUresult description_ask_rest(struct description *description, ivg_id function, ivg_id kernel)
+{
+        const uint32_t count = description->function.parameters_count;
+        uint32_t told = 0;
+        if (count > IVG_KERNEL_PARAMETERS_MAX)
+                return CUDA_ERROR_UNKNOWN;
+        description->parameters = calloc(count, sizeof(struct ivg_wire_parameter));
+        if (description->parameters == NULL)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        const CUresult result = ivg_send_ivgFunctionParameters(function, kernel, description->parameters,
+                                                               count * sizeof(struct ivg_wire_parameter), &told);
+        return result == CUDA_SUCCESS && told != count ? CUDA_ERROR_UNKNOWN : result;
+}
+
 static CUresult description_ask(const struct ivg_object *object, int device, struct description *description)
 {
         const bool is_kernel = ivg_load_relaxed_u32(&object->kind) == IVG_KIND_KERNEL; /* relaxed: checked before */
+        const ivg_id function = is_kernel ? IVG_ID_NONE : object->id, kernel = is_kernel ? object->id : IVG_ID_NONE;
         uint32_t bytes = 0;
-        const CUresult result = ivg_send_ivgFunctionDescribe(
-                is_kernel ? IVG_ID_NONE : object->id, is_kernel ? object->id : IVG_ID_NONE, device,
-                &description->function, description->parameters, IVG_FUNCTION_PARAMETERS_MAX, &bytes);
+        const CUresult result = ivg_send_ivgFunctionDescribe(function, kernel, device, &description->function,
+                                                             description->first, IVG_FUNCTION_PARAMETERS_MAX, &bytes);
         if (result != CUDA_SUCCESS)
                 return result;
         if (description->function.parameters_count > IVG_FUNCTION_PARAMETERS_MAX)
-                return ivg_refuse("kernel with more than 512 parameters");
+                return description_ask_rest(description, function, kernel);
         if (bytes != description->function.parameters_count * sizeof(struct ivg_wire_parameter))
                 return CUDA_ERROR_UNKNOWN;
         return CUDA_SUCCESS;
@@ -177,11 +201,12 @@ CUresult ivg_function_fetch(struct ivg_object *object, int device, bool again)
         struct description *description = malloc(sizeof *description);
         if (description == NULL)
                 return CUDA_ERROR_OUT_OF_MEMORY;
+        description->parameters = description->first;
         CUresult result = description_ask(object, device, description);
         if (result == CUDA_SUCCESS)
                 result = layout_publish(function, description);
         if (result == CUDA_SUCCESS)
                 result = attributes_publish(function, device, description);
-        free(description);
+        description_end(description);
         return result;
 }

@@ -42,6 +42,7 @@ struct ivg_function {              /* `data` of FUNCTION and KERNEL objects */
         _Atomic(struct ivg_function_layout *) layout;
         _Atomic(struct ivg_function_attributes *) attributes[IVG_DEVICES_MAX];
         _Atomic(struct ivg_function_instance *) instances; /* kernels only */
+        struct ivg_first_launch *first_launch;             /* NULL: nothing set; launch_first.c's */
 };
 
 /* Object and description of a function or kernel called `name`, of `owner`. */
@@ -119,7 +120,8 @@ struct ivg_module {                 /* `data` of MODULE and LIBRARY objects */
         struct ivg_object *library; /* of a library's module; NULL: loaded as a module */
         struct ivg_names functions; /* of a library: kernels */
         struct ivg_names variables;
-        struct ivg_names modules; /* of a library: its module in each context; the name is "" */
+        struct ivg_names textures, surfaces; /* of a module: references to them */
+        struct ivg_names modules;            /* of a library: its module in each context; the name is "" */
 };
 CUresult ivg_module_create(enum ivg_kind kind, struct ivg_object *context, struct ivg_object **object);
 static inline struct ivg_module *ivg_module_of(const struct ivg_object *object)

@@ -214,13 +214,14 @@ CUresult cuGraphNodeFindInClone(CUgraphNode *phNode, CUgraphNode hOriginalNode, 
 /* Nodes end with their graph: takes their numbers back first. */
 static CUresult forget(ivg_id graph, ivg_id node)
 {
-        const uint32_t live = ivg_objects_live(IVG_KIND_GRAPH_NODE);
+        /* Graphs of nodes are among them. */
+        const uint32_t live = ivg_objects_live(IVG_KIND_GRAPH_NODE) + ivg_objects_live(IVG_KIND_GRAPH);
         const uint32_t room = live < IVG_GRAPH_NODES_MAX ? live : IVG_GRAPH_NODES_MAX;
         CUresult result = CUDA_SUCCESS;
         uint32_t count = room;
         ivg_id *numbers;
 
-        if (room == 0)
+        if (ivg_objects_live(IVG_KIND_GRAPH_NODE) == 0)
                 return CUDA_SUCCESS;
         numbers = calloc(room, sizeof(*numbers));
         if (numbers == NULL)
@@ -230,6 +231,8 @@ static CUresult forget(ivg_id graph, ivg_id node)
                 for (uint32_t i = 0; result == CUDA_SUCCESS && i < count && i < room; i++) {
                         struct ivg_object *object = ivg_object_of_id(IVG_KIND_GRAPH_NODE, numbers[i]);
 
+                        if (object == NULL)
+                                object = ivg_object_of_id(IVG_KIND_GRAPH, numbers[i]);
                         if (object != NULL)
                                 ivg_object_destroy(object);
                 }
@@ -246,7 +249,7 @@ CUresult cuGraphDestroy(CUgraph hGraph)
 
         if (result != CUDA_SUCCESS)
                 return result;
-        if (graph == NULL)
+        if (graph == NULL || graph->flags == IVG_GRAPH_OF_NODE)
                 return CUDA_ERROR_INVALID_VALUE;
         result = forget(graph->id, IVG_ID_NONE);
         if (result == CUDA_SUCCESS)

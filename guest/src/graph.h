@@ -6,6 +6,11 @@
 #pragma GCC visibility push(hidden)
 
 #define IVG_GRAPH_NODES_MAX 65536u /* of one list: what a row of the table carries */
+#define IVG_GRAPH_BODIES_MAX 256u  /* of one conditional node */
+/* Flag of a GRAPH object: a node's own, which ends with the node. */
+#define IVG_GRAPH_OF_NODE 1u
+
+/* ---- graph.c ---- */
 
 /* Numbers for nodes that the host may meet for the first time. It uses them in order. */
 struct ivg_fresh_nodes {
@@ -21,6 +26,30 @@ static inline CUgraphNode ivg_graph_node_of(ivg_id number)
 {
         return (CUgraphNode)ivg_object_of_id(IVG_KIND_GRAPH_NODE, number);
 }
+
+/* ---- graph_node_params.c: what a node does, as it travels ---- */
+
+struct ivg_node {
+        struct ivg_wire_graph_node wire;
+        void *payload; /* freed by ivg_node_end */
+        uint64_t payload_bytes;
+};
+/* Each fills `node`, which ivg_node_end ends whatever the result. */
+CUresult ivg_node_kernel(struct ivg_node *node, const CUDA_KERNEL_NODE_PARAMS *p);
+CUresult ivg_node_kernel_v1(struct ivg_node *node, const CUDA_KERNEL_NODE_PARAMS_v1 *p);
+CUresult ivg_node_memcpy(struct ivg_node *node, const CUDA_MEMCPY3D *p, CUcontext context);
+CUresult ivg_node_memset(struct ivg_node *node, const CUDA_MEMSET_NODE_PARAMS *p, CUcontext context);
+CUresult ivg_node_host(struct ivg_node *node, const CUDA_HOST_NODE_PARAMS *p);
+CUresult ivg_node_batch(struct ivg_node *node, const CUDA_BATCH_MEM_OP_NODE_PARAMS *p);
+CUresult ivg_node_alloc(struct ivg_node *node, const CUDA_MEM_ALLOC_NODE_PARAMS *p);
+CUresult ivg_node_free(struct ivg_node *node, CUdeviceptr address);
+CUresult ivg_node_generic(struct ivg_node *node, const CUgraphNodeParams *p);
+void ivg_node_end(struct ivg_node *node);
+
+/* ---- allocate.c ---- */
+
+/* Notes memory that a graph allocates: it has its address from now on. */
+CUresult ivg_graph_memory_note(struct ivg_object *context, uint64_t address, uint64_t bytes);
 
 #pragma GCC visibility pop
 #endif

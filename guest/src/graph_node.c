@@ -1,231 +1,229 @@
-/* Nodes by hand: kernels, copies and sets in one form; edges. Nodes that run functions of the program are refused, and
- * so are those whose copies need the program's pageable memory at each launch. */
+/* Nodes by hand: made, changed, tied by edges. What they do travels in one form (graph_node_params.c). */
 #include "cuda_api.h"
 #include "graph.h"
 #include "guest_send.h"
-#include "launch.h"
 #include "memory.h"
 #include <stdlib.h>
 
 #define DEPENDENCIES_MAX 256u
 
-/* A node's parameters as they travel. */
-struct node {
-        struct ivg_wire_graph_node wire;
-        void *packed; /* a kernel's parameters; freed by node_end */
-        uint64_t packed_bytes;
+/* ---- adding ---- */
+
+struct place { /* where a node goes */
+        CUgraph graph;
+        const CUgraphNode *dependencies;
+        const CUgraphEdgeData *data;
+        size_t count;
 };
 
-static void node_end(struct node *node)
+static void bodies_end(const ivg_id *bodies, uint32_t count)
 {
-        free(node->packed);
-}
+        for (uint32_t i = 0; i < count; i++) {
+                struct ivg_object *body = ivg_object_of_id(IVG_KIND_GRAPH, bodies[i]);
 
-static CUresult node_kernel(struct node *node, const CUDA_KERNEL_NODE_PARAMS *p)
-{
-        *node = (struct node){.wire.type = CU_GRAPH_NODE_TYPE_KERNEL};
-        if (p == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        const struct ivg_node_launch launch = {.function = p->func != NULL ? p->func : (CUfunction)p->kern,
-                                               .grid = {p->gridDimX, p->gridDimY, p->gridDimZ},
-                                               .block = {p->blockDimX, p->blockDimY, p->blockDimZ},
-                                               .shared_bytes = p->sharedMemBytes,
-                                               .parameters = p->kernelParams,
-                                               .extra = p->extra};
-        for (int i = 0; i < 3; i++) {
-                node->wire.grid[i] = launch.grid[i];
-                node->wire.block[i] = launch.block[i];
+                if (body != NULL)
+                        ivg_object_destroy(body);
         }
-        node->wire.shared_bytes = launch.shared_bytes;
-        return ivg_launch_node(&launch, &node->wire.function, &node->packed, &node->packed_bytes);
 }
 
-static CUresult node_kernel_v1(struct node *node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+/* Numbers for the graphs that a conditional node has. */
+static CUresult bodies_make(ivg_id *bodies, uint32_t count)
 {
-        CUDA_KERNEL_NODE_PARAMS params;
+        for (uint32_t i = 0; i < count; i++) {
+                struct ivg_object *body;
+                const CUresult result = ivg_object_create(IVG_KIND_GRAPH, NULL, &body);
 
-        if (p == NULL)
-                return node_kernel(node, NULL);
-        params = (CUDA_KERNEL_NODE_PARAMS){.func = p->func,
-                                           .gridDimX = p->gridDimX,
-                                           .gridDimY = p->gridDimY,
-                                           .gridDimZ = p->gridDimZ,
-                                           .blockDimX = p->blockDimX,
-                                           .blockDimY = p->blockDimY,
-                                           .blockDimZ = p->blockDimZ,
-                                           .sharedMemBytes = p->sharedMemBytes,
-                                           .kernelParams = p->kernelParams,
-                                           .extra = p->extra};
-        return node_kernel(node, &params);
-}
-
-/* The host runs a node in the current context: another one's is refused. */
-static CUresult context_is_current(CUcontext handle)
-{
-        struct ivg_object *context;
-        const CUresult result = ivg_context_require(&context);
-
-        if (result != CUDA_SUCCESS)
-                return result;
-        if (handle == NULL || handle == (CUcontext)context)
-                return CUDA_SUCCESS;
-        return ivg_object_of(IVG_KIND_CONTEXT, handle) != NULL
-                       ? ivg_refuse("graph node of a context that is not current")
-                       : CUDA_ERROR_INVALID_CONTEXT;
-}
-
-static CUresult node_memcpy(struct node *node, const CUDA_MEMCPY3D *p, CUcontext context)
-{
-        const CUresult result = context_is_current(context);
-
-        *node = (struct node){.wire.type = CU_GRAPH_NODE_TYPE_MEMCPY};
-        return result == CUDA_SUCCESS ? ivg_copy_node(p, &node->wire) : result;
-}
-
-static CUresult node_memset(struct node *node, const CUDA_MEMSET_NODE_PARAMS *p, CUcontext context)
-{
-        const CUresult result = context_is_current(context);
-
-        *node = (struct node){.wire.type = CU_GRAPH_NODE_TYPE_MEMSET};
-        if (result != CUDA_SUCCESS)
-                return result;
-        if (p == NULL || p->width == 0 || p->height == 0 ||
-            (p->elementSize != 1 && p->elementSize != 2 && p->elementSize != 4))
-                return CUDA_ERROR_INVALID_VALUE;
-        node->wire.dst = p->dst;
-        node->wire.dst_pitch = p->pitch;
-        node->wire.value = p->value;
-        node->wire.element_bytes = p->elementSize;
-        node->wire.width = p->width;
-        node->wire.height = p->height;
+                if (result != CUDA_SUCCESS) {
+                        bodies_end(bodies, i);
+                        return result;
+                }
+                body->flags = IVG_GRAPH_OF_NODE;
+                bodies[i] = body->id;
+        }
         return CUDA_SUCCESS;
 }
 
-/* By the generic structure; *other: of a type that is no node of ours. */
-static CUresult node_generic(struct node *node, const CUgraphNodeParams *p, bool *other)
+static CUresult add_send(const struct ivg_node *node, CUgraphNode *out, const struct ivg_object *graph,
+                         const struct place *place, const ivg_id *bodies, uint32_t bodies_count, uint64_t *address)
 {
-        *other = false;
-        *node = (struct node){.packed = NULL};
-        if (p == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        switch (p->type) {
-        case CU_GRAPH_NODE_TYPE_KERNEL: {
-                const CUDA_KERNEL_NODE_PARAMS_v3 *k = &p->kernel;
-                const CUDA_KERNEL_NODE_PARAMS params = {k->func,         k->gridDimX,  k->gridDimY,  k->gridDimZ,
-                                                        k->blockDimX,    k->blockDimY, k->blockDimZ, k->sharedMemBytes,
-                                                        k->kernelParams, k->extra,     k->kern,      k->ctx};
-                return node_kernel(node, &params);
-        }
-        case CU_GRAPH_NODE_TYPE_MEMCPY:
-                return node_memcpy(node, &p->memcpy.copyParams, p->memcpy.copyCtx);
-        case CU_GRAPH_NODE_TYPE_MEMSET: {
-                const CUDA_MEMSET_NODE_PARAMS params = {p->memset.dst,         p->memset.pitch, p->memset.value,
-                                                        p->memset.elementSize, p->memset.width, p->memset.height};
-                return node_memset(node, &params, p->memset.ctx);
-        }
-        default:
-                *other = true;
-                return CUDA_SUCCESS;
-        }
+        ivg_id ids[DEPENDENCIES_MAX];
+        struct ivg_object *object;
+        const size_t count = place->count;
+        CUresult result = ivg_graph_node_ids(place->dependencies, count, ids);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_object_create(IVG_KIND_GRAPH_NODE, NULL, &object);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = ivg_send_ivgGraphAddNode(graph->id, count > 0 ? ids : NULL, count, count > 0 ? place->data : NULL,
+                                          place->data != NULL ? count : 0, &node->wire,
+                                          node->payload != NULL ? node->payload : "", node->payload_bytes, bodies,
+                                          bodies_count, object->id, address);
+        if (result == CUDA_SUCCESS)
+                *out = (CUgraphNode)object;
+        else
+                ivg_object_destroy(object);
+        return result;
 }
 
-/* ---- adding ---- */
-
-/* `made` is what the parameters' conversion said; ends `node`. */
-static CUresult add(CUresult made, struct node *node, CUgraphNode *out, CUgraph graph_handle,
-                    const CUgraphNode *dependencies, const CUgraphEdgeData *data, size_t count)
+/* `made` is what the parameters' conversion said; ends `node`. Bodies and address: what the node itself makes. */
+static CUresult add_with(CUresult made, struct ivg_node *node, CUgraphNode *out, const struct place *place,
+                         const ivg_id *bodies, uint32_t bodies_count, uint64_t *address)
 {
-        const struct ivg_object *graph = ivg_object_of(IVG_KIND_GRAPH, graph_handle);
-        struct ivg_object *context, *object;
-        ivg_id ids[DEPENDENCIES_MAX];
+        const struct ivg_object *graph = ivg_object_of(IVG_KIND_GRAPH, place->graph);
+        struct ivg_object *context;
         CUresult result = made != CUDA_SUCCESS ? made : ivg_context_require(&context);
 
         if (result == CUDA_SUCCESS && (out == NULL || graph == NULL))
                 result = CUDA_ERROR_INVALID_VALUE;
-        if (result == CUDA_SUCCESS && count > DEPENDENCIES_MAX)
+        if (result == CUDA_SUCCESS && place->count > DEPENDENCIES_MAX)
                 result = ivg_refuse("a graph node with more than 256 dependencies");
         if (result == CUDA_SUCCESS)
-                result = ivg_graph_node_ids(dependencies, count, ids);
-        if (result == CUDA_SUCCESS)
-                result = ivg_object_create(IVG_KIND_GRAPH_NODE, NULL, &object);
-        if (result == CUDA_SUCCESS) {
-                result = ivg_send_ivgGraphAddNode(
-                        graph->id, count > 0 ? ids : NULL, count, count > 0 ? data : NULL, data != NULL ? count : 0,
-                        &node->wire, node->packed != NULL ? node->packed : "", node->packed_bytes, object->id);
-                if (result == CUDA_SUCCESS)
-                        *out = (CUgraphNode)object;
-                else
-                        ivg_object_destroy(object);
-        }
-        node_end(node);
+                result = add_send(node, out, graph, place, bodies, bodies_count, address);
+        ivg_node_end(node);
         return result;
+}
+
+static CUresult add(CUresult made, struct ivg_node *node, CUgraphNode *out, CUgraph graph,
+                    const CUgraphNode *dependencies, size_t count)
+{
+        const struct place place = {graph, dependencies, NULL, count};
+        uint64_t address;
+
+        return add_with(made, node, out, &place, NULL, 0, &address);
+}
+
+/* The memory has its address from now on; a node that cannot be noted stays, and its memory is a stranger. */
+static CUresult add_alloc(CUresult made, struct ivg_node *node, CUgraphNode *out, const struct place *place,
+                          CUdeviceptr *address_out)
+{
+        const uint64_t bytes = node->wire.width;
+        struct ivg_object *context;
+        uint64_t address = 0;
+        CUresult result = add_with(made, node, out, place, NULL, 0, &address);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_context_require(&context);
+        if (result == CUDA_SUCCESS)
+                result = ivg_graph_memory_note(context, address, bytes);
+        if (result == CUDA_SUCCESS)
+                *address_out = address;
+        return result;
+}
+
+static CUresult add_conditional(CUresult made, struct ivg_node *node, CUgraphNode *out, const struct place *place,
+                                CUgraph **bodies_out)
+{
+        /* The node owns the array of handles, as it owns all that it lends. */
+        CUgraph *handles = made == CUDA_SUCCESS ? calloc(node->wire.count, sizeof(CUgraph)) : NULL;
+        const uint32_t count = node->wire.count;
+        ivg_id bodies[IVG_GRAPH_BODIES_MAX];
+        uint64_t address;
+        CUresult result = made;
+
+        if (result == CUDA_SUCCESS && handles == NULL)
+                result = CUDA_ERROR_OUT_OF_MEMORY;
+        if (result == CUDA_SUCCESS)
+                result = bodies_make(bodies, count);
+        if (result != CUDA_SUCCESS) {
+                free(handles);
+                ivg_node_end(node);
+                return result;
+        }
+        result = add_with(CUDA_SUCCESS, node, out, place, bodies, count, &address);
+        if (result != CUDA_SUCCESS) {
+                bodies_end(bodies, count);
+                free(handles);
+                return result;
+        }
+        for (uint32_t i = 0; i < count; i++)
+                handles[i] = (CUgraph)ivg_object_of_id(IVG_KIND_GRAPH, bodies[i]);
+        ((struct ivg_object *)*out)->data = handles; /* freed with the node */
+        *bodies_out = handles;
+        return CUDA_SUCCESS;
 }
 
 CUresult cuGraphAddKernelNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
                               size_t numDependencies, const CUDA_KERNEL_NODE_PARAMS_v1 *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_kernel_v1(&node, nodeParams);
-        return add(made, &node, phGraphNode, hGraph, dependencies, NULL, numDependencies);
+        struct ivg_node node;
+        const CUresult made = ivg_node_kernel_v1(&node, nodeParams);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
 }
 
 CUresult cuGraphAddKernelNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
                                  size_t numDependencies, const CUDA_KERNEL_NODE_PARAMS *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_kernel(&node, nodeParams);
-        return add(made, &node, phGraphNode, hGraph, dependencies, NULL, numDependencies);
+        struct ivg_node node;
+        const CUresult made = ivg_node_kernel(&node, nodeParams);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
 }
 
 CUresult cuGraphAddMemcpyNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
                               size_t numDependencies, const CUDA_MEMCPY3D *copyParams, CUcontext ctx)
 {
-        struct node node;
-        const CUresult made = node_memcpy(&node, copyParams, ctx);
-        return add(made, &node, phGraphNode, hGraph, dependencies, NULL, numDependencies);
+        struct ivg_node node;
+        const CUresult made = ivg_node_memcpy(&node, copyParams, ctx);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
 }
 
 CUresult cuGraphAddMemsetNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
                               size_t numDependencies, const CUDA_MEMSET_NODE_PARAMS *memsetParams, CUcontext ctx)
 {
-        struct node node;
-        const CUresult made = node_memset(&node, memsetParams, ctx);
-        return add(made, &node, phGraphNode, hGraph, dependencies, NULL, numDependencies);
+        struct ivg_node node;
+        const CUresult made = ivg_node_memset(&node, memsetParams, ctx);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
 }
 
-static CUresult add_other(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies, size_t count,
-                          const CUgraphNodeParams *p)
+CUresult cuGraphAddHostNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+                            size_t numDependencies, const CUDA_HOST_NODE_PARAMS *nodeParams)
 {
-        switch (p->type) {
-        case CU_GRAPH_NODE_TYPE_EMPTY:
-                return cuGraphAddEmptyNode(out, graph, dependencies, count);
-        case CU_GRAPH_NODE_TYPE_GRAPH:
-                if (p->graph.ownership != CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE)
-                        return ivg_refuse("cuGraphAddNode with a child graph that moves");
-                return cuGraphAddChildGraphNode(out, graph, dependencies, count, p->graph.graph);
-        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
-                return cuGraphAddEventRecordNode(out, graph, dependencies, count, p->eventRecord.event);
-        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
-                return cuGraphAddEventWaitNode(out, graph, dependencies, count, p->eventWait.event);
-        case CU_GRAPH_NODE_TYPE_HOST:
-                return ivg_refuse("cuGraphAddNode with a function of the program");
-        default:
-                return ivg_refuse("cuGraphAddNode with a node of another type");
-        }
+        struct ivg_node node;
+        const CUresult made = ivg_node_host(&node, nodeParams);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
+}
+
+CUresult cuGraphAddBatchMemOpNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+                                  size_t numDependencies, const CUDA_BATCH_MEM_OP_NODE_PARAMS *nodeParams)
+{
+        struct ivg_node node;
+        const CUresult made = ivg_node_batch(&node, nodeParams);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
+}
+
+CUresult cuGraphAddMemAllocNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+                                size_t numDependencies, CUDA_MEM_ALLOC_NODE_PARAMS *nodeParams)
+{
+        const struct place place = {hGraph, dependencies, NULL, numDependencies};
+        struct ivg_node node;
+        const CUresult made = ivg_node_alloc(&node, nodeParams);
+        return add_alloc(made, &node, phGraphNode, &place, nodeParams != NULL ? &nodeParams->dptr : NULL);
+}
+
+CUresult cuGraphAddMemFreeNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+                               size_t numDependencies, CUdeviceptr dptr)
+{
+        struct ivg_node node;
+        const CUresult made = ivg_node_free(&node, dptr);
+        return add(made, &node, phGraphNode, hGraph, dependencies, numDependencies);
 }
 
 CUresult cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
                            const CUgraphEdgeData *dependencyData, size_t numDependencies, CUgraphNodeParams *nodeParams)
 {
-        struct node node;
-        bool other;
-        const CUresult made = node_generic(&node, nodeParams, &other);
+        const struct place place = {hGraph, dependencies, dependencyData, numDependencies};
+        struct ivg_node node;
+        uint64_t address;
+        const CUresult made = ivg_node_generic(&node, nodeParams);
 
-        if (!other)
-                return add(made, &node, phGraphNode, hGraph, dependencies, dependencyData, numDependencies);
-        if (dependencyData != NULL)
-                return ivg_refuse("cuGraphAddNode with edge data for such a node");
-        return add_other(phGraphNode, hGraph, dependencies, numDependencies, nodeParams);
+        switch (node.wire.type) {
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+                return add_alloc(made, &node, phGraphNode, &place, &nodeParams->alloc.dptr);
+        case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+                return add_conditional(made, &node, phGraphNode, &place, &nodeParams->conditional.phGraph_out);
+        default:
+                return add_with(made, &node, phGraphNode, &place, NULL, 0, &address);
+        }
 }
 
 CUresult cuGraphAddNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
@@ -237,7 +235,7 @@ CUresult cuGraphAddNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphN
 /* ---- changing ---- */
 
 /* `with_exec`: the node's copy in an instance, not the node. Ends `node`. */
-static CUresult set(CUresult made, struct node *node, bool with_exec, CUgraphExec exec_handle, CUgraphNode handle)
+static CUresult set(CUresult made, struct ivg_node *node, bool with_exec, CUgraphExec exec_handle, CUgraphNode handle)
 {
         const struct ivg_object *exec = ivg_object_of(IVG_KIND_GRAPH_EXEC, exec_handle);
         const struct ivg_object *object = ivg_object_of(IVG_KIND_GRAPH_NODE, handle);
@@ -247,47 +245,81 @@ static CUresult set(CUresult made, struct node *node, bool with_exec, CUgraphExe
         if (result == CUDA_SUCCESS && (object == NULL || (with_exec && exec == NULL)))
                 result = CUDA_ERROR_INVALID_VALUE;
         if (result == CUDA_SUCCESS)
-                result = ivg_send_ivgGraphNodeSetParams(with_exec ? exec->id : IVG_ID_NONE, object->id, &node->wire,
-                                                        node->packed != NULL ? node->packed : "", node->packed_bytes);
-        node_end(node);
+                result =
+                        ivg_send_ivgGraphNodeSetParams(with_exec ? exec->id : IVG_ID_NONE, object->id, &node->wire,
+                                                       node->payload != NULL ? node->payload : "", node->payload_bytes);
+        ivg_node_end(node);
         return result;
 }
 
 CUresult cuGraphKernelNodeSetParams(CUgraphNode hNode, const CUDA_KERNEL_NODE_PARAMS_v1 *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_kernel_v1(&node, nodeParams);
+        struct ivg_node node;
+        const CUresult made = ivg_node_kernel_v1(&node, nodeParams);
         return set(made, &node, false, NULL, hNode);
 }
 
 CUresult cuGraphKernelNodeSetParams_v2(CUgraphNode hNode, const CUDA_KERNEL_NODE_PARAMS *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_kernel(&node, nodeParams);
+        struct ivg_node node;
+        const CUresult made = ivg_node_kernel(&node, nodeParams);
         return set(made, &node, false, NULL, hNode);
 }
 
 CUresult cuGraphMemcpyNodeSetParams(CUgraphNode hNode, const CUDA_MEMCPY3D *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_memcpy(&node, nodeParams, NULL);
+        struct ivg_node node;
+        const CUresult made = ivg_node_memcpy(&node, nodeParams, NULL);
         return set(made, &node, false, NULL, hNode);
 }
 
 CUresult cuGraphMemsetNodeSetParams(CUgraphNode hNode, const CUDA_MEMSET_NODE_PARAMS *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_memset(&node, nodeParams, NULL);
+        struct ivg_node node;
+        const CUresult made = ivg_node_memset(&node, nodeParams, NULL);
         return set(made, &node, false, NULL, hNode);
+}
+
+CUresult cuGraphHostNodeSetParams(CUgraphNode hNode, const CUDA_HOST_NODE_PARAMS *nodeParams)
+{
+        struct ivg_node node;
+        const CUresult made = ivg_node_host(&node, nodeParams);
+        return set(made, &node, false, NULL, hNode);
+}
+
+CUresult cuGraphBatchMemOpNodeSetParams(CUgraphNode hNode, const CUDA_BATCH_MEM_OP_NODE_PARAMS *nodeParams)
+{
+        struct ivg_node node;
+        const CUresult made = ivg_node_batch(&node, nodeParams);
+        return set(made, &node, false, NULL, hNode);
+}
+
+CUresult cuGraphExecHostNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                      const CUDA_HOST_NODE_PARAMS *nodeParams)
+{
+        struct ivg_node node;
+        const CUresult made = ivg_node_host(&node, nodeParams);
+        return set(made, &node, true, hGraphExec, hNode);
+}
+
+CUresult cuGraphExecBatchMemOpNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                            const CUDA_BATCH_MEM_OP_NODE_PARAMS *nodeParams)
+{
+        struct ivg_node node;
+        const CUresult made = ivg_node_batch(&node, nodeParams);
+        return set(made, &node, true, hGraphExec, hNode);
 }
 
 static CUresult set_generic(bool with_exec, CUgraphExec exec, CUgraphNode handle, const CUgraphNodeParams *params)
 {
-        struct node node;
-        bool other;
-        const CUresult made = node_generic(&node, params, &other);
-        return other ? ivg_refuse("cuGraphNodeSetParams with a node of another type")
-                     : set(made, &node, with_exec, exec, handle);
+        struct ivg_node node;
+        CUresult made = ivg_node_generic(&node, params);
+
+        if (made == CUDA_SUCCESS &&
+            (params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || params->type == CU_GRAPH_NODE_TYPE_MEM_FREE ||
+             params->type == CU_GRAPH_NODE_TYPE_CONDITIONAL))
+                made = ivg_refuse("cuGraphNodeSetParams of a node that allocates, frees or decides");
+        return set(made, &node, with_exec, exec, handle);
 }
 
 CUresult cuGraphNodeSetParams(CUgraphNode hNode, CUgraphNodeParams *nodeParams)
@@ -303,32 +335,32 @@ CUresult cuGraphExecNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode, CUg
 CUresult cuGraphExecKernelNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
                                         const CUDA_KERNEL_NODE_PARAMS_v1 *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_kernel_v1(&node, nodeParams);
+        struct ivg_node node;
+        const CUresult made = ivg_node_kernel_v1(&node, nodeParams);
         return set(made, &node, true, hGraphExec, hNode);
 }
 
 CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec hGraphExec, CUgraphNode hNode,
                                            const CUDA_KERNEL_NODE_PARAMS *nodeParams)
 {
-        struct node node;
-        const CUresult made = node_kernel(&node, nodeParams);
+        struct ivg_node node;
+        const CUresult made = ivg_node_kernel(&node, nodeParams);
         return set(made, &node, true, hGraphExec, hNode);
 }
 
 CUresult cuGraphExecMemcpyNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode, const CUDA_MEMCPY3D *copyParams,
                                         CUcontext ctx)
 {
-        struct node node;
-        const CUresult made = node_memcpy(&node, copyParams, ctx);
+        struct ivg_node node;
+        const CUresult made = ivg_node_memcpy(&node, copyParams, ctx);
         return set(made, &node, true, hGraphExec, hNode);
 }
 
 CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
                                         const CUDA_MEMSET_NODE_PARAMS *memsetParams, CUcontext ctx)
 {
-        struct node node;
-        const CUresult made = node_memset(&node, memsetParams, ctx);
+        struct ivg_node node;
+        const CUresult made = ivg_node_memset(&node, memsetParams, ctx);
         return set(made, &node, true, hGraphExec, hNode);
 }
 

@@ -106,6 +106,10 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
                        uint32_t answer_bytes_max, uint32_t *answer_bytes);
 CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes);
 
+/* A call has told an error that kills its context. From then on every call waits for its answer, so that each one gives
+ * the error as the driver does; until a context ends, which is how a program goes on. A word by itself. */
+extern _Atomic(uint32_t) ivg_faulted;
+
 /* ---- threads (thread.c) ---- */
 #define IVG_CONTEXT_STACK_MAX 32u
 struct ivg_thread { /* thread-local; its line is taken at the thread's first call and given back at its end */
@@ -115,6 +119,9 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool connecting;                /* this thread connects, or asks for NVML: it may call before READY */
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
+        /* What this thread synchronized last, and how many records it had sent then (synchronize.c). */
+        ivg_id synced_stream, synced_context;
+        uint64_t synced_calls;
         bool rang;   /* the last record rang the doorbell: its answer comes after a wake-up */
         bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
         uint32_t capture_mode; /* CUstreamCaptureMode of cuThreadExchangeStreamCaptureMode */
@@ -150,7 +157,8 @@ bool ivg_capture_takes(ivg_id stream);
 struct ivg_object {
         _Atomic(uint32_t) kind; /* enum ivg_kind; NONE: free cell */
         ivg_id id;
-        struct ivg_object *context; /* the context it belongs to; NULL for contexts and libraries */
+        struct ivg_object *context; /* the context it belongs to; NULL for libraries and contexts, but of a part of a
+                                     * device's context (green.c) its primary one */
         int device;
         uint32_t flags;
         void *data;          /* kind-specific, owned by the kind's file */
@@ -181,13 +189,20 @@ CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id);
 CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context);
 /* The live object of `kind` with this number, else NULL. */
 struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id);
+/* The same with an index, the low part of a number: for who knows that the object lives. */
+struct ivg_object *ivg_object_at(enum ivg_kind kind, uint32_t index);
 /* Live objects of `kind`; of graph nodes: whether a graph's end has any to look for. */
 uint32_t ivg_objects_live(enum ivg_kind kind);
 /* Function or kernel handle (CUDA accepts both at a launch). */
 struct ivg_object *ivg_object_of_function(const void *handle);
 
 /* ---- contexts (context.c) ---- */
-struct ivg_object *ivg_context_current(void);           /* NULL: none. It may have ended: see ivg_context_require */
+struct ivg_object *ivg_context_current(void); /* NULL: none. It may have ended: see ivg_context_require */
+/* The context that owns memory and code made in `context`: the primary one for that of a part of a device. */
+static inline struct ivg_object *ivg_context_owner(struct ivg_object *context)
+{
+        return context != NULL && context->context != NULL ? context->context : context;
+}
 CUresult ivg_context_check(struct ivg_object *context); /* CUDA_SUCCESS, or CUDA_ERROR_CONTEXT_IS_DESTROYED */
 uint64_t ivg_context_unique_id(const struct ivg_object *context);
 struct ivg_context_storage *ivg_context_storage(struct ivg_object *context);
@@ -234,6 +249,26 @@ void ivg_device_apply_rules(struct ivg_device *device);
 /* True when the newest symbol behind `name` ("cuMemCreate") is carried, not refused. Any thread. */
 bool ivg_symbol_carried(const char *name);
 
+/* ---- a call without a current context (context.c) ----
+ *
+ * The driver then takes the context of the stream, event, module or function that the call is about (as measured). */
+
+/* Makes the handle's context current where none is; false: there is one, or the handle is no such object. */
+bool ivg_context_borrow(enum ivg_kind kind, const void *handle);
+void ivg_context_return(void);
+/* The value of `call`, an expression that begins with ivg_context_require(): once more in the handle's context when it
+ * found none. Costs a compare where there is one. */
+#define IVG_IN_CONTEXT_OF(kind, handle, call)                                                \
+        ({                                                                                   \
+                CUresult in_context_result_ = (call);                                        \
+                if (__builtin_expect(in_context_result_ == CUDA_ERROR_INVALID_CONTEXT, 0) && \
+                    ivg_context_borrow(kind, handle)) {                                      \
+                        in_context_result_ = (call);                                         \
+                        ivg_context_return();                                                \
+                }                                                                            \
+                in_context_result_;                                                          \
+        })
+
 /* ---- waiting (synchronize.c) ---- */
 
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
@@ -272,6 +307,9 @@ void *ivg_staging_take(uint64_t bytes);
 void ivg_staging_give(void *memory, uint64_t bytes);
 /* Offset of a pointer into the arena window, or false. Pinned memory lies there. */
 bool ivg_arena_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
+/* Sets and copies that touch this address wait for their end, when they name no stream: it is memory that the program
+ * reads itself, or has CU_POINTER_ATTRIBUTE_SYNC_MEMOPS. */
+bool ivg_memory_settles(uint64_t address);
 /* The context's memory is gone on the host (context destroyed, primary context reset or released for the last time):
  * forgets its device memory and variables, and takes back its pinned memory. */
 void ivg_memory_end_of_context(struct ivg_object *context);

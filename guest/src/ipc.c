@@ -25,7 +25,7 @@ static CUresult note_opened(struct ivg_object *context, uint64_t base, uint64_t 
                                                   .kind = IVG_MEMORY_OPENED,
                                                   .flags = 1,
                                                   .device = context->device,
-                                                  .context = context};
+                                                  .context = ivg_context_owner(context)};
                 /* The exporter's executor chose the address; nothing else can be had for this memory. */
                 if (!ivg_shadow_reserve(base, bytes))
                         range.flags |= IVG_MEMORY_AMBIGUOUS;
@@ -84,7 +84,7 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr dptr)
                 result = CUDA_ERROR_INVALID_VALUE;
         } else {
                 range.flags--;
-                if ((range.flags & ~IVG_MEMORY_AMBIGUOUS) != 0)
+                if ((range.flags & ~IVG_MEMORY_FLAGS) != 0)
                         (void)ivg_memory_add(&ivg_memory_of_device, &range); /* it just was there */
                 result = ivg_send_cuIpcCloseMemHandle(dptr);
         }

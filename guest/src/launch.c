@@ -205,6 +205,19 @@ static CUresult launch_with(struct launch *launch, CUfunction handle, CUstream s
         return layout->count > 0 ? CUDA_ERROR_INVALID_VALUE : send(launch, "", 0); /* an empty range, not NULL */
 }
 
+CUresult ivg_launch_packed(const struct ivg_packed_launch *packed)
+{
+        const struct shape shape = {packed->grid[0],  packed->grid[1],  packed->grid[2],     packed->block[0],
+                                    packed->block[1], packed->block[2], packed->shared_bytes};
+        size_t bytes = packed->bytes;
+        void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)packed->parameters,
+                         CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+        struct launch launch = {.shape = &shape};
+
+        return launch_with(&launch, packed->function, packed->stream, packed->null_stream, NULL,
+                           bytes > 0 ? extra : NULL);
+}
+
 /* ---- nodes of graphs ---- */
 
 CUresult ivg_launch_node(const struct ivg_node_launch *launch, ivg_id *id, void **packed, uint64_t *bytes)
@@ -302,7 +315,29 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int gridDimX, uns
 
 /* ---- cuLaunchKernelEx ---- */
 
-static CUresult attribute_check(const CUlaunchAttribute *attribute)
+/* An attribute of a newer interface: its value may be anything, an address too. Each number is named once. */
+static CUresult attribute_unknown(CUlaunchAttributeID id)
+{
+        static _Atomic(uint64_t) told;
+        const uint64_t bit = 1ull << ((unsigned int)id < 63 ? (unsigned int)id : 63);
+
+        if (!(atomic_fetch_or_explicit(&told, bit, memory_order_relaxed) & bit)) /* only to tell it once */
+                ivg_log("launch attribute %d is not known here", (int)id);
+        return ivg_refuse("a launch attribute of a newer interface");
+}
+
+/* The event's number takes its place. */
+static CUresult attribute_event(CUevent *event)
+{
+        const struct ivg_object *object = ivg_object_of(IVG_KIND_EVENT, *event);
+
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        *event = (CUevent)(uintptr_t)object->id;
+        return CUDA_SUCCESS;
+}
+
+CUresult ivg_launch_attribute(CUlaunchAttribute *attribute)
 {
         switch (attribute->id) {
         case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
@@ -319,13 +354,14 @@ static CUresult attribute_check(const CUlaunchAttribute *attribute)
         case CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING:
                 return CUDA_SUCCESS;
         case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
-                return ivg_refuse("cuLaunchKernelEx with CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT");
+                return attribute_event(&attribute->value.programmaticEvent.event);
         case CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT:
-                return ivg_refuse("cuLaunchKernelEx with CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT");
+                return attribute_event(&attribute->value.launchCompletionEvent.event);
         case CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE:
-                return ivg_refuse("cuLaunchKernelEx with CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE");
+                return ivg_refuse(
+                        "CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE"); /* gives a handle of the host's */
         default:
-                return CUDA_ERROR_INVALID_VALUE;
+                return attribute_unknown(attribute->id);
         }
 }
 
@@ -338,10 +374,11 @@ CUresult ivg_launch_attributes(const CUlaunchAttribute *attributes, unsigned int
         for (unsigned int i = 0; i < count; i++) {
                 if (attributes[i].id == CU_LAUNCH_ATTRIBUTE_IGNORE)
                         continue;
-                const CUresult result = attribute_check(&attributes[i]);
+                copies[*copies_count] = attributes[i];
+                const CUresult result = ivg_launch_attribute(&copies[*copies_count]);
                 if (result != CUDA_SUCCESS)
                         return result;
-                copies[(*copies_count)++] = attributes[i];
+                ++*copies_count;
         }
         return CUDA_SUCCESS;
 }

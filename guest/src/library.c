@@ -109,14 +109,24 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_o
         return result;
 }
 
-CUresult cuLibraryUnload(CUlibrary library)
+/* What each call about a library starts with: a process that may call, complete arguments, the handle. */
+static CUresult library_asked(CUlibrary handle, bool complete, struct ivg_object **library)
 {
-        CUresult result = ivg_process_check();
+        const CUresult result = ivg_process_check();
         if (result != CUDA_SUCCESS)
                 return result;
-        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
-        if (object == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
+        if (!complete)
+                return CUDA_ERROR_INVALID_VALUE;
+        *library = ivg_object_of(IVG_KIND_LIBRARY, handle);
+        return *library != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult cuLibraryUnload(CUlibrary library)
+{
+        struct ivg_object *object;
+        CUresult result = library_asked(library, true, &object);
+        if (result != CUDA_SUCCESS)
+                return result;
         result = ivg_send_cuLibraryUnload(object->id);
         if (result == CUDA_SUCCESS)
                 ivg_object_destroy(object);
@@ -155,15 +165,10 @@ static CUresult get_kernel(struct ivg_object *library, const char *name, struct 
 
 CUresult cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)
 {
-        struct ivg_object *kernel;
-        CUresult result = ivg_process_check();
+        struct ivg_object *kernel, *object;
+        CUresult result = library_asked(library, pKernel != NULL && name != NULL, &object);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (pKernel == NULL || name == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
-        if (object == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         result = get_kernel(object, name, &kernel);
         if (result == CUDA_SUCCESS)
                 *pKernel = (CUkernel)kernel;
@@ -172,16 +177,12 @@ CUresult cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *na
 
 CUresult cuLibraryEnumerateKernels(CUkernel *kernels, unsigned int numKernels, CUlibrary lib)
 {
+        struct ivg_object *library;
         char *names;
         uint32_t count;
-        CUresult result = ivg_process_check();
+        CUresult result = library_asked(lib, kernels != NULL && numKernels != 0, &library);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (kernels == NULL || numKernels == 0)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *library = ivg_object_of(IVG_KIND_LIBRARY, lib);
-        if (library == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         result = ivg_names_fetch(ivg_send_ivgLibraryKernelNames, library->id, &names, &count);
         if (result != CUDA_SUCCESS)
                 return result;
@@ -228,15 +229,12 @@ static CUresult get_module(struct ivg_object *library, struct ivg_object *contex
 
 CUresult cuLibraryGetModule(CUmodule *pMod, CUlibrary library)
 {
-        struct ivg_object *context, *module;
+        struct ivg_object *context, *module, *object;
         CUresult result = ivg_context_require(&context);
+        if (result == CUDA_SUCCESS)
+                result = library_asked(library, pMod != NULL, &object);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (pMod == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
-        if (object == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         result = get_module(object, context, &module);
         if (result == CUDA_SUCCESS)
                 *pMod = (CUmodule)module;
@@ -245,14 +243,38 @@ CUresult cuLibraryGetModule(CUmodule *pMod, CUlibrary library)
 
 CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
 {
-        struct ivg_object *context;
-        const CUresult result = ivg_context_require(&context);
+        struct ivg_object *context, *object;
+        CUresult result = ivg_context_require(&context);
+        if (result == CUDA_SUCCESS)
+                result = library_asked(library, name != NULL, &object);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (name == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *object = ivg_object_of(IVG_KIND_LIBRARY, library);
-        if (object == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         return ivg_module_variable(object, context, name, ivg_send_cuLibraryGetGlobal, dptr, bytes);
+}
+
+/* ---- what would be an address of the executor's ---- */
+
+static CUresult ask_address(const void *out, CUlibrary library, const char *name,
+                            CUresult (*send)(ivg_id library, const char *name), const char *refusal)
+{
+        struct ivg_object *context, *object;
+        CUresult result = ivg_context_require(&context);
+        if (result == CUDA_SUCCESS)
+                result = library_asked(library, out != NULL && name != NULL, &object);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = send(object->id, name);
+        return result == CUDA_ERROR_NOT_SUPPORTED ? ivg_refuse(refusal) : result;
+}
+
+/* A kernel reads and writes the variable; the program would have to, too, and has no such memory. */
+CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
+{
+        return ask_address(dptr != NULL ? (const void *)dptr : (const void *)bytes, library, name,
+                           ivg_send_cuLibraryGetManaged, "cuLibraryGetManaged: a __managed__ variable");
+}
+
+CUresult cuLibraryGetUnifiedFunction(void **fptr, CUlibrary library, const char *symbol)
+{
+        return ask_address(fptr, library, symbol, ivg_send_cuLibraryGetUnifiedFunction, "cuLibraryGetUnifiedFunction");
 }

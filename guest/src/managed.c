@@ -24,7 +24,7 @@ static CUresult note(struct ivg_object *context, void *memory, uint64_t bytes, u
                 .kind = IVG_MEMORY_MANAGED,
                 .flags = flags,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         const CUresult result = ivg_advice_begin(range.base, page_end(range.base + bytes));
 

@@ -104,6 +104,38 @@ static CUresult peer(int device_, int other, int attribute, int *value)
         return ivg_process_ask(ask_peer, &(struct peer_question){device_, other, attribute, value});
 }
 
+/* The sum of one counter over all lines. Relaxed: counters to look at. A line that changes hands keeps counting. */
+static uint64_t sum_of_lines(_Atomic(uint64_t) *(*counter)(struct ivg_ring_producer *line))
+{
+        uint64_t sum = 0;
+
+        if (ivg_process_check() != CUDA_SUCCESS)
+                return 0;
+        for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
+                sum += ivg_load_relaxed_u64(counter(&ivg_process.ring.guest->producers[i]));
+        return sum;
+}
+
+static _Atomic(uint64_t) *calls_of(struct ivg_ring_producer *line)
+{
+        return &line->calls;
+}
+
+static _Atomic(uint64_t) *calls_sync_of(struct ivg_ring_producer *line)
+{
+        return &line->calls_sync;
+}
+
+static uint64_t records(void)
+{
+        return sum_of_lines(calls_of);
+}
+
+static uint64_t waits(void)
+{
+        return sum_of_lines(calls_sync_of);
+}
+
 const struct ivg_management ivg_management = {
         .bytes = sizeof(ivg_management),
         .connect = connect_process,
@@ -111,4 +143,6 @@ const struct ivg_management ivg_management = {
         .status = status,
         .processes = processes,
         .peer = peer,
+        .records = records,
+        .waits = waits,
 };

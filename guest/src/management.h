@@ -27,6 +27,9 @@ struct ivg_management {
                               uint64_t *total);
         /* As cuDeviceGetP2PAttribute on the host: what `device` may do with memory of `other`. */
         CUresult (*peer)(int device, int other, int attribute, int *value);
+        /* Records that this process has sent so far: what a test of local answers counts. 0: not connected. */
+        uint64_t (*records)(void);
+        uint64_t (*waits)(void); /* of these, those that waited for an answer */
 };
 
 extern const struct ivg_management ivg_management __attribute__((visibility("hidden"))); /* libcuda's: management.c */

@@ -4,6 +4,7 @@
  *   memory_index.c which addresses are device memory, which are pinned: lock-free look-up
  *   completion.c   words that the GPU writes when a copy is done, and waiting for them
  *   copy_buffer.c  the staging buffers of pageable copies
+ *   share.c        descriptors that stand for memory of the host, in any process of this machine
  *   shadow.c       keeps the guest's own mappings out of the addresses of device memory */
 #ifndef IVG_GUEST_MEMORY_H
 #define IVG_GUEST_MEMORY_H
@@ -53,6 +54,8 @@ CUresult ivg_extents_unregister(uint64_t arena_offset);
 enum ivg_memory_kind {
         IVG_MEMORY_DEVICE = 1, /* allocated by the driver */
         IVG_MEMORY_POOLED,     /* allocated in stream order, from a pool */
+        IVG_MEMORY_GRAPH,      /* allocated by a graph, at each launch at the same address: it outlives its frees, and
+                                  gives way to an allocation at its address, as the driver knows when it has ended */
         IVG_MEMORY_MAPPED,     /* mapped by cuMemMap */
         IVG_MEMORY_OPENED,     /* another process's, opened by its handle; flags count how often */
         IVG_MEMORY_GLOBAL,     /* a module's or library's variable */
@@ -60,8 +63,11 @@ enum ivg_memory_kind {
         IVG_MEMORY_MANAGED,    /* the same, by cuMemAllocManaged */
         IVG_MEMORY_REGISTERED, /* the program's own pages, noted by cuMemHostRegister; the host cannot see them */
 };
-/* Flag of a device range: memory of the program lies at the same addresses, shadow.c could not prevent it. */
-#define IVG_MEMORY_AMBIGUOUS (1u << 31)
+/* Flags of a device range; below them lies an opened range's count, or the index of what is mapped. */
+#define IVG_MEMORY_AMBIGUOUS (1u << 31) /* the program's own memory is there too, shadow.c could not prevent it */
+#define IVG_MEMORY_SHAREABLE (1u << 30) /* by descriptor */
+#define IVG_MEMORY_SYNC_MEMOPS (1u << 29)
+#define IVG_MEMORY_FLAGS (7u << 29)
 struct ivg_memory_range {
         uint64_t base, bytes;
         uint32_t kind; /* enum ivg_memory_kind */
@@ -76,10 +82,13 @@ extern struct ivg_memory_index ivg_memory_of_device;
 extern struct ivg_memory_index ivg_memory_of_host;
 
 #define IVG_MEMORY_RANGES_MAX (1u << 20) /* per index; 40 bytes each, of reserved address space */
-/* Fails: -EINVAL empty or wrapping, -EEXIST overlaps one that is there, -ENOSPC, -ENOMEM. Fills range->id when 0. */
+/* A graph's memory at its place gives way. Fails: -EINVAL empty or wrapping, -EEXIST overlaps one that is there,
+ * -ENOSPC, -ENOMEM. Fills range->id when 0. */
 int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range);
 /* The range that holds `address`. Any thread, also beside writers; lock-free unless a writer is busy for long. */
 bool ivg_memory_find(struct ivg_memory_index *index, uint64_t address, struct ivg_memory_range *range);
+/* Sets or clears one of IVG_MEMORY_FLAGS of the range that holds `address`; false: there is none. */
+bool ivg_memory_flag(struct ivg_memory_index *index, uint64_t address, uint32_t flag, bool on);
 /* Takes out the range that starts at `base` and has `kind`. False: there is none. */
 bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t kind, struct ivg_memory_range *removed);
 /* Takes out one range of `kind` and `context`, any; false when there is none left. */
@@ -91,6 +100,22 @@ bool ivg_memory_remove_of_context(struct ivg_memory_index *index, const struct i
 /* Reserves [base, base + bytes) in this process without access, so that no later mapping of the program gets an address
  * which is device memory. False: something of the program's is there already (what is ours from before is fine). */
 bool ivg_shadow_reserve(uint64_t base, uint64_t bytes);
+
+/* Host memory of cuMemCreate and of pools would be the host's: refused. */
+static inline bool ivg_location_is_host(CUmemLocationType type)
+{
+        return type == CU_MEM_LOCATION_TYPE_HOST || type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+               type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
+/* ---- share.c ---- */
+
+/* A new descriptor for the object, whose `data` this file uses; `send` asks the host for its ticket, once. */
+CUresult ivg_share_export(struct ivg_object *object, CUresult (*send)(ivg_id id, struct ivg_wire_ticket *ticket),
+                          int *descriptor);
+CUresult ivg_share_read(int descriptor, struct ivg_wire_ticket *ticket); /* INVALID_VALUE: not such a descriptor */
+bool ivg_share_held(const struct ivg_object *object);                    /* some process has a descriptor of it */
+void ivg_share_end(struct ivg_object *object);
 
 /* ---- completion.c ---- */
 
@@ -170,6 +195,7 @@ CUresult ivg_advice_read(uint64_t address, uint64_t bytes, void (*read)(const st
 struct ivg_copy {
         struct ivg_object *context;
         ivg_id stream;
+        ivg_id array; /* the device's side is this array, its addresses are offsets there; NONE: device memory */
         bool synchronous;
         bool captured; /* the copy becomes part of a graph: no staging, nobody waits */
 };
@@ -177,6 +203,13 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes);
+/* Between host memory and an array of one dimension. */
+CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
+                        bool to_array);
+/* Boxes; `null_stream` is what a NULL stream means. */
+CUresult ivg_copy_2d(const CUDA_MEMCPY2D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+CUresult ivg_copy_3d(const CUDA_MEMCPY3D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
+CUresult ivg_copy_3d_peer(const CUDA_MEMCPY3D_PEER *copy, CUstream stream, ivg_id null_stream, bool synchronous);
 /* The same as a node of a graph; refuses pageable memory by name. */
 CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node);
 /* By what the addresses are. */

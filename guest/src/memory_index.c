@@ -163,16 +163,6 @@ static int add_locked(struct ivg_memory_index *index, struct ivg_memory_range *r
         return 0;
 }
 
-int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range)
-{
-        if (range->bytes == 0 || range->base > UINT64_MAX - range->bytes)
-                return -EINVAL;
-        pthread_mutex_lock(&index->lock);
-        const int error = add_locked(index, range);
-        pthread_mutex_unlock(&index->lock);
-        return error;
-}
-
 /* Lock held. */
 static void remove_at(struct ivg_memory_index *index, uint64_t position)
 {
@@ -185,6 +175,36 @@ static void remove_at(struct ivg_memory_index *index, uint64_t position)
         write_end(index);
 }
 
+/* Takes out one range of a graph that overlaps `range`; false when none does. Lock held. */
+static bool give_way(struct ivg_memory_index *index, const struct ivg_memory_range *range)
+{
+        const struct entry *entries = atomic_load_explicit(&index->entries, memory_order_relaxed);
+        uint64_t position = search(entries, ivg_load_relaxed_u64(&index->count), range->base + range->bytes - 1);
+        while (position > 0) {
+                struct ivg_memory_range other;
+                entry_read(&entries[--position], &other);
+                if (other.base < range->base && range->base - other.base >= other.bytes)
+                        return false; /* it ends before, and so do all below */
+                if (other.kind == IVG_MEMORY_GRAPH) {
+                        remove_at(index, position);
+                        return true;
+                }
+        }
+        return false;
+}
+
+int ivg_memory_add(struct ivg_memory_index *index, struct ivg_memory_range *range)
+{
+        if (range->bytes == 0 || range->base > UINT64_MAX - range->bytes)
+                return -EINVAL;
+        pthread_mutex_lock(&index->lock);
+        int error = add_locked(index, range);
+        while (error == -EEXIST && give_way(index, range))
+                error = add_locked(index, range);
+        pthread_mutex_unlock(&index->lock);
+        return error;
+}
+
 bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t kind, struct ivg_memory_range *removed)
 {
         pthread_mutex_lock(&index->lock);
@@ -193,6 +213,22 @@ bool ivg_memory_remove(struct ivg_memory_index *index, uint64_t base, uint32_t k
                 remove_at(index, search(atomic_load_explicit(&index->entries, memory_order_relaxed),
                                         ivg_load_relaxed_u64(&index->count), base) -
                                          1);
+        pthread_mutex_unlock(&index->lock);
+        return found;
+}
+
+bool ivg_memory_flag(struct ivg_memory_index *index, uint64_t address, uint32_t flag, bool on)
+{
+        struct ivg_memory_range range;
+        pthread_mutex_lock(&index->lock);
+        const bool found = find_in(index, address, &range);
+        if (found) {
+                struct entry *entries = atomic_load_explicit(&index->entries, memory_order_relaxed);
+                range.flags = on ? range.flags | flag : range.flags & ~flag;
+                write_begin(index);
+                entry_write(&entries[search(entries, ivg_load_relaxed_u64(&index->count), address) - 1], &range);
+                write_end(index);
+        }
         pthread_mutex_unlock(&index->lock);
         return found;
 }

@@ -21,6 +21,8 @@ CUresult ivg_module_create(enum ivg_kind kind, struct ivg_object *context, struc
         }
         ivg_names_init(&module->functions);
         ivg_names_init(&module->variables);
+        ivg_names_init(&module->textures);
+        ivg_names_init(&module->surfaces);
         ivg_names_init(&module->modules);
         (*object)->data = module;
         return CUDA_SUCCESS;
@@ -43,6 +45,8 @@ static void module_release(struct ivg_object *object)
         object->data = NULL;
         ivg_names_end(&module->functions, ivg_name_end_object);
         ivg_names_end(&module->modules, ivg_name_end_object);
+        ivg_names_end(&module->textures, ivg_name_end_object);
+        ivg_names_end(&module->surfaces, ivg_name_end_object);
         ivg_names_end(&module->variables, end_variable);
         free(module);
 }
@@ -62,7 +66,7 @@ static void note_variable(struct ivg_name *entry, struct ivg_object *context)
                 .bytes = entry->bytes,
                 .kind = IVG_MEMORY_GLOBAL,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         entry->range_id = 0;
         if (range.bytes == 0)
@@ -209,14 +213,26 @@ CUresult cuModuleLoad(CUmodule *module, const char *fname)
         return result;
 }
 
-CUresult cuModuleUnload(CUmodule hmod)
+/* What each call about a module starts with: a context, complete arguments, the handle. */
+static CUresult module_asked(CUmodule handle, bool complete, struct ivg_object **module)
 {
         struct ivg_object *context;
-        CUresult result = ivg_context_require(&context);
+        const CUresult result = ivg_context_require(&context);
         if (result != CUDA_SUCCESS)
                 return result;
-        struct ivg_object *object = ivg_object_of(IVG_KIND_MODULE, hmod);
-        if (object == NULL || ivg_module_of(object)->library != NULL) /* a library's module goes with the library */
+        if (!complete)
+                return CUDA_ERROR_INVALID_VALUE;
+        *module = ivg_object_of(IVG_KIND_MODULE, handle);
+        return *module != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult cuModuleUnload(CUmodule hmod)
+{
+        struct ivg_object *object;
+        CUresult result = module_asked(hmod, true, &object);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (ivg_module_of(object)->library != NULL) /* a library's module goes with the library */
                 return CUDA_ERROR_INVALID_HANDLE;
         result = ivg_send_cuModuleUnload(object->id);
         if (result == CUDA_SUCCESS)
@@ -265,15 +281,10 @@ static CUresult get_function(struct ivg_object *module, const char *name, struct
 
 CUresult cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name)
 {
-        struct ivg_object *context, *function;
-        CUresult result = ivg_context_require(&context);
+        struct ivg_object *module, *function;
+        CUresult result = module_asked(hmod, hfunc != NULL && name != NULL, &module);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (hfunc == NULL || name == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *module = ivg_object_of(IVG_KIND_MODULE, hmod);
-        if (module == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         result = get_function(module, name, &function);
         if (result == CUDA_SUCCESS)
                 *hfunc = (CUfunction)function;
@@ -282,31 +293,21 @@ CUresult cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name)
 
 CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, const char *name)
 {
-        struct ivg_object *context;
-        const CUresult result = ivg_context_require(&context);
+        struct ivg_object *module;
+        const CUresult result = module_asked(hmod, name != NULL, &module);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (name == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *module = ivg_object_of(IVG_KIND_MODULE, hmod);
-        if (module == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         return ivg_module_variable(module, module->context, name, ivg_send_cuModuleGetGlobal_v2, dptr, bytes);
 }
 
 CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunctions, CUmodule mod)
 {
-        struct ivg_object *context;
+        struct ivg_object *module;
         char *names;
         uint32_t count;
-        CUresult result = ivg_context_require(&context);
+        CUresult result = module_asked(mod, functions != NULL && numFunctions != 0, &module);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (functions == NULL || numFunctions == 0)
-                return CUDA_ERROR_INVALID_VALUE;
-        struct ivg_object *module = ivg_object_of(IVG_KIND_MODULE, mod);
-        if (module == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
         result = ivg_names_fetch(ivg_send_ivgModuleFunctionNames, module->id, &names, &count);
         if (result != CUDA_SUCCESS)
                 return result;

@@ -113,6 +113,9 @@ CUresult ivg_object_create(enum ivg_kind kind, struct ivg_object *context, struc
                 return CUDA_ERROR_OUT_OF_MEMORY;
 
         object = cell_at(index);
+        /* Of what is made in a part of a device only streams are the part's. */
+        if (kind != IVG_KIND_STREAM && kind != IVG_KIND_CONTEXT)
+                context = ivg_context_owner(context);
         object->context = context;
         object->device = context != NULL ? context->device : 0;
         object->flags = 0;
@@ -193,14 +196,17 @@ struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle)
         return object != NULL && ivg_load_acquire_u32(&object->kind) == (uint32_t)kind ? object : NULL;
 }
 
+struct ivg_object *ivg_object_at(enum ivg_kind kind, uint32_t index)
+{
+        if (index * CELL_BYTES >= ivg_load_acquire_u64(&objects.usable_bytes)) /* pairs with commit_more */
+                return NULL;
+        return ivg_object_of(kind, cell_at(index));
+}
+
 struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id)
 {
-        const uint64_t offset = (id & (CELLS_MAX - 1)) * CELL_BYTES;
-        struct ivg_object *object;
+        struct ivg_object *object = ivg_object_at(kind, id & (CELLS_MAX - 1));
 
-        if (offset >= ivg_load_acquire_u64(&objects.usable_bytes)) /* pairs with commit_more */
-                return NULL;
-        object = ivg_object_of(kind, cell_at(id & (CELLS_MAX - 1)));
         return object != NULL && object->id == id ? object : NULL;
 }
 

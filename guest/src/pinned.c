@@ -7,6 +7,7 @@
 #include "cuda_api.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "paged.h"
 #include <errno.h>
 
 #define HOST_ALLOC_FLAGS (CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
@@ -21,6 +22,7 @@ CUresult ivg_pinned_take(uint64_t bytes, void **memory)
         const CUresult result = ivg_pool_take(&ivg_pinned_pool, bytes, memory);
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
                 return result;
+        ivg_paged_sweep();
         ivg_pool_trim(&ivg_staging_pool); /* extents it keeps for speed only */
         return ivg_pool_take(&ivg_pinned_pool, bytes, memory);
 }
@@ -43,7 +45,7 @@ static CUresult host_alloc(void **pp, size_t bytes, unsigned int flags)
                 .kind = IVG_MEMORY_PINNED,
                 .flags = flags,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         if (ivg_memory_add(&ivg_memory_of_host, &range) != 0) {
                 (void)ivg_pool_give(&ivg_pinned_pool, memory, bytes);
@@ -104,7 +106,7 @@ CUresult cuMemHostGetFlags(unsigned int *pFlags, void *p)
                                        range.kind != IVG_MEMORY_PINNED))
                 result = CUDA_ERROR_INVALID_VALUE;
         if (result == CUDA_SUCCESS)
-                *pFlags = range.flags;
+                *pFlags = range.flags & ~IVG_MEMORY_FLAGS;
         return ivg_local("cuMemHostGetFlags", result);
 }
 
@@ -127,7 +129,7 @@ static CUresult host_register(void *p, size_t bytes, unsigned int flags)
                 .kind = IVG_MEMORY_REGISTERED,
                 .flags = flags,
                 .device = context->device,
-                .context = context,
+                .context = ivg_context_owner(context),
         };
         switch (ivg_memory_add(&ivg_memory_of_host, &range)) {
         case 0:
@@ -166,6 +168,7 @@ void ivg_memory_end_of_context(struct ivg_object *context)
         struct ivg_memory_range range;
         while (ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_DEVICE, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_POOLED, &range) ||
+               ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_GRAPH, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_OPENED, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_device, context, IVG_MEMORY_GLOBAL, &range) ||
                ivg_memory_remove_of_context(&ivg_memory_of_host, context, IVG_MEMORY_REGISTERED, &range))

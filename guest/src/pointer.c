@@ -47,8 +47,12 @@ static CUresult wide_attribute(const struct ivg_memory_range *range, CUpointer_a
         case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
                 *value = range->bytes;
                 return CUDA_SUCCESS;
-        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: /* nothing here can be exported */
-        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:       /* no allocation of the index is from a pool */
+        case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+                *value = !is_host(range) && (range->flags & IVG_MEMORY_SHAREABLE) != 0
+                                 ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+                                 : CU_MEM_HANDLE_TYPE_NONE;
+                return CUDA_SUCCESS;
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: /* no allocation of the index is from a pool */
                 *value = 0;
                 return CUDA_SUCCESS;
         default:
@@ -84,8 +88,12 @@ static CUresult boolean_attribute(const struct ivg_memory_range *range, CUpointe
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
                 *value = range->kind == IVG_MEMORY_MANAGED;
                 return CUDA_SUCCESS;
+        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: /* cuIpcGetMemHandle takes what cuMemAlloc gave */
+                *value = range->kind == IVG_MEMORY_DEVICE;
+                return CUDA_SUCCESS;
         case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
-        case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+                *value = (range->flags & IVG_MEMORY_SYNC_MEMOPS) != 0;
+                return CUDA_SUCCESS;
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
                 *value = 0;
@@ -175,6 +183,43 @@ CUresult cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attribute 
                                 CUdeviceptr ptr)
 {
         return ivg_local("cuPointerGetAttributes", get_attributes(numAttributes, attributes, data, ptr));
+}
+
+/* ---- what a program may set ---- */
+
+/* Not 0 once any range has had CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: until then copies need not look. Relaxed: a program
+ * sets it before it relies on it. */
+static _Atomic(uint32_t) sync_memops_used;
+
+static CUresult set_attribute(const void *value, CUpointer_attribute attribute, CUdeviceptr pointer)
+{
+        unsigned int on;
+        const CUresult result = ivg_process_check();
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (value == NULL || attribute != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS)
+                return CUDA_ERROR_INVALID_VALUE;
+        memcpy(&on, value, sizeof on);
+        ivg_store_relaxed_u32(&sync_memops_used, 1);
+        return ivg_memory_flag(&ivg_memory_of_host, pointer, IVG_MEMORY_SYNC_MEMOPS, on != 0) ||
+                               ivg_memory_flag(&ivg_memory_of_device, pointer, IVG_MEMORY_SYNC_MEMOPS, on != 0)
+                       ? CUDA_SUCCESS
+                       : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attribute, CUdeviceptr ptr)
+{
+        return ivg_local("cuPointerSetAttribute", set_attribute(value, attribute, ptr));
+}
+
+bool ivg_memory_settles(uint64_t address)
+{
+        struct ivg_memory_range range;
+        uint64_t offset;
+        if (ivg_arena_offset((const void *)(uintptr_t)address, 1, &offset))
+                return true;
+        return ivg_load_relaxed_u32(&sync_memops_used) != 0 && find(address, &range) &&
+               (range.flags & IVG_MEMORY_SYNC_MEMOPS) != 0;
 }
 
 static CUresult get_address_range(CUdeviceptr *base, size_t *bytes, CUdeviceptr pointer)

@@ -11,6 +11,15 @@ static _Atomic(uint64_t) stream_unique_ids = 2;
 
 /* ---- creating and ending ---- */
 
+void ivg_stream_describe(struct ivg_object *stream, unsigned int flags, int priority)
+{
+        stream->flags = flags;
+        stream->values[IVG_VALUE_STREAM_PRIORITY] = (uint64_t)(int64_t)priority;
+        /* Relaxed: only that each number is given once. */
+        stream->values[IVG_VALUE_STREAM_UNIQUE_ID] =
+                atomic_fetch_add_explicit(&stream_unique_ids, 1, memory_order_relaxed) + 1;
+}
+
 static CUresult stream_create(CUstream *out, unsigned int flags, int priority)
 {
         struct ivg_object *context, *stream;
@@ -30,11 +39,7 @@ static CUresult stream_create(CUstream *out, unsigned int flags, int priority)
         result = ivg_object_create(IVG_KIND_STREAM, context, &stream);
         if (result != CUDA_SUCCESS)
                 return result;
-        stream->flags = flags;
-        stream->values[IVG_VALUE_STREAM_PRIORITY] = (uint64_t)(int64_t)priority;
-        /* Relaxed: only that each number is given once. */
-        stream->values[IVG_VALUE_STREAM_UNIQUE_ID] =
-                atomic_fetch_add_explicit(&stream_unique_ids, 1, memory_order_relaxed) + 1;
+        ivg_stream_describe(stream, flags, priority);
         result = ivg_send_cuStreamCreateWithPriority(flags, priority, stream->id);
         if (result != CUDA_SUCCESS) {
                 ivg_object_destroy(stream);
@@ -140,12 +145,35 @@ CUresult cuStreamGetCtx(CUstream hStream, CUcontext *pctx)
         return ivg_local("cuStreamGetCtx", CUDA_SUCCESS);
 }
 
-/* Contexts of a part of the device are not carried: every stream belongs to a plain one. */
+/* Of a part of a device: its primary context, and the part. */
 CUresult cuStreamGetCtx_v2(CUstream hStream, CUcontext *pCtx, CUgreenCtx *pGreenCtx)
 {
+        struct ivg_object *stream, *context;
+        const CUresult result = ivg_stream_given(hStream, &stream, &context);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (pCtx == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        if (hStream == CU_STREAM_PER_THREAD && ivg_context_state(context)->green != NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        *pCtx = (CUcontext)ivg_context_owner(context);
         if (pGreenCtx != NULL)
-                *pGreenCtx = NULL;
-        return cuStreamGetCtx(hStream, pCtx);
+                *pGreenCtx = (CUgreenCtx)ivg_context_state(context)->green;
+        return ivg_local("cuStreamGetCtx_v2", CUDA_SUCCESS);
+}
+
+CUresult cuStreamGetGreenCtx(CUstream hStream, CUgreenCtx *phCtx)
+{
+        struct ivg_object *stream, *context;
+        const CUresult result = ivg_stream_given(hStream, &stream, &context);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (phCtx == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        *phCtx = (CUgreenCtx)ivg_context_state(context)->green;
+        return ivg_local("cuStreamGetGreenCtx", CUDA_SUCCESS);
 }
 
 CUresult cuStreamGetDevice(CUstream hStream, CUdevice *device)

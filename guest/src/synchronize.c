@@ -15,7 +15,8 @@
 #include "guest_send.h"
 #include "memory.h"
 
-#define EVENT_POLLS_MAX 48u /* questions of half a microsecond each before a thread waits on its lane */
+#define QUERIES_AGAIN_MAX 16u /* half a microsecond each: longer than the driver takes to see what the GPU has told */
+#define EVENT_POLLS_MAX 48u   /* questions of half a microsecond each before a thread waits on its lane */
 
 static const _Atomic(uint64_t) *host_words(void)
 {
@@ -80,9 +81,37 @@ static bool needs_trip(void)
         return ivg_capturing() || errors_are_due() || ivg_load_acquire_u64(&host_words()[IVG_MAY_PRINT]) != 0;
 }
 
+/* ---- what this thread did itself ----
+ *
+ * The GPU writes a word a moment before the driver counts the stream as done. Natively a thread that has synchronized a
+ * stream and sent nothing since never hears that it is busy: nor may it here. */
+
+static uint64_t own_calls(const struct ivg_thread *thread)
+{
+        return thread->line != NULL ? ivg_load_relaxed_u64(&thread->line->calls) : 0;
+}
+
+static void note_synced(ivg_id stream, const struct ivg_object *context)
+{
+        struct ivg_thread *thread = ivg_thread_local();
+
+        thread->synced_stream = stream;
+        thread->synced_context = context->id;
+        thread->synced_calls = own_calls(thread);
+}
+
+static bool just_synced(ivg_id stream, const struct ivg_object *context)
+{
+        const struct ivg_thread *thread = ivg_thread_local();
+
+        return thread->line != NULL && thread->synced_stream == stream && thread->synced_context == context->id &&
+               thread->synced_calls == own_calls(thread);
+}
+
 /* ---- streams ---- */
 
-/* Where a stream's mark is. The per-thread stream is another one in each thread and has none. */
+/* Where a stream's mark is. The per-thread stream is another one in each thread and has none: only its thread sends to
+ * it, so that just_synced() tells the same. */
 static _Atomic(uint64_t) *stream_mark(CUstream handle, ivg_id id, struct ivg_object *context)
 {
         if (id == IVG_ID_STREAM_LEGACY)
@@ -117,6 +146,7 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
                 return synchronize_by_trip(stream);
         if (mark != NULL)
                 mark_done(mark, &before);
+        note_synced(stream, context);
         return CUDA_SUCCESS;
 }
 
@@ -138,7 +168,7 @@ static CUresult stream_synchronize(CUstream handle, ivg_id null_stream)
         if (needs_trip())
                 return synchronize_by_trip(id);
         _Atomic(uint64_t) *mark = stream_mark(handle, id, context);
-        if (mark != NULL && (is_done(mark) || is_done(&context->done_tail)))
+        if (mark != NULL ? is_done(mark) || is_done(&context->done_tail) : just_synced(id, context))
                 return ivg_local("cuStreamSynchronize", CUDA_SUCCESS);
         return synchronize_by_word(id, context, mark);
 }
@@ -153,10 +183,14 @@ static CUresult stream_query(CUstream handle, ivg_id null_stream)
                 return result;
         _Atomic(uint64_t) *mark = stream_mark(handle, id, context);
         const struct moment before = moment_now();
-        if (mark != NULL && !ivg_capturing() && !errors_are_due() && (is_done(mark) || is_done(&context->done_tail)))
+        const bool quiet = !ivg_capturing() && !errors_are_due(), again = quiet && just_synced(id, context);
+        if (quiet && (mark != NULL ? is_done(mark) || is_done(&context->done_tail) : again))
                 return ivg_local("cuStreamQuery", CUDA_SUCCESS);
         errors_taken();
         result = ivg_send_cuStreamQuery(id);
+        /* Other threads sent something, to this stream or not; what this one waited for was done all the same. */
+        for (uint32_t ask = 0; again && result == CUDA_ERROR_NOT_READY && ask < QUERIES_AGAIN_MAX; ask++)
+                result = ivg_send_cuStreamQuery(id);
         if (result == CUDA_SUCCESS && mark != NULL)
                 mark_done(mark, &before);
         return result;
@@ -196,7 +230,7 @@ static void mark_done_event(struct ivg_object *event, const struct moment *befor
                 mark_done(&event->done_tail, before);
 }
 
-static CUresult event_query(struct ivg_object *event)
+static CUresult event_poll(struct ivg_object *event)
 {
         const struct moment before = moment_now();
         CUresult result;
@@ -210,14 +244,14 @@ static CUresult event_query(struct ivg_object *event)
         return result;
 }
 
-static CUresult event_synchronize(struct ivg_object *event)
+static CUresult event_wait(struct ivg_object *event)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
         const struct moment before = moment_now();
 
         if (!needs_trip()) {
                 for (uint32_t poll = 0; poll < EVENT_POLLS_MAX && result == CUDA_ERROR_NOT_READY; poll++)
-                        result = event_query(event);
+                        result = event_poll(event);
                 if (result != CUDA_ERROR_NOT_READY)
                         return result;
         }
@@ -228,72 +262,53 @@ static CUresult event_synchronize(struct ivg_object *event)
         return result;
 }
 
-static CUresult event_begin(CUevent handle, struct ivg_object **event)
+static CUresult of_event(CUevent handle, CUresult (*ask)(struct ivg_object *event))
 {
-        struct ivg_object *context;
+        struct ivg_object *context, *event;
         const CUresult result = ivg_context_require(&context);
 
         if (result != CUDA_SUCCESS)
                 return result;
-        *event = ivg_object_of(IVG_KIND_EVENT, handle);
-        return *event != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+        event = ivg_object_of(IVG_KIND_EVENT, handle);
+        return event != NULL ? ask(event) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 /* ---- the exported functions ---- */
 
-static CUresult shown(const char *name, const void *handle, CUresult result)
-{
-        if (__builtin_expect(ivg_log_calls, false))
-                ivg_log("%s(%p) = %d", name, handle, (int)result);
-        return result;
-}
-
 CUresult cuStreamSynchronize(CUstream hStream)
 {
-        return shown("cuStreamSynchronize", hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY));
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream hStream)
 {
-        return shown("cuStreamSynchronize_ptsz", hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD));
 }
 
 CUresult cuStreamQuery(CUstream hStream)
 {
-        return shown("cuStreamQuery", hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY));
 }
 
 CUresult cuStreamQuery_ptsz(CUstream hStream)
 {
-        return shown("cuStreamQuery_ptsz", hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD));
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD));
 }
 
 CUresult cuEventQuery(CUevent hEvent)
 {
-        struct ivg_object *event;
-        CUresult result = event_begin(hEvent, &event);
-
-        if (result == CUDA_SUCCESS)
-                result = event_query(event);
-        return shown("cuEventQuery", hEvent, result);
+        return IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_poll));
 }
 
 CUresult cuEventSynchronize(CUevent hEvent)
 {
-        struct ivg_object *event;
-        CUresult result = event_begin(hEvent, &event);
-
-        if (result == CUDA_SUCCESS)
-                result = event_synchronize(event);
-        return shown("cuEventSynchronize", hEvent, result);
+        return IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_wait));
 }
 
 CUresult cuCtxSynchronize(void)
 {
         struct ivg_object *context;
-        CUresult result = ivg_context_require(&context);
+        const CUresult result = ivg_context_require(&context);
 
-        if (result == CUDA_SUCCESS)
-                result = ivg_context_synchronize(context);
-        return shown("cuCtxSynchronize", context, result);
+        return result == CUDA_SUCCESS ? ivg_context_synchronize(context) : result;
 }

@@ -46,6 +46,7 @@ enum ivg_exec_slot {
         IVG_EXEC_SLOT_DOORBELL,
         IVG_EXEC_SLOT_INTERRUPT, /* may lack */
         IVG_EXEC_SLOT_IPC,       /* may lack */
+        IVG_EXEC_SLOT_SHARE,     /* share_protocol.h; may lack */
         IVG_EXEC_SLOT_IMAGES,    /* may lack */
         IVG_EXEC_SLOTS,
 };

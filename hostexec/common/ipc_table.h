@@ -20,7 +20,13 @@
 #define IVG_IPC_HANDLE_BYTES 64u
 
 enum ivg_ipc_state { IVG_IPC_FREE = 0, IVG_IPC_BUSY = 1, IVG_IPC_READY = 2 };
-enum ivg_ipc_kind { IVG_IPC_MEMORY = 1, IVG_IPC_EVENT = 2 };
+enum ivg_ipc_kind {
+        IVG_IPC_MEMORY = 1,
+        IVG_IPC_EVENT = 2,
+        IVG_IPC_POINTER = 3,       /* memory of a pool that is shared */
+        IVG_IPC_SHARED_MEMORY = 4, /* of cuMemCreate; ivgpud keeps its descriptor (share_protocol.h) */
+        IVG_IPC_SHARED_POOL = 5,   /* likewise */
+};
 
 struct ivg_ipc_slot {
         _Atomic(uint32_t) state; /* enum ivg_ipc_state */

@@ -52,6 +52,7 @@ int ivg_exec_adopt(int control_fd, int signal_fd, struct ivg_exec_config *config
                 .doorbell_fd = slots[IVG_EXEC_SLOT_DOORBELL],
                 .interrupt_fd = slots[IVG_EXEC_SLOT_INTERRUPT],
                 .ipc_fd = slots[IVG_EXEC_SLOT_IPC],
+                .share_fd = slots[IVG_EXEC_SLOT_SHARE],
                 .images_fd = slots[IVG_EXEC_SLOT_IMAGES],
                 .channel = message.channel,
                 .generation = message.generation,

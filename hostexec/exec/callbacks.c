@@ -14,8 +14,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define IVG_CALLBACK_BUCKETS 1024u /* of those in graphs: a program updates a few functions again and again */
+
 struct ivg_callback {
-        struct ivg_callback *next; /* free list */
+        struct ivg_callback *next; /* free list, or its bucket's */
         struct ivg_exec *exec;
         uint64_t function, data, stream_handle;
         uint32_t kind;
@@ -25,6 +27,7 @@ struct ivg_callback {
 struct ivg_callbacks {
         pthread_mutex_t mutex; /* held for a few stores, never while waiting */
         struct ivg_callback *free_list;
+        struct ivg_callback *again[IVG_CALLBACK_BUCKETS];
         uint32_t count;   /* made so far, free ones too */
         uint32_t waiting; /* due and not counted by the guest */
         uint64_t due;     /* handed over so far */
@@ -41,16 +44,23 @@ struct ivg_callbacks *ivg_callbacks_create(void)
         return callbacks;
 }
 
+static void free_all(struct ivg_callback *callback)
+{
+        while (callback) {
+                struct ivg_callback *next = callback->next;
+
+                free(callback);
+                callback = next;
+        }
+}
+
 void ivg_callbacks_destroy(struct ivg_callbacks *callbacks)
 {
-        struct ivg_callback *callback;
-
         if (!callbacks)
                 return;
-        while ((callback = callbacks->free_list)) {
-                callbacks->free_list = callback->next;
-                free(callback);
-        }
+        free_all(callbacks->free_list);
+        for (uint32_t i = 0; i < IVG_CALLBACK_BUCKETS; i++)
+                free_all(callbacks->again[i]);
         pthread_mutex_destroy(&callbacks->mutex);
         free(callbacks);
 }
@@ -71,13 +81,11 @@ CUresult ivg_callbacks_start(struct ivg_exec_call *call, uint64_t arena_offset)
         return result;
 }
 
-struct ivg_callback *ivg_callback_take(struct ivg_exec *exec, uint64_t function, uint64_t data, uint64_t stream_handle,
-                                       enum ivg_callback_kind kind, bool again)
+/* A free one, or NULL. The mutex is held. */
+static struct ivg_callback *callback_new(struct ivg_callbacks *callbacks)
 {
-        struct ivg_callbacks *callbacks = exec->callbacks;
         struct ivg_callback *callback = NULL;
 
-        pthread_mutex_lock(&callbacks->mutex);
         if (callbacks->started && callbacks->free_list) {
                 callback = callbacks->free_list;
                 callbacks->free_list = callback->next;
@@ -85,14 +93,49 @@ struct ivg_callback *ivg_callback_take(struct ivg_exec *exec, uint64_t function,
                 callback = malloc(sizeof(*callback));
                 callbacks->count += callback != NULL;
         }
+        return callback;
+}
+
+struct ivg_callback *ivg_callback_take(struct ivg_exec *exec, uint64_t function, uint64_t data, uint64_t stream_handle,
+                                       enum ivg_callback_kind kind)
+{
+        struct ivg_callbacks *callbacks = exec->callbacks;
+        struct ivg_callback *callback;
+
+        pthread_mutex_lock(&callbacks->mutex);
+        callback = callback_new(callbacks);
         pthread_mutex_unlock(&callbacks->mutex);
         if (callback)
-                *callback = (struct ivg_callback){.exec = exec,
+                *callback = (struct ivg_callback){
+                        .exec = exec, .function = function, .data = data, .stream_handle = stream_handle, .kind = kind};
+        return callback;
+}
+
+/* Nothing but these tells a graph's functions apart, so nodes with the same share one. */
+struct ivg_callback *ivg_callback_of_graph(struct ivg_exec *exec, uint64_t function, uint64_t data,
+                                           uint64_t stream_handle, enum ivg_callback_kind kind)
+{
+        struct ivg_callbacks *callbacks = exec->callbacks;
+        struct ivg_callback **bucket =
+                &callbacks->again[((function ^ data) * 0x9e3779b97f4a7c15ull >> 32) % IVG_CALLBACK_BUCKETS];
+        struct ivg_callback *callback;
+
+        pthread_mutex_lock(&callbacks->mutex);
+        for (callback = *bucket; callback; callback = callback->next)
+                if (callback->function == function && callback->data == data &&
+                    callback->stream_handle == stream_handle && callback->kind == kind)
+                        break;
+        if (!callback && (callback = callback_new(callbacks))) {
+                *callback = (struct ivg_callback){.next = *bucket,
+                                                  .exec = exec,
                                                   .function = function,
                                                   .data = data,
                                                   .stream_handle = stream_handle,
                                                   .kind = kind,
-                                                  .again = again};
+                                                  .again = true};
+                *bucket = callback;
+        }
+        pthread_mutex_unlock(&callbacks->mutex);
         return callback;
 }
 
@@ -100,10 +143,18 @@ void ivg_callback_give(struct ivg_callback *callback)
 {
         struct ivg_callbacks *callbacks = callback->exec->callbacks;
 
+        if (callback->again) /* other nodes may have it */
+                return;
         pthread_mutex_lock(&callbacks->mutex);
         callback->next = callbacks->free_list;
         callbacks->free_list = callback;
         pthread_mutex_unlock(&callbacks->mutex);
+}
+
+void ivg_callback_describe(const struct ivg_callback *callback, uint64_t *function, uint64_t *data)
+{
+        *function = callback->function;
+        *data = callback->data;
 }
 
 /* ---- running one: on a thread of the driver ---- */
@@ -179,8 +230,7 @@ static void run_in_guest(struct ivg_callback *callback, CUresult status)
         pthread_mutex_lock(&callbacks->mutex);
         callbacks->waiting--;
         pthread_mutex_unlock(&callbacks->mutex);
-        if (!callback->again)
-                ivg_callback_give(callback);
+        ivg_callback_give(callback);
 }
 
 void ivg_callback_host_function(void *callback)

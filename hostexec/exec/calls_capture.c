@@ -5,7 +5,7 @@
 
 #define IVG_CAPTURE_DEPENDENCIES_MAX 256u
 
-static CUresult capture_id(const struct ivg_driver *driver, CUstream stream, cuuint64_t *id, CUgraph *graph)
+CUresult ivg_capture_graph(const struct ivg_driver *driver, CUstream stream, cuuint64_t *id, CUgraph *graph)
 {
         CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
         const CUgraphNode *nodes;
@@ -41,7 +41,7 @@ CUresult ivg_host_ivgStreamBeginCapture(struct ivg_exec_call *call, const struct
                 ivg_thread_captures--;
                 return result;
         }
-        result = capture_id(driver, args->stream, (cuuint64_t *)&args->answer->id, &graph);
+        result = ivg_capture_graph(driver, args->stream, (cuuint64_t *)&args->answer->id, &graph);
         if (result == CUDA_SUCCESS && ivg_handle_put(call, IVG_KIND_GRAPH, args->graph, graph))
                 return CUDA_SUCCESS;
         ivg_thread_captures--;
@@ -88,7 +88,7 @@ CUresult ivg_host_ivgStreamBeginCaptureToGraph(struct ivg_exec_call *call,
                 ivg_thread_captures--;
                 return result;
         }
-        return capture_id(driver, args->stream, (cuuint64_t *)&args->answer->id, &graph);
+        return ivg_capture_graph(driver, args->stream, (cuuint64_t *)&args->answer->id, &graph);
 }
 
 CUresult ivg_host_ivgStreamEndCapture(struct ivg_exec_call *call, const struct ivg_args_ivgStreamEndCapture *args)

@@ -5,8 +5,21 @@
  * is not used: whatever a call pushes is popped, and records name their context. */
 #include "exec_internal.h"
 #include "host_args.h"
+#include <string.h>
+
+#define CONTEXT_AFFINITIES_MAX 16u /* as in the call table */
 
 static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void ivg_contexts_lock(void)
+{
+        pthread_mutex_lock(&primary_mutex);
+}
+
+void ivg_contexts_unlock(void)
+{
+        pthread_mutex_unlock(&primary_mutex);
+}
 
 static bool device_valid(const struct ivg_exec *exec, int32_t device)
 {
@@ -78,6 +91,7 @@ static CUresult primary_end(struct ivg_exec *exec, int32_t device)
                 return CUDA_ERROR_INVALID_DEVICE;
         if (exec->primary[device] == IVG_ID_NONE)
                 return CUDA_ERROR_INVALID_CONTEXT;
+        ivg_greens_forget(exec, exec->primary[device]);
         ivg_context_ends(exec, exec->primary[device]);
         exec->primary[device] = IVG_ID_NONE;
         result = exec->driver.cuDevicePrimaryCtxRelease_v2(device);
@@ -87,25 +101,65 @@ static CUresult primary_end(struct ivg_exec *exec, int32_t device)
 
 /* ---- created contexts ---- */
 
-static CUresult create(struct ivg_exec_call *call, uint32_t flags, int32_t device, ivg_id id)
+/* Such a context writes files where this process may write. */
+static bool dumps_core(uint32_t flags)
+{
+        return (flags & (CU_CTX_COREDUMP_ENABLE | CU_CTX_USER_COREDUMP_ENABLE)) != 0;
+}
+
+/* By the driver's own function of the version that the program called. */
+static CUresult create_version(const struct ivg_driver *driver, CUcontext *context,
+                               const struct ivg_args_ivgContextCreate *args)
+{
+        CUexecAffinityParam affinity[CONTEXT_AFFINITIES_MAX];
+        CUexecAffinityParam *const given = args->affinity_count != 0 ? affinity : NULL;
+        const int count = (int)args->affinity_count;
+        CUctxCreateParams params = {.execAffinityParams = given, .numExecAffinityParams = count};
+
+        if (args->affinity_count > CONTEXT_AFFINITIES_MAX)
+                return CUDA_ERROR_INVALID_VALUE;
+        if (dumps_core(args->flags))
+                return CUDA_ERROR_NOT_SUPPORTED;
+        if (given)
+                memcpy(affinity, args->affinity, args->affinity_count * sizeof(*affinity));
+        switch (args->version) {
+        case 1:
+                return driver->cuCtxCreate ? driver->cuCtxCreate(context, args->flags, args->device)
+                                           : CUDA_ERROR_NOT_SUPPORTED;
+        case 2:
+                return driver->cuCtxCreate_v2 ? driver->cuCtxCreate_v2(context, args->flags, args->device)
+                                              : CUDA_ERROR_NOT_SUPPORTED;
+        case 3:
+                return driver->cuCtxCreate_v3 ? driver->cuCtxCreate_v3(context, given, count, args->flags, args->device)
+                                              : CUDA_ERROR_NOT_SUPPORTED;
+        case 4:
+                return driver->cuCtxCreate_v4
+                               ? driver->cuCtxCreate_v4(context, given ? &params : NULL, args->flags, args->device)
+                               : CUDA_ERROR_NOT_SUPPORTED;
+        default:
+                return CUDA_ERROR_INVALID_VALUE;
+        }
+}
+
+static CUresult create(struct ivg_exec_call *call, const struct ivg_args_ivgContextCreate *args)
 {
         struct ivg_exec *exec = call->exec;
         CUcontext context = NULL, popped = NULL;
         CUresult result;
 
-        if (!exec->driver.cuCtxCreate_v2 || !exec->driver.cuCtxPopCurrent_v2)
+        if (!exec->driver.cuCtxPopCurrent_v2)
                 return CUDA_ERROR_NOT_SUPPORTED;
         warm_release(exec);
-        result = exec->driver.cuCtxCreate_v2(&context, flags, device);
+        result = create_version(&exec->driver, &context, args);
         if (result != CUDA_SUCCESS)
                 return result;
         exec->driver.cuCtxPopCurrent_v2(&popped);
         ivg_context_forget();
-        if (!ivg_handle_put(call, IVG_KIND_CONTEXT, id, context)) {
+        if (!ivg_handle_put(call, IVG_KIND_CONTEXT, args->pctx, context)) {
                 exec->driver.cuCtxDestroy_v2(context);
                 return CUDA_ERROR_INVALID_VALUE;
         }
-        return ivg_context_begins(exec, id);
+        return ivg_context_begins(exec, args->pctx);
 }
 
 static CUresult destroy(struct ivg_exec *exec, ivg_id id)
@@ -116,6 +170,8 @@ static CUresult destroy(struct ivg_exec *exec, ivg_id id)
         for (uint32_t i = 0; i < IVG_EXEC_DEVICES_MAX; i++)
                 if (exec->primary[i] == id) /* primary contexts are released */
                         return CUDA_ERROR_INVALID_CONTEXT;
+        if (ivg_context_is_green(exec, id)) /* goes with cuGreenCtxDestroy */
+                return CUDA_ERROR_INVALID_CONTEXT;
         context = ivg_context_ends(exec, id);
         if (!context)
                 return CUDA_ERROR_INVALID_CONTEXT;
@@ -128,6 +184,10 @@ static CUresult destroy(struct ivg_exec *exec, ivg_id id)
 
 void ivg_context_close(struct ivg_exec *exec, ivg_id id)
 {
+        if (ivg_context_is_green(exec, id)) {
+                ivg_green_close(exec, id);
+                return;
+        }
         for (uint32_t device = 0; device < IVG_EXEC_DEVICES_MAX; device++)
                 if (exec->primary[device] == id) {
                         primary_end(exec, (int32_t)device);
@@ -182,26 +242,12 @@ CUresult ivg_host_cuDevicePrimaryCtxReset_v2(struct ivg_exec_call *call,
         return result;
 }
 
-/* Flags count from a context's making on: the one that was made without them goes. */
-CUresult ivg_host_cuDevicePrimaryCtxSetFlags_v2(struct ivg_exec_call *call,
-                                                const struct ivg_args_cuDevicePrimaryCtxSetFlags_v2 *args)
-{
-        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
-
-        if (!driver->cuDevicePrimaryCtxSetFlags_v2)
-                return CUDA_ERROR_NOT_SUPPORTED;
-        if (args->flags != 0)
-                ivg_context_warm_end(call->exec);
-        return driver->cuDevicePrimaryCtxSetFlags_v2(args->dev, args->flags);
-}
-
-CUresult ivg_host_cuCtxCreate_v2(struct ivg_exec_call *call, const struct ivg_args_cuCtxCreate_v2 *args)
+CUresult ivg_host_ivgContextCreate(struct ivg_exec_call *call, const struct ivg_args_ivgContextCreate *args)
 {
         CUresult result;
 
         pthread_mutex_lock(&primary_mutex);
-        result = device_valid(call->exec, args->dev) ? create(call, args->flags, args->dev, args->pctx)
-                                                     : CUDA_ERROR_INVALID_DEVICE;
+        result = device_valid(call->exec, args->device) ? create(call, args) : CUDA_ERROR_INVALID_DEVICE;
         pthread_mutex_unlock(&primary_mutex);
         return result;
 }
@@ -216,4 +262,26 @@ CUresult ivg_host_cuCtxDestroy_v2(struct ivg_exec_call *call, const struct ivg_a
         ivg_context_ended(call->exec);
         pthread_mutex_unlock(&primary_mutex);
         return result;
+}
+
+/* Flags count from a context's making on: the one that was made without them goes. */
+CUresult ivg_host_cuDevicePrimaryCtxSetFlags_v2(struct ivg_exec_call *call,
+                                                const struct ivg_args_cuDevicePrimaryCtxSetFlags_v2 *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+
+        if (!driver->cuDevicePrimaryCtxSetFlags_v2 || dumps_core(args->flags))
+                return CUDA_ERROR_NOT_SUPPORTED;
+        if (args->flags != 0)
+                ivg_context_warm_end(call->exec);
+        return driver->cuDevicePrimaryCtxSetFlags_v2(args->dev, args->flags);
+}
+
+CUresult ivg_host_cuCtxSetFlags(struct ivg_exec_call *call, const struct ivg_args_cuCtxSetFlags *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+
+        if (!driver->cuCtxSetFlags || dumps_core(args->flags))
+                return CUDA_ERROR_NOT_SUPPORTED;
+        return driver->cuCtxSetFlags(args->flags);
 }

@@ -35,7 +35,7 @@ static CUresult get_parameter(const struct described *d, size_t index, size_t *o
 static CUresult copy_parameters(const struct described *d, struct ivg_wire_parameter *parameters, uint32_t capacity,
                                 uint32_t *count)
 {
-        for (*count = 0; *count < IVG_FUNCTION_PARAMETERS_MAX; ++*count) {
+        for (*count = 0; *count < IVG_KERNEL_PARAMETERS_MAX; ++*count) {
                 size_t offset = 0, bytes = 0;
                 const CUresult result = get_parameter(d, *count, &offset, &bytes);
 
@@ -84,4 +84,15 @@ CUresult ivg_host_ivgFunctionDescribe(struct ivg_exec_call *call, const struct i
                         description->loaded = state == CU_FUNCTION_LOADING_STATE_LOADED;
         }
         return result;
+}
+
+CUresult ivg_host_ivgFunctionParameters(struct ivg_exec_call *call, const struct ivg_args_ivgFunctionParameters *args)
+{
+        const struct described d = {
+                .driver = ivg_exec_driver(call->exec), .function = args->function, .kernel = args->kernel};
+        const uint32_t capacity = args->parameters ? args->parameters_bytes / sizeof(struct ivg_wire_parameter) : 0;
+
+        if (!d.function == !d.kernel) /* exactly one */
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->kernel_id);
+        return copy_parameters(&d, args->parameters, capacity, &args->answer->count);
 }

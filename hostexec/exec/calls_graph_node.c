@@ -1,4 +1,4 @@
-/* Nodes by hand: kernels, copies and sets; edges; instances with parameters. */
+/* Nodes by hand, of every type but external semaphores; edges; instances with parameters. */
 #include "exec_internal.h"
 #include "host_args.h"
 #include <stdlib.h>
@@ -6,11 +6,14 @@
 
 #define IVG_NODE_DEPENDENCIES_MAX 256u
 
-/* A node's parameters in the driver's form; `extra` points into it, so it stays where it is. */
+#define IVG_NODE_OPERATIONS_MAX 256u /* of one batch */
+
+/* A node's parameters in the driver's form; some point into it, so it stays where it is. */
 struct node_params {
         CUgraphNodeParams driver;
         size_t packed_bytes;
         void *extra[5];
+        CUstreamBatchMemOpParams operations[IVG_NODE_OPERATIONS_MAX];
 };
 
 /* Bytes from the first to behind the last one of a box; UINT64_MAX: it wraps. */
@@ -65,12 +68,19 @@ static CUresult params_memcpy(struct ivg_exec_call *call, const struct ivg_wire_
         if (to == UINT64_MAX || from == UINT64_MAX || ivg_exec_device_range(call, wire->dst, to) != CUDA_SUCCESS ||
             ivg_exec_device_range(call, wire->src, from) != CUDA_SUCCESS)
                 return CUDA_ERROR_INVALID_VALUE;
+        /* Host memory is the arena's, at the guest's addresses. */
+        if (wire->src_type < CU_MEMORYTYPE_HOST || wire->src_type > CU_MEMORYTYPE_UNIFIED ||
+            wire->dst_type < CU_MEMORYTYPE_HOST || wire->dst_type > CU_MEMORYTYPE_UNIFIED ||
+            wire->src_type == CU_MEMORYTYPE_ARRAY || wire->dst_type == CU_MEMORYTYPE_ARRAY)
+                return CUDA_ERROR_INVALID_VALUE;
         params->driver.memcpy.copyCtx = context;
-        *copy = (CUDA_MEMCPY3D){.srcMemoryType = CU_MEMORYTYPE_UNIFIED,
+        *copy = (CUDA_MEMCPY3D){.srcMemoryType = (CUmemorytype)wire->src_type,
+                                .srcHost = (const void *)(uintptr_t)wire->src,
                                 .srcDevice = wire->src,
                                 .srcPitch = wire->src_pitch,
                                 .srcHeight = wire->src_height,
-                                .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
+                                .dstMemoryType = (CUmemorytype)wire->dst_type,
+                                .dstHost = (void *)(uintptr_t)wire->dst,
                                 .dstDevice = wire->dst,
                                 .dstPitch = wire->dst_pitch,
                                 .dstHeight = wire->dst_height,
@@ -103,25 +113,160 @@ static CUresult params_memset(struct ivg_exec_call *call, const struct ivg_wire_
         return CUDA_SUCCESS;
 }
 
-static CUresult params_of(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, const void *packed,
-                          uint32_t packed_bytes, struct node_params *params)
+static CUresult params_host(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire,
+                            struct node_params *params)
+{
+        struct ivg_callback *callback =
+                ivg_callback_of_graph(call->exec, wire->host_function, wire->host_data, 0, IVG_CALLBACK_HOST_FUNCTION);
+
+        if (!callback)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        params->driver.host = (CUDA_HOST_NODE_PARAMS_v2){.fn = ivg_callback_host_function, .userData = callback};
+        return CUDA_SUCCESS;
+}
+
+static CUresult params_batch(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, const void *payload,
+                             uint32_t payload_bytes, CUcontext context, struct node_params *params)
+{
+        if (wire->count == 0 || wire->count > IVG_NODE_OPERATIONS_MAX ||
+            payload_bytes != wire->count * sizeof(CUstreamBatchMemOpParams))
+                return CUDA_ERROR_INVALID_VALUE;
+        for (uint32_t i = 0; i < wire->count; i++) {
+                CUstreamBatchMemOpParams given;
+                CUresult result;
+
+                memcpy(&given, (const uint8_t *)payload + i * sizeof(given), sizeof(given));
+                result = ivg_memory_operation(call, &params->operations[i], &given);
+                if (result != CUDA_SUCCESS)
+                        return result;
+        }
+        params->driver.memOp = (CUDA_BATCH_MEM_OP_NODE_PARAMS_v2){
+                .ctx = context, .count = wire->count, .paramArray = params->operations, .flags = wire->flags};
+        return CUDA_SUCCESS;
+}
+
+/* Private memory of the record holds the access descriptions. */
+static CUresult params_alloc(const struct ivg_wire_graph_node *wire, const void *payload, uint32_t payload_bytes,
+                             struct node_params *params)
+{
+        if (wire->width == 0 || payload_bytes / sizeof(CUmemAccessDesc) != wire->count ||
+            payload_bytes % sizeof(CUmemAccessDesc) != 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        params->driver.alloc.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+        params->driver.alloc.poolProps.location.type = (CUmemLocationType)wire->dst_type;
+        params->driver.alloc.poolProps.location.id = wire->which;
+        params->driver.alloc.accessDescs = wire->count ? payload : NULL;
+        params->driver.alloc.accessDescCount = wire->count;
+        params->driver.alloc.bytesize = wire->width;
+        return CUDA_SUCCESS;
+}
+
+/* What names one object: a child graph, an event. */
+static CUresult params_object(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire,
+                              struct node_params *params)
+{
+        const enum ivg_kind kind = wire->type == CU_GRAPH_NODE_TYPE_GRAPH ? IVG_KIND_GRAPH : IVG_KIND_EVENT;
+        void *handle = NULL;
+        const CUresult result = ivg_handle_get(call->exec, kind, wire->object, &handle);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (wire->type == CU_GRAPH_NODE_TYPE_GRAPH) {
+                params->driver.graph.graph = handle;
+                params->driver.graph.ownership = CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE;
+        } else if (wire->type == CU_GRAPH_NODE_TYPE_WAIT_EVENT) {
+                params->driver.eventWait.event = handle;
+        } else {
+                params->driver.eventRecord.event = handle;
+        }
+        return CUDA_SUCCESS;
+}
+
+static CUresult params_conditional(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire,
+                                   CUcontext context, struct node_params *params)
+{
+        if (wire->count == 0 || wire->count > IVG_GRAPH_BODIES_MAX ||
+            !ivg_graph_thing_holds(call->exec, IVG_GRAPH_CONDITION, wire->handle, 1))
+                return CUDA_ERROR_INVALID_VALUE;
+        params->driver.conditional = (CUDA_CONDITIONAL_NODE_PARAMS){.handle = wire->handle,
+                                                                    .type = (CUgraphConditionalNodeType)wire->which,
+                                                                    .size = wire->count,
+                                                                    .ctx = context};
+        return CUDA_SUCCESS;
+}
+
+static CUresult params_of(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, const void *payload,
+                          uint32_t payload_bytes, struct node_params *params)
 {
         void *context = NULL;
         const CUresult result = ivg_handle_get(call->exec, IVG_KIND_CONTEXT, call->context, &context);
 
-        memset(params, 0, sizeof(*params));
+        memset(&params->driver, 0, sizeof(params->driver));
         if (result != CUDA_SUCCESS)
                 return result;
         params->driver.type = (CUgraphNodeType)wire->type;
         switch (wire->type) {
         case CU_GRAPH_NODE_TYPE_KERNEL:
-                return params_kernel(call, wire, packed, packed_bytes, params);
+                return params_kernel(call, wire, payload, payload_bytes, params);
         case CU_GRAPH_NODE_TYPE_MEMCPY:
                 return params_memcpy(call, wire, context, params);
         case CU_GRAPH_NODE_TYPE_MEMSET:
                 return params_memset(call, wire, context, params);
+        case CU_GRAPH_NODE_TYPE_HOST:
+                return params_host(call, wire, params);
+        case CU_GRAPH_NODE_TYPE_EMPTY:
+                return CUDA_SUCCESS;
+        case CU_GRAPH_NODE_TYPE_GRAPH:
+        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+                return params_object(call, wire, params);
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+                return params_alloc(wire, payload, payload_bytes, params);
+        case CU_GRAPH_NODE_TYPE_MEM_FREE:
+                params->driver.free.dptr = wire->dst;
+                return ivg_exec_memory_known(call, wire->dst) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+                return params_batch(call, wire, payload, payload_bytes, context, params);
+        case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+                return params_conditional(call, wire, context, params);
         default:
                 return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, wire->type);
+        }
+}
+
+/* ---- what a new node brings along ---- */
+
+/* The driver's graphs of a conditional node get the guest's numbers, and are noted to lose them with the node. */
+static CUresult name_bodies(struct ivg_exec_call *call, CUgraphNode node, const CUDA_CONDITIONAL_NODE_PARAMS *given,
+                            const uint32_t *fresh)
+{
+        for (uint32_t i = 0; i < given->size; i++) {
+                const CUgraph body = given->phGraph_out[i];
+
+                if (!ivg_graph_thing_add(call->exec, node, IVG_GRAPH_BODY, (uintptr_t)body, 1))
+                        return CUDA_ERROR_OUT_OF_MEMORY;
+                if (ivg_graph_of_node_number(call, body, fresh[i]) != fresh[i])
+                        return call->fault != IVG_FAULT_NONE ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
+        }
+        return CUDA_SUCCESS;
+}
+
+static CUresult note_outputs(struct ivg_exec_call *call, const struct ivg_args_ivgGraphAddNode *args, CUgraphNode node,
+                             const struct node_params *params)
+{
+        switch (args->params.type) {
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+                args->answer->address = params->driver.alloc.dptr;
+                return ivg_graph_thing_add(call->exec, args->graph, IVG_GRAPH_MEMORY, params->driver.alloc.dptr,
+                                           args->params.width)
+                               ? CUDA_SUCCESS
+                               : CUDA_ERROR_OUT_OF_MEMORY;
+        case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+                return params->driver.conditional.phGraph_out
+                               ? name_bodies(call, node, &params->driver.conditional, args->fresh)
+                               : CUDA_ERROR_UNKNOWN;
+        default:
+                return CUDA_SUCCESS;
         }
 }
 
@@ -134,7 +279,8 @@ CUresult ivg_host_ivgGraphAddNode(struct ivg_exec_call *call, const struct ivg_a
 
         if (!driver->cuGraphAddNode_v2)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        if (args->data_count && args->data_count != args->dependencies_count)
+        if ((args->data_count && args->data_count != args->dependencies_count) ||
+            (args->params.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && args->fresh_count != args->params.count))
                 return CUDA_ERROR_INVALID_VALUE;
         for (uint32_t i = 0; i < args->dependencies_count; i++) {
                 void *handle;
@@ -144,11 +290,13 @@ CUresult ivg_host_ivgGraphAddNode(struct ivg_exec_call *call, const struct ivg_a
                         return result;
                 dependencies[i] = handle;
         }
-        result = params_of(call, &args->params, args->kernel_params, args->kernel_params_bytes, &params);
+        result = params_of(call, &args->params, args->payload, args->payload_bytes, &params);
         if (result == CUDA_SUCCESS)
                 result = driver->cuGraphAddNode_v2(&node, args->graph, args->dependencies_count ? dependencies : NULL,
                                                    args->data_count ? args->data : NULL, args->dependencies_count,
                                                    &params.driver);
+        if (result == CUDA_SUCCESS)
+                result = note_outputs(call, args, node, &params);
         if (result == CUDA_SUCCESS && !ivg_graph_node_put(call, args->node, node))
                 return CUDA_ERROR_UNKNOWN;
         return result;
@@ -158,8 +306,17 @@ CUresult ivg_host_ivgGraphNodeSetParams(struct ivg_exec_call *call, const struct
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         struct node_params params;
-        const CUresult result = params_of(call, &args->params, args->kernel_params, args->kernel_params_bytes, &params);
+        CUresult result;
 
+        switch (args->params.type) {
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+        case CU_GRAPH_NODE_TYPE_MEM_FREE:
+        case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+                return CUDA_ERROR_NOT_SUPPORTED;
+        default:
+                break;
+        }
+        result = params_of(call, &args->params, args->payload, args->payload_bytes, &params);
         if (result != CUDA_SUCCESS)
                 return result;
         if (args->exec_id != IVG_ID_NONE)
@@ -168,6 +325,24 @@ CUresult ivg_host_ivgGraphNodeSetParams(struct ivg_exec_call *call, const struct
                                : CUDA_ERROR_NOT_SUPPORTED;
         return driver->cuGraphNodeSetParams ? driver->cuGraphNodeSetParams(args->node, &params.driver)
                                             : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult ivg_host_cuGraphConditionalHandleCreate(struct ivg_exec_call *call,
+                                                 const struct ivg_args_cuGraphConditionalHandleCreate *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        CUgraphConditionalHandle handle = 0;
+        CUresult result;
+
+        if (!driver->cuGraphConditionalHandleCreate)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        result = driver->cuGraphConditionalHandleCreate(&handle, args->hGraph, args->ctx, args->defaultLaunchValue,
+                                                        args->flags);
+        if (result != CUDA_SUCCESS)
+                return result;
+        args->answer->pHandle_out = handle;
+        return ivg_graph_thing_add(call->exec, args->hGraph, IVG_GRAPH_CONDITION, handle, 1) ? CUDA_SUCCESS
+                                                                                             : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 /* ---- edges ---- */

@@ -147,7 +147,7 @@ static CUresult module_load(struct ivg_exec_call *call, const struct ivg_args_iv
         }
         free(load.logs);
         if (result == CUDA_SUCCESS)
-                ivg_image_note_printing(call->exec, args->image, args->image_bytes, args->parts, args->parts_count);
+                ivg_image_note_printing(call->exec, source->data, source->bytes, args->parts, args->parts_count);
         if (result == CUDA_SUCCESS && !ivg_handle_put(call, IVG_KIND_MODULE, args->module, module))
                 driver->cuModuleUnload(module);
         return result;
@@ -207,7 +207,7 @@ static CUresult library_load(struct ivg_exec_call *call, const struct ivg_args_i
         }
         free(load.logs);
         if (result == CUDA_SUCCESS)
-                ivg_image_note_printing(call->exec, args->image, args->image_bytes, args->parts, args->parts_count);
+                ivg_image_note_printing(call->exec, source->data, source->bytes, args->parts, args->parts_count);
         if (result == CUDA_SUCCESS && !ivg_handle_put(call, IVG_KIND_LIBRARY, args->library, library))
                 driver->cuLibraryUnload(library);
         return result;

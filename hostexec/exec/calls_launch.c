@@ -29,7 +29,7 @@ static CUresult translate_event(struct ivg_exec_call *call, CUevent *event)
 }
 
 /* Attributes are unions; only those whose members are known not to hold addresses of this process pass. */
-static CUresult translate_attribute(struct ivg_exec_call *call, CUlaunchAttribute *attribute)
+CUresult ivg_launch_attribute(struct ivg_exec_call *call, CUlaunchAttribute *attribute)
 {
         switch (attribute->id) {
         case CU_LAUNCH_ATTRIBUTE_IGNORE:
@@ -66,7 +66,7 @@ static CUresult translate_attributes(struct ivg_exec_call *call, CUlaunchAttribu
         if (count)
                 memcpy(to, from, count * sizeof(*to));
         for (uint32_t i = 0; i < count && result == CUDA_SUCCESS; i++)
-                result = translate_attribute(call, &to[i]);
+                result = ivg_launch_attribute(call, &to[i]);
         return result;
 }
 
@@ -117,8 +117,8 @@ CUresult ivg_host_ivgHostFunction(struct ivg_exec_call *call, const struct ivg_a
                 return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->kind);
         if (!driver->cuLaunchHostFunc || !driver->cuStreamAddCallback)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        callback = ivg_callback_take(call->exec, args->function, args->data, args->stream_handle,
-                                     (enum ivg_callback_kind)args->kind, stream_captures(driver, args->stream));
+        callback = (stream_captures(driver, args->stream) ? ivg_callback_of_graph : ivg_callback_take)(
+                call->exec, args->function, args->data, args->stream_handle, (enum ivg_callback_kind)args->kind);
         if (!callback)
                 return CUDA_ERROR_OUT_OF_MEMORY;
         if (args->kind == IVG_CALLBACK_HOST_FUNCTION)

@@ -58,23 +58,51 @@ static void copy_logs(const struct ivg_link_state *link, void *info, uint32_t in
         *error_used = ivg_jit_copy_log(error, error_bytes, link->jit.error_log, link->jit.error_log_bytes);
 }
 
+/* What has its own lengths must keep to them, as a module's image; archives and NVVM's have none that are followed
+ * before they are checked. */
+static bool input_contained(CUjitInputType type, const void *data, uint32_t bytes)
+{
+        return type == CU_JIT_INPUT_LIBRARY || type == CU_JIT_INPUT_NVVM || ivg_image_contained(data, bytes);
+}
+
+/* Programs give PTX with or without the NUL behind it; the driver wants one there. NULL: no memory. */
+static char *terminated_text(const void *data, uint32_t bytes)
+{
+        char *text = malloc((size_t)bytes + 1);
+
+        if (text) {
+                memcpy(text, data, bytes);
+                text[bytes] = '\0';
+        }
+        return text;
+}
+
 CUresult ivg_host_ivgLinkAddData(struct ivg_exec_call *call, const struct ivg_args_ivgLinkAddData *args)
 {
         struct ivg_link_state *link = link_of(args->link);
+        const CUjitInputType type = (CUjitInputType)args->type;
         struct ivg_jit jit;
         CUresult result = ivg_jit_begin(&jit, args->options, args->options_count);
+        char *text = NULL;
 
         if (result != CUDA_SUCCESS)
                 return result;
         if (!args->data || args->data_bytes == 0 || args->type < 0 || args->type >= CU_JIT_NUM_INPUT_TYPES)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (type == CU_JIT_INPUT_PTX) {
+                text = terminated_text(args->data, args->data_bytes);
+                if (!text)
+                        return CUDA_ERROR_OUT_OF_MEMORY;
+        } else if (!input_contained(type, args->data, args->data_bytes)) {
+                return CUDA_ERROR_INVALID_IMAGE;
+        }
         pthread_mutex_lock(&link->mutex);
-        result = call->exec->driver.cuLinkAddData_v2(link->state, (CUjitInputType)args->type,
-                                                     (void *)(uintptr_t)args->data, args->data_bytes, args->name,
-                                                     jit.count, jit.options, jit.values);
+        result = call->exec->driver.cuLinkAddData_v2(link->state, type, text ? text : (void *)(uintptr_t)args->data,
+                                                     args->data_bytes, args->name, jit.count, jit.options, jit.values);
         copy_logs(link, args->info_log, args->info_log_bytes, args->error_log, args->error_log_bytes,
                   &args->answer->info_log_used, &args->answer->error_log_used);
         pthread_mutex_unlock(&link->mutex);
+        free(text);
         return result;
 }
 

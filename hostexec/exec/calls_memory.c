@@ -2,57 +2,16 @@
 #include "exec_internal.h"
 #include "host_args.h"
 
-#define IVG_COMPLETION_NONE UINT32_MAX
-#define IVG_COMPLETION_FAILED (1ull << 63) /* the guest's convention: the word then holds a CUresult */
-
-/* ---- completion words ---- */
-
-struct completion {
-        uint32_t index;
-        uint64_t value;
-        CUdeviceptr address; /* 0: none wanted */
-};
-
-/* Before the copy: everything that may fail for other reasons than the copy itself. */
-static CUresult completion_prepare(struct ivg_exec_call *call, struct completion *completion, uint32_t index,
-                                   uint64_t value)
-{
-        *completion = (struct completion){.index = index, .value = value};
-        if (index == IVG_COMPLETION_NONE)
-                return CUDA_SUCCESS;
-        if (index >= IVG_COMPLETION_COPY_WORDS || value & IVG_COMPLETION_FAILED)
-                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, index);
-        return ivg_pinned_completion_word(call->exec, call->context, index, &completion->address);
-}
-
-/* After the copy: lets the stream write the word, or writes the failure itself. Returns `result` or the word's failure.
- */
-static CUresult completion_finish(struct ivg_exec_call *call, const struct completion *completion, CUstream stream,
-                                  CUresult result)
-{
-        struct ivg_exec *exec = call->exec;
-
-        if (call->fault != IVG_FAULT_NONE || completion->index == IVG_COMPLETION_NONE)
-                return result;
-        if (result == CUDA_SUCCESS)
-                result = exec->driver.cuStreamWriteValue64_v2(stream, completion->address, completion->value,
-                                                              CU_STREAM_WRITE_VALUE_DEFAULT);
-        /* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
-        if (result != CUDA_SUCCESS)
-                ivg_store_release_u64(&exec->completions[completion->index], IVG_COMPLETION_FAILED | (uint32_t)result);
-        return result;
-}
-
 /* What a synchronization waits for: the word alone. */
 CUresult ivg_host_ivgStreamSignal(struct ivg_exec_call *call, const struct ivg_args_ivgStreamSignal *args)
 {
-        struct completion completion;
+        struct ivg_exec_completion completion;
         CUresult result;
 
         if (args->completion_index == IVG_COMPLETION_NONE)
                 return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->completion_index);
-        result = completion_prepare(call, &completion, args->completion_index, args->completion_value);
-        return completion_finish(call, &completion, args->stream, result);
+        result = ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
+        return ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 /* ---- arena to device and back ---- */
@@ -61,12 +20,12 @@ CUresult ivg_host_ivgCopyHtoD(struct ivg_exec_call *call, const struct ivg_args_
 {
         struct ivg_exec *exec = call->exec;
         const void *source = ivg_exec_arena(call, args->arena_offset, args->bytes);
-        struct completion completion;
+        struct ivg_exec_completion completion;
         CUresult result;
 
         if (!source)
                 return CUDA_ERROR_INVALID_VALUE;
-        result = completion_prepare(call, &completion, args->completion_index, args->completion_value);
+        result = ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
         if (result == CUDA_SUCCESS)
                 result = ivg_exec_device_range(call, args->dst, args->bytes);
         if (result == CUDA_SUCCESS)
@@ -74,19 +33,19 @@ CUresult ivg_host_ivgCopyHtoD(struct ivg_exec_call *call, const struct ivg_args_
         if (result == CUDA_SUCCESS)
                 ivg_exec_count(&exec->counters.arena_bytes_from_guest, &exec->host_channel->arena_bytes_from_guest,
                                args->bytes);
-        return completion_finish(call, &completion, args->stream, result);
+        return ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 CUresult ivg_host_ivgCopyDtoH(struct ivg_exec_call *call, const struct ivg_args_ivgCopyDtoH *args)
 {
         struct ivg_exec *exec = call->exec;
         void *target = ivg_exec_arena(call, args->arena_offset, args->bytes);
-        struct completion completion;
+        struct ivg_exec_completion completion;
         CUresult result;
 
         if (!target)
                 return CUDA_ERROR_INVALID_VALUE;
-        result = completion_prepare(call, &completion, args->completion_index, args->completion_value);
+        result = ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
         if (result == CUDA_SUCCESS)
                 result = ivg_exec_device_range(call, args->src, args->bytes);
         if (result == CUDA_SUCCESS)
@@ -94,7 +53,7 @@ CUresult ivg_host_ivgCopyDtoH(struct ivg_exec_call *call, const struct ivg_args_
         if (result == CUDA_SUCCESS)
                 ivg_exec_count(&exec->counters.arena_bytes_to_guest, &exec->host_channel->arena_bytes_to_guest,
                                args->bytes);
-        return completion_finish(call, &completion, args->stream, result);
+        return ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 CUresult ivg_host_ivgCopyHtoDInline(struct ivg_exec_call *call, const struct ivg_args_ivgCopyHtoDInline *args)
@@ -123,8 +82,9 @@ CUresult ivg_host_ivgCopy2D(struct ivg_exec_call *call, const struct ivg_args_iv
                                     .dstPitch = args->dst_pitch,
                                     .WidthInBytes = args->width,
                                     .Height = args->height};
-        struct completion completion;
-        CUresult result = completion_prepare(call, &completion, args->completion_index, args->completion_value);
+        struct ivg_exec_completion completion;
+        CUresult result =
+                ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
 
         if (result == CUDA_SUCCESS && !exec->driver.cuMemcpy2DAsync_v2)
                 result = CUDA_ERROR_NOT_SUPPORTED;
@@ -136,25 +96,7 @@ CUresult ivg_host_ivgCopy2D(struct ivg_exec_call *call, const struct ivg_args_iv
                 result = ivg_exec_device_range_2d(call, args->dst, args->dst_pitch, args->width, args->height);
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuMemcpy2DAsync_v2(&copy, args->stream);
-        return completion_finish(call, &completion, args->stream, result);
-}
-
-/* The last byte of a box lies (depth - 1) slices, (height - 1) rows and the width after its first. */
-static CUresult check_box(struct ivg_exec_call *call, uint64_t address, uint64_t pitch, uint64_t slice_height,
-                          const struct ivg_args_ivgCopy3D *args)
-{
-        uint64_t slice, slices, rows, bytes;
-
-        if (args->width == 0 || args->height == 0 || args->depth == 0)
-                return CUDA_SUCCESS;
-        if (args->width > pitch || (args->depth > 1 && args->height > slice_height))
-                return CUDA_ERROR_INVALID_VALUE;
-        if (__builtin_mul_overflow(pitch, slice_height, &slice) ||
-            __builtin_mul_overflow(slice, args->depth - 1, &slices) ||
-            __builtin_mul_overflow(pitch, args->height - 1, &rows) || __builtin_add_overflow(slices, rows, &bytes) ||
-            __builtin_add_overflow(bytes, args->width, &bytes))
-                return CUDA_ERROR_INVALID_VALUE;
-        return ivg_exec_device_range(call, address, bytes);
+        return ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 CUresult ivg_host_ivgCopy3D(struct ivg_exec_call *call, const struct ivg_args_ivgCopy3D *args)
@@ -171,18 +113,20 @@ CUresult ivg_host_ivgCopy3D(struct ivg_exec_call *call, const struct ivg_args_iv
                                     .WidthInBytes = args->width,
                                     .Height = args->height,
                                     .Depth = args->depth};
-        struct completion completion;
-        CUresult result = completion_prepare(call, &completion, args->completion_index, args->completion_value);
+        const uint64_t extent[3] = {args->width, args->height, args->depth};
+        struct ivg_exec_completion completion;
+        CUresult result =
+                ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
 
         if (result == CUDA_SUCCESS && !exec->driver.cuMemcpy3DAsync_v2)
                 result = CUDA_ERROR_NOT_SUPPORTED;
         if (result == CUDA_SUCCESS)
-                result = check_box(call, args->src, args->src_pitch, args->src_height, args);
+                result = ivg_exec_device_box(call, args->src, args->src_pitch, args->src_height, extent);
         if (result == CUDA_SUCCESS)
-                result = check_box(call, args->dst, args->dst_pitch, args->dst_height, args);
+                result = ivg_exec_device_box(call, args->dst, args->dst_pitch, args->dst_height, extent);
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuMemcpy3DAsync_v2(&copy, args->stream);
-        return completion_finish(call, &completion, args->stream, result);
+        return ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 /* ---- pools: values of 4 or 8 bytes, which travel as 8 ---- */

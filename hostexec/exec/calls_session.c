@@ -37,7 +37,7 @@ CUresult ivg_host_ivgExtentsRegister(struct ivg_exec_call *call, const struct iv
                 return CUDA_ERROR_INVALID_VALUE;
         if (!ivg_exec_arena(call, args->offset, args->bytes))
                 return CUDA_ERROR_INVALID_VALUE;
-        return ivg_pinned_register(call->exec, call->context, args->offset, args->bytes);
+        return ivg_pinned_register(call->exec, ivg_context_owner(call->exec, call->context), args->offset, args->bytes);
 }
 
 CUresult ivg_host_ivgExtentsUnregister(struct ivg_exec_call *call, const struct ivg_args_ivgExtentsUnregister *args)

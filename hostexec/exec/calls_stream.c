@@ -6,8 +6,8 @@
 
 #define IVG_MEMOPS_MAX 256u /* as in the call table */
 
-static CUresult copy_operation(struct ivg_exec_call *call, CUstreamBatchMemOpParams *to,
-                               const CUstreamBatchMemOpParams *from)
+CUresult ivg_memory_operation(struct ivg_exec_call *call, CUstreamBatchMemOpParams *to,
+                              const CUstreamBatchMemOpParams *from)
 {
         memset(to, 0, sizeof(*to)); /* `alias` too, which is the driver's own */
         to->operation = from->operation;
@@ -47,7 +47,7 @@ CUresult ivg_host_cuStreamBatchMemOp_v2(struct ivg_exec_call *call, const struct
         if (args->paramArray_count == 0 || args->paramArray_count > IVG_MEMOPS_MAX)
                 return CUDA_ERROR_INVALID_VALUE;
         for (uint32_t i = 0; i < args->paramArray_count; i++) {
-                const CUresult result = copy_operation(call, &operations[i], &args->paramArray[i]);
+                const CUresult result = ivg_memory_operation(call, &operations[i], &args->paramArray[i]);
 
                 if (result != CUDA_SUCCESS)
                         return result;

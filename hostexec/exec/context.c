@@ -40,7 +40,7 @@ CUresult ivg_context_begins(struct ivg_exec *exec, ivg_id context)
         const CUresult result = ivg_context_enter(exec, context);
 
         if (result == CUDA_SUCCESS)
-                ivg_pinned_context_begins(exec, context);
+                ivg_pinned_context_begins(exec, ivg_context_owner(exec, context));
         return result;
 }
 

@@ -1,7 +1,7 @@
 /* Errors of asynchronous calls: the first is kept until an answer may carry it.
  *
- * CUDA lets such an error surface at a later call. One word for the process: a context's sticky error answers by itself
- * at every call, so what is kept here is only the first hint. */
+ * CUDA lets such an error surface at a later call. One word for the process: a context's sticky error is not kept,
+ * since the driver gives it at every call of that context, and another context must not be told. */
 #include "exec_internal.h"
 
 void ivg_deferred_note(struct ivg_exec *exec, CUresult result)

@@ -59,6 +59,9 @@ CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id,
                         void **driver_handle); /* INVALID_HANDLE */
 /* Fails with fault HANDLE when the number is taken or malformed. */
 bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle);
+/* The same for an object that the driver destroys with another one, `whole`: ivg_handle_remove of that takes it out
+ * too. */
+bool ivg_handle_put_part(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle, ivg_id whole);
 /* The same for a graph's node, which the driver may name again. */
 bool ivg_graph_node_put(struct ivg_exec_call *call, ivg_id id, CUgraphNode node);
 void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id); /* NULL: was not there */
@@ -90,6 +93,9 @@ CUresult ivg_exec_device_range(struct ivg_exec_call *call, uint64_t address, uin
 /* The same for `rows` rows of `row_bytes`, `pitch` apart. */
 CUresult ivg_exec_device_range_2d(struct ivg_exec_call *call, uint64_t address, uint64_t pitch, uint64_t row_bytes,
                                   uint64_t rows);
+/* The same for a box of rows (extent: row bytes, rows of a slice, slices); `slice_rows`: from slice to slice. */
+CUresult ivg_exec_device_box(struct ivg_exec_call *call, uint64_t address, uint64_t pitch, uint64_t slice_rows,
+                             const uint64_t extent[3]);
 /* Notes memory that the driver has just given the guest. Always CUDA_SUCCESS: memory that cannot be noted stays usable.
  */
 CUresult ivg_exec_memory_add(struct ivg_exec_call *call, uint64_t address, uint64_t bytes);

@@ -46,6 +46,15 @@
 #define IVG_CALLBACK_PAUSE_NS_MAX 1000000u
 /* What kernels have printed and the guest has not fetched; beyond it the oldest goes. */
 #define IVG_OUTPUT_UNREAD_MAX (64ull << 20)
+/* Allocations, conditions and bodies of graphs that live. 40 bytes each. */
+#define IVG_GRAPH_THINGS_MAX (1u << 16)
+/* Graphs of one conditional node: as many numbers as a record brings. */
+#define IVG_GRAPH_BODIES_MAX 256u
+/* User objects whose destructor has not run. 64 bytes each. */
+#define IVG_USER_OBJECTS_MAX (1u << 16)
+/* Parts of devices that one guest process may hold at once, and distinct resources that it may have seen. */
+#define IVG_GREEN_CONTEXTS_MAX 256u
+#define IVG_DEV_RESOURCES_MAX 4096u
 /* Bytes of one call's private copies of arena ranges, all together: module images are the largest. */
 #define IVG_TEMPORARY_BYTES_MAX (1ull << 30)
 /* From so many bytes on a private copy is memory with a descriptor: what may be a module image can then be kept for
@@ -115,9 +124,12 @@ struct ivg_exec {
         struct ivg_ranges *ranges;
         struct ivg_pinned *pinned;
         struct ivg_callbacks *callbacks;
-        struct ivg_ipc_table *ipc; /* NULL: none */
+        struct ivg_graph_things *graph_things;
+        struct ivg_user_object *user_objects; /* under calls_user_object.c's mutex */
         struct ivg_images *images;
-        _Atomic(uint32_t) ipc_exported; /* memory of this process stands in the table: frees look there */
+        struct ivg_ipc_table *ipc;      /* NULL: none */
+        int share_fd;                   /* to the mediator, for descriptors (share.c); -1: none */
+        _Atomic(uint32_t) ipc_exported; /* something of this process stands in the table: frees look there */
         _Atomic(uint64_t) arena;        /* window address; 0 before ivgHello */
 
         _Atomic(uint32_t) stop;           /* no more records, no more lane calls */
@@ -128,6 +140,10 @@ struct ivg_exec {
         _Atomic(uint32_t) graph_nodes;    /* nodes with numbers */
         _Atomic(uint32_t) threads_alive;  /* lanes; at the end they are waited for, within a bound */
 
+        /* Contexts of parts of devices: their number, and above it that of the primary context they belong to. Written
+         * under calls_context.c's mutex; 0: free place. */
+        _Atomic(uint64_t) green[IVG_GREEN_CONTEXTS_MAX];
+        _Atomic(uint32_t) green_count;
         ivg_id primary[IVG_EXEC_DEVICES_MAX]; /* primary contexts, by device; under calls_context.c's mutex */
         /* The device whose primary context was retained before there was a guest; -1: none (any more). Under the same.
          */
@@ -149,6 +165,7 @@ struct ivg_exec_config {
         uint32_t channel, generation;
         int ipc_fd;    /* the tenant's table of shared objects; -1: none, then nothing is shared */
         int images_fd; /* to the keeper of module images; -1: none, then each is sent. Owned by the executor */
+        int share_fd;  /* to the mediator, for what is shared by descriptor; -1: none */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
@@ -164,11 +181,42 @@ void ivg_exec_destroy(struct ivg_exec *exec); /* after a successful stop */
 void ivg_exec_thread_begins(const char *name);
 void ivg_exec_thread_ends(void);
 
-/* ---- calls_ipc.c ---- */
+/* ---- ipc.c: what the processes of one tenant share ---- */
 struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */
 void ivg_ipc_unmap(struct ivg_ipc_table *table);
-/* The memory at `address` is about to be freed: nobody opens it any more. */
-void ivg_ipc_withdraw(struct ivg_exec *exec, uint64_t address);
+struct ivg_ipc_export {
+        uint32_t kind;      /* enum ivg_ipc_kind */
+        uint64_t address;   /* of the memory, or the driver's handle: exported again, the ticket is the same */
+        uint64_t bytes;     /* for the guest's own book-keeping */
+        const void *handle; /* the driver's, IVG_IPC_HANDLE_BYTES; NULL: a descriptor stands for the object */
+        int fd;             /* that one, for the mediator to keep; the caller closes its own; -1: none */
+};
+/* Writes the ticket, IVG_IPC_HANDLE_BYTES. NOT_SUPPORTED: there is no table; OUT_OF_MEMORY: no place. Lanes only. */
+CUresult ivg_ipc_publish(struct ivg_exec *exec, const struct ivg_ipc_export *object, void *ticket);
+/* The object is about to end: nobody opens it any more. */
+void ivg_ipc_withdraw(struct ivg_exec *exec, uint32_t kind, uint64_t address);
+/* What is behind a guest's ticket: the driver's handle, or its descriptor, which is then the caller's. INVALID_VALUE:
+ * nothing of that kind, or not in this tenant. */
+CUresult ivg_ipc_find(struct ivg_exec *exec, uint32_t kind, const void *ticket, void *handle);
+CUresult ivg_ipc_fetch(struct ivg_exec *exec, uint32_t kind, const void *ticket, int *fd);
+
+/* ---- share.c: descriptors left with the mediator. Lanes and the reaper; at most IVG_SHARE_ANSWER_MS ---- */
+CUresult ivg_share_keep(struct ivg_exec *exec, uint32_t place, int fd);
+CUresult ivg_share_let_go(struct ivg_exec *exec, uint32_t place);
+CUresult ivg_share_fetch(struct ivg_exec *exec, uint32_t place, int *fd); /* INVALID_VALUE: the place is empty */
+
+/* ---- physical.c: memory of cuMemCreate, while numbers or mappings hold it ---- */
+struct ivg_physical;
+/* The guest has got (another) number for the driver's `handle`; `device` below 0: another process's, counted nowhere.
+ * False: no memory. */
+bool ivg_physical_add(struct ivg_exec *exec, uint64_t handle, uint64_t bytes, int32_t device);
+/* One more holder, for a mapping; NULL: not a handle of ours. */
+struct ivg_physical *ivg_physical_hold(struct ivg_exec *exec, uint64_t handle);
+void ivg_physical_let_go(struct ivg_exec *exec, struct ivg_physical *physical);
+/* The number that ivg_physical_add counted is taken out. */
+void ivg_physical_release(struct ivg_exec *exec, uint64_t handle);
+/* calls_virtual.c: gives the driver's `handle` the guest's number; on failure the driver has it back. */
+CUresult ivg_memory_number(struct ivg_exec_call *call, ivg_id id, uint64_t handle, uint64_t bytes, int32_t device);
 
 /* ---- images.c: what the host keeps of module images (image_control.h) ---- */
 struct ivg_image_view { /* an image of the keeper's, mapped */
@@ -212,6 +260,21 @@ int ivg_exec_temporary_fd(const struct ivg_exec_call *call, const void *data);
  */
 uint8_t *ivg_exec_arena(struct ivg_exec_call *call, uint64_t offset, uint64_t bytes);
 
+/* ---- completion.c ---- */
+#define IVG_COMPLETION_NONE UINT32_MAX /* index: nobody waits */
+struct ivg_exec_completion {
+        uint32_t index;
+        uint64_t value;
+        CUdeviceptr address; /* 0: none wanted */
+};
+/* Before the copy: everything that may fail for other reasons than the copy itself. */
+CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec_completion *completion, uint32_t index,
+                                     uint64_t value);
+/* After the copy: lets the stream write the word, or writes the failure itself. Returns `result` or the word's failure.
+ */
+CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
+                                    CUstream stream, CUresult result);
+
 /* ---- deferred.c ---- */
 void ivg_deferred_note(struct ivg_exec *exec, CUresult result);
 CUresult ivg_deferred_take(struct ivg_exec *exec);
@@ -232,6 +295,17 @@ void ivg_context_ended(struct ivg_exec *exec);
  * context, or changes how it would be made, calls this before. May block in the driver. */
 void ivg_context_warm_end(struct ivg_exec *exec);
 void ivg_context_close(struct ivg_exec *exec, ivg_id context); /* calls_context.c: whatever kind it is */
+/* Around starts and ends of contexts (calls_context.c). */
+void ivg_contexts_lock(void);
+void ivg_contexts_unlock(void);
+
+/* ---- green.c: contexts of parts of a device ---- */
+/* The context that owns what is made in `context`: the primary one for that of a part, else itself. */
+ivg_id ivg_context_owner(const struct ivg_exec *exec, ivg_id context);
+bool ivg_context_is_green(const struct ivg_exec *exec, ivg_id context);
+/* With the lock: its primary context is about to end, or the executor. The numbers lead nowhere afterwards. */
+void ivg_greens_forget(struct ivg_exec *exec, ivg_id primary);
+void ivg_green_close(struct ivg_exec *exec, ivg_id context);
 
 /* ---- capture_mode.c ---- */
 /* The calling thread's interaction mode in the driver; costs one compare when it is the wanted one already. */
@@ -251,10 +325,47 @@ struct ivg_forgotten {     /* numbers taken back */
         uint32_t *numbers; /* may be NULL */
         uint32_t capacity, count;
 };
+/* The number of a graph that a node owns; takes `fresh`, when it is not IVG_ID_NONE, for one without. */
+ivg_id ivg_graph_of_node_number(struct ivg_exec_call *call, CUgraph graph, ivg_id fresh);
 /* Before the driver destroys a graph or a node: takes back its nodes' numbers, those of child graphs too. Stops when
  * `forgotten` is full. */
 void ivg_graph_forget(struct ivg_exec *exec, CUgraph graph, struct ivg_forgotten *forgotten);
 void ivg_graph_node_forget(struct ivg_exec *exec, CUgraphNode node, struct ivg_forgotten *forgotten);
+
+/* ---- graph_things.c: what graphs and nodes own beside nodes ---- */
+enum ivg_graph_thing_kind {
+        IVG_GRAPH_MEMORY,    /* of a graph: address and bytes of an allocation */
+        IVG_GRAPH_CONDITION, /* of a graph: a conditional handle, 1 long */
+        IVG_GRAPH_BODY       /* of a node: a graph of the driver's, 1 long */
+};
+struct ivg_graph_things;
+struct ivg_graph_things *ivg_graph_things_create(void);
+void ivg_graph_things_destroy(struct ivg_graph_things *things);
+/* False: too many, or no memory. */
+bool ivg_graph_thing_add(struct ivg_exec *exec, const void *owner, enum ivg_graph_thing_kind kind, uint64_t value,
+                         uint64_t bytes);
+/* Whether a thing of `kind` contains [value, value + bytes). */
+bool ivg_graph_thing_holds(struct ivg_exec *exec, enum ivg_graph_thing_kind kind, uint64_t value, uint64_t bytes);
+uint32_t ivg_graph_things_of(struct ivg_exec *exec, const void *owner, enum ivg_graph_thing_kind kind, uint64_t *values,
+                             uint32_t capacity);
+void ivg_graph_things_drop(struct ivg_exec *exec, const void *owner);
+
+/* ---- calls_capture.c ---- */
+/* What the stream captures into; *graph is left as it is when it does not. */
+CUresult ivg_capture_graph(const struct ivg_driver *driver, CUstream stream, cuuint64_t *id, CUgraph *graph);
+
+/* ---- calls_user_object.c ---- */
+struct ivg_user_object;
+void ivg_user_objects_destroy(struct ivg_exec *exec); /* the driver makes no calls any more */
+
+/* ---- calls_launch.c ---- */
+/* Replaces what stands for a handle by it, and refuses what is not known: CUDA_ERROR_NOT_SUPPORTED. */
+CUresult ivg_launch_attribute(struct ivg_exec_call *call, CUlaunchAttribute *attribute);
+
+/* ---- calls_stream.c ---- */
+/* A stream memory operation with its address checked, and nothing else of the guest's in it. */
+CUresult ivg_memory_operation(struct ivg_exec_call *call, CUstreamBatchMemOpParams *to,
+                              const CUstreamBatchMemOpParams *from);
 
 /* ---- lane.c ---- */
 /* Hands a call to the producer's lane, copying the request; it starts when the reaper has finished what this guest
@@ -276,12 +387,16 @@ bool ivg_reaper_submit(struct ivg_exec *exec, const struct ivg_exec_request *req
 /* Waits until the reaper has finished `ticket`, at most timeout_ms. Not on consumer or reaper. -ETIMEDOUT, -ESHUTDOWN
  */
 int ivg_reaper_wait(struct ivg_exec *exec, uint64_t ticket, uint32_t timeout_ms);
+/* Whether that ticket is done. Any thread; one load. */
+bool ivg_reaper_has_done(struct ivg_exec *exec, uint64_t ticket);
 void ivg_reaper_wake(struct ivg_exec *exec);
 void ivg_reaper_destroy(struct ivg_exec *exec); /* its thread has been joined */
 
 /* ---- handles.c ---- */
 struct ivg_handles *ivg_handles_create(void);
 void ivg_handles_destroy(struct ivg_handles *handles); /* no reader left */
+/* Takes out what was put as a part of `whole`, of every kind. */
+void ivg_handles_remove_parts(struct ivg_exec *exec, ivg_id whole);
 /* Numbers by driver handle, for handles that the driver gives out again. False: there is one already, or no memory. */
 bool ivg_handle_name_put(struct ivg_exec *exec, const void *driver_handle, ivg_id id);
 ivg_id ivg_handle_name_get(struct ivg_exec *exec, const void *driver_handle); /* IVG_ID_NONE */
@@ -304,6 +419,13 @@ int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, iv
 int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device);
 /* From now on the bytes of each device stand in device_bytes[IVG_SHOWN_DEVICES_MAX]. Before the first range. */
 void ivg_ranges_show(struct ivg_ranges *ranges, _Atomic(uint64_t) *device_bytes);
+/* A mapping of `physical`, which is counted by itself. Mappings in a row are looked up as one range. */
+int ivg_ranges_add_mapping(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, struct ivg_physical *physical);
+/* The first mapping that starts in [start, start + bytes), taken out; false: there is none. */
+bool ivg_ranges_take_mapping(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, uint64_t *mapping_start,
+                             uint64_t *mapping_bytes, struct ivg_physical **physical);
+/* Memory that is no range: shown with the others of its device. */
+void ivg_ranges_count(struct ivg_ranges *ranges, int32_t device, uint64_t bytes, bool added);
 bool ivg_ranges_remove(struct ivg_ranges *ranges, uint64_t start);
 void ivg_ranges_remove_context(struct ivg_ranges *ranges, ivg_id context);
 bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint64_t bytes);
@@ -324,11 +446,14 @@ struct ivg_callbacks *ivg_callbacks_create(void);
 void ivg_callbacks_destroy(struct ivg_callbacks *callbacks); /* the driver runs none any more */
 /* Where the guest counts; in this channel's part of the arena. */
 CUresult ivg_callbacks_start(struct ivg_exec_call *call, uint64_t arena_offset);
-/* Prepares one. `again`: it runs any number of times (a graph's) and is given back by ivg_callback_give; else it gives
- * itself back when it has run. NULL: too many, or ivg_callbacks_start has not been called. */
+/* Prepares one, which gives itself back when it has run. NULL: too many, or ivg_callbacks_start has not been called. */
 struct ivg_callback *ivg_callback_take(struct ivg_exec *exec, uint64_t function, uint64_t data, uint64_t stream_handle,
-                                       enum ivg_callback_kind kind, bool again);
+                                       enum ivg_callback_kind kind);
+/* The same for a node of a graph: it runs any number of times, and stays. */
+struct ivg_callback *ivg_callback_of_graph(struct ivg_exec *exec, uint64_t function, uint64_t data,
+                                           uint64_t stream_handle, enum ivg_callback_kind kind);
 void ivg_callback_give(struct ivg_callback *callback); /* it was never handed to the driver, or will never run again */
+void ivg_callback_describe(const struct ivg_callback *callback, uint64_t *function, uint64_t *data);
 /* What the driver is given: a CUhostFn and a CUstreamCallback. They return when the guest has run its function. */
 void ivg_callback_host_function(void *callback);
 void ivg_callback_stream_callback(CUstream stream, CUresult status, void *callback);

@@ -88,6 +88,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->warm_device = -1;
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
                 exec->producers[i].sequence = UINT32_MAX; /* the first thread's sequences start at 2^32 + 1 */
+        exec->share_fd = config->share_fd;
         exec->ipc = config->ipc_fd >= 0 ? ivg_ipc_map(config->ipc_fd) : NULL;
         exec->images = ivg_images_create(config->images_fd);
         exec->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -96,8 +97,9 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->ranges = ivg_ranges_create();
         exec->pinned = ivg_pinned_create();
         exec->callbacks = ivg_callbacks_create();
+        exec->graph_things = ivg_graph_things_create();
         if (exec->stop_fd < 0 || exec->event_fd < 0 || !exec->handles || !exec->ranges || !exec->pinned ||
-            !exec->callbacks || !exec->images) {
+            !exec->callbacks || !exec->images || !exec->graph_things) {
                 ivg_error_set(error, "tables or event descriptors: %s", strerror(errno));
                 result = -ENOMEM;
         } else {
@@ -241,6 +243,8 @@ void ivg_exec_destroy(struct ivg_exec *exec)
         ivg_lanes_destroy(exec);
         if (exec->region.base)
                 ivg_region_unmap(&exec->region);
+        ivg_user_objects_destroy(exec);
+        ivg_graph_things_destroy(exec->graph_things);
         ivg_callbacks_destroy(exec->callbacks);
         ivg_ipc_unmap(exec->ipc);
         ivg_images_destroy(exec->images);

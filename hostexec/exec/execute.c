@@ -1,5 +1,6 @@
 /* One call from its private request to its answer. Runs on the consumer, on lanes and on the reaper alike. */
 #include "exec_internal.h"
+#include "ivgpu/sticky_error.h"
 #include <string.h>
 #include <unistd.h>
 
@@ -79,7 +80,8 @@ static void log_failure(struct ivg_exec *exec, const struct ivg_exec_request *re
 void ivg_exec_call_failed(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result)
 {
         count_failure(exec, result);
-        ivg_deferred_note(exec, result);
+        if (!ivg_error_is_sticky(result)) /* a dead context tells its error itself, and to nobody else */
+                ivg_deferred_note(exec, result);
         log_failure(exec, request, result, IVG_LOG_WARNING);
 }
 

@@ -27,11 +27,13 @@ struct ivg_handle {
         void *value;
         uint32_t kind;  /* enum ivg_kind */
         ivg_id context; /* that was current when it was made */
+        ivg_id whole;   /* what it ends with; NONE: nothing */
 };
 
 struct ivg_handles {
         struct cds_lfht *table;
         _Atomic(uint32_t) count;
+        _Atomic(uint32_t) parts; /* handles that end with another: as long as there are none, nobody looks for them */
 };
 
 static struct ivg_handle *handle_of(struct cds_lfht_node *node)
@@ -112,8 +114,16 @@ static bool lookup(const struct ivg_handles *handles, enum ivg_kind kind, uint64
         return found;
 }
 
+static void uncount(struct ivg_handles *handles, const struct ivg_handle *handle)
+{
+        atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+        if (handle->whole != IVG_ID_NONE)
+                atomic_fetch_sub_explicit(&handles->parts, 1, memory_order_relaxed);
+}
+
 /* 0, -EEXIST or -ENOMEM. */
-static int insert(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key, ivg_id context, void *driver_handle)
+static int insert_part(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key, ivg_id context,
+                       void *driver_handle, ivg_id whole)
 {
         struct ivg_handle *handle;
         struct cds_lfht_node *present;
@@ -129,18 +139,26 @@ static int insert(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key,
         handle->value = driver_handle;
         handle->kind = (uint32_t)kind;
         handle->context = context;
+        handle->whole = whole;
+        if (whole != IVG_ID_NONE) /* before it can be found, so that the count is never too low */
+                atomic_fetch_add_explicit(&handles->parts, 1, memory_order_relaxed);
         ivg_rcu_tsan_release(handle);
         ivg_rcu_read_lock();
         present = cds_lfht_add_unique(handles->table, hash_of(key), match_key, &key, &handle->node);
         ivg_rcu_read_unlock();
         if (present == &handle->node)
                 return 0;
+        uncount(handles, handle);
         free(handle);
-        atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
         return -EEXIST;
 none:
         atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
         return -ENOMEM;
+}
+
+static int insert(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key, ivg_id context, void *driver_handle)
+{
+        return insert_part(handles, kind, key, context, driver_handle, IVG_ID_NONE);
 }
 
 static void *take_out(struct ivg_handles *handles, enum ivg_kind kind, uint64_t key)
@@ -153,7 +171,7 @@ static void *take_out(struct ivg_handles *handles, enum ivg_kind kind, uint64_t 
         handle = find(handles, key, &iter);
         if (handle && handle->kind == (uint32_t)kind && cds_lfht_del(handles->table, &handle->node) == 0) {
                 value = handle->value;
-                atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+                uncount(handles, handle);
                 ivg_rcu_free(&handle->rcu);
         }
         ivg_rcu_read_unlock();
@@ -169,16 +187,32 @@ CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id, vo
 
 bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle)
 {
+        return ivg_handle_put_part(call, kind, id, driver_handle, IVG_ID_NONE);
+}
+
+bool ivg_handle_put_part(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle, ivg_id whole)
+{
         if ((id & ((1u << IVG_ID_INDEX_BITS) - 1)) < IVG_ID_FIRST || kind <= IVG_KIND_NONE || kind >= IVG_KIND_COUNT ||
-            insert(call->exec->handles, kind, id, call->context, driver_handle)) {
+            insert_part(call->exec->handles, kind, id,
+                        kind == IVG_KIND_STREAM ? call->context : ivg_context_owner(call->exec, call->context),
+                        driver_handle, whole)) {
                 ivg_exec_refuse(call, IVG_FAULT_HANDLE, id);
                 return false;
         }
         return true;
 }
 
+/* Looking for parts goes through the whole table: only for what the call table makes parts of. */
+static bool may_have_parts(enum ivg_kind kind)
+{
+        return kind == IVG_KIND_ARRAY || kind == IVG_KIND_MIPMAP || kind == IVG_KIND_MODULE;
+}
+
 void *ivg_handle_remove(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id)
 {
+        /* Relaxed: who puts a part and who ends the whole are ordered by the guest, or the guest has lost them. */
+        if (may_have_parts(kind) && atomic_load_explicit(&exec->handles->parts, memory_order_relaxed) != 0)
+                ivg_handles_remove_parts(exec, id);
         return take_out(exec->handles, kind, id);
 }
 
@@ -239,15 +273,27 @@ static bool dies_with_context(uint32_t kind)
         case IVG_KIND_MIPMAP:
         case IVG_KIND_TEXTURE:
         case IVG_KIND_SURFACE:
+        case IVG_KIND_TEXREF:
+        case IVG_KIND_SURFREF:
                 return true;
         default:
                 return false;
         }
 }
 
-void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context)
+static bool belongs_to_context(const struct ivg_handle *handle, ivg_id context)
 {
-        struct ivg_handles *handles = exec->handles;
+        return handle->context == context && dies_with_context(handle->kind);
+}
+
+static bool belongs_to_whole(const struct ivg_handle *handle, ivg_id whole)
+{
+        return handle->whole == whole;
+}
+
+static void remove_those(struct ivg_handles *handles, bool (*belongs)(const struct ivg_handle *handle, ivg_id owner),
+                         ivg_id owner)
+{
         struct cds_lfht_iter iter;
         struct cds_lfht_node *node;
 
@@ -256,13 +302,23 @@ void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context)
              cds_lfht_next(handles->table, &iter)) {
                 struct ivg_handle *handle = handle_of(node);
 
-                if (handle->context == context && dies_with_context(handle->kind) &&
-                    cds_lfht_del(handles->table, node) == 0) {
-                        atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
+                if (belongs(handle, owner) && cds_lfht_del(handles->table, node) == 0) {
+                        uncount(handles, handle);
                         ivg_rcu_free(&handle->rcu);
                 }
         }
         ivg_rcu_read_unlock();
+}
+
+void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context)
+{
+        remove_those(exec->handles, belongs_to_context, context);
+}
+
+void ivg_handles_remove_parts(struct ivg_exec *exec, ivg_id whole)
+{
+        if (whole != IVG_ID_NONE)
+                remove_those(exec->handles, belongs_to_whole, whole);
 }
 
 CUresult ivg_handle_function(struct ivg_exec_call *call, ivg_id id, CUfunction *function)

@@ -5,6 +5,7 @@
  * context, at once if there is one, else when the next begins. Registering is slow (milliseconds) and rare: one mutex.
  */
 #include "exec_internal.h"
+#include "ipc_table.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,7 +247,9 @@ CUresult ivg_exec_device_range(struct ivg_exec_call *call, uint64_t address, uin
                 return CUDA_SUCCESS;
         if (address + bytes < address)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (ivg_ranges_contain(call->exec->ranges, address, bytes) || driver_knows(call->exec, address, bytes))
+        if (ivg_ranges_contain(call->exec->ranges, address, bytes) ||
+            ivg_graph_thing_holds(call->exec, IVG_GRAPH_MEMORY, address, bytes) ||
+            driver_knows(call->exec, address, bytes))
                 return CUDA_SUCCESS;
         return CUDA_ERROR_INVALID_VALUE;
 }
@@ -264,6 +267,24 @@ CUresult ivg_exec_device_range_2d(struct ivg_exec_call *call, uint64_t address, 
         return ivg_exec_device_range(call, address, bytes);
 }
 
+/* The last byte of a box lies (slices - 1) slices, (rows - 1) rows and the width after its first. */
+CUresult ivg_exec_device_box(struct ivg_exec_call *call, uint64_t address, uint64_t pitch, uint64_t slice_rows,
+                             const uint64_t extent[3])
+{
+        const uint64_t width = extent[0], height = extent[1], depth = extent[2];
+        uint64_t slice, slices, rows, bytes;
+
+        if (width == 0 || height == 0 || depth == 0)
+                return CUDA_SUCCESS;
+        if (width > pitch || (depth > 1 && height > slice_rows))
+                return CUDA_ERROR_INVALID_VALUE;
+        if (__builtin_mul_overflow(pitch, slice_rows, &slice) || __builtin_mul_overflow(slice, depth - 1, &slices) ||
+            __builtin_mul_overflow(pitch, height - 1, &rows) || __builtin_add_overflow(slices, rows, &bytes) ||
+            __builtin_add_overflow(bytes, width, &bytes))
+                return CUDA_ERROR_INVALID_VALUE;
+        return ivg_exec_device_range(call, address, bytes);
+}
+
 CUresult ivg_exec_memory_add(struct ivg_exec_call *call, uint64_t address, uint64_t bytes)
 {
         const struct ivg_driver *driver = &call->exec->driver;
@@ -272,7 +293,8 @@ CUresult ivg_exec_memory_add(struct ivg_exec_call *call, uint64_t address, uint6
 
         if (!driver->cuCtxGetDevice || driver->cuCtxGetDevice(&device) != CUDA_SUCCESS)
                 device = -1;
-        error = ivg_ranges_add_on(call->exec->ranges, address, bytes, call->context, device);
+        error = ivg_ranges_add_on(call->exec->ranges, address, bytes, ivg_context_owner(call->exec, call->context),
+                                  device);
 
         if (error)
                 ivg_log(IVG_LOG_WARNING,
@@ -286,7 +308,8 @@ bool ivg_exec_memory_known(struct ivg_exec_call *call, uint64_t address)
         CUdeviceptr start = 0;
         size_t length = 0;
 
-        if (ivg_ranges_contain(call->exec->ranges, address, 1))
+        if (ivg_ranges_contain(call->exec->ranges, address, 1) ||
+            ivg_graph_thing_holds(call->exec, IVG_GRAPH_MEMORY, address, 1))
                 return true;
         return call->exec->driver.cuMemGetAddressRange_v2(&start, &length, address) == CUDA_SUCCESS && start == address;
 }
@@ -294,5 +317,6 @@ bool ivg_exec_memory_known(struct ivg_exec_call *call, uint64_t address)
 void ivg_exec_memory_remove(struct ivg_exec_call *call, uint64_t address)
 {
         (void)ivg_ranges_remove(call->exec->ranges, address); /* not noted: nothing to drop */
-        ivg_ipc_withdraw(call->exec, address);
+        ivg_ipc_withdraw(call->exec, IVG_IPC_MEMORY, address);
+        ivg_ipc_withdraw(call->exec, IVG_IPC_POINTER, address);
 }

@@ -20,7 +20,8 @@
 struct ivg_range {
         uint64_t start, bytes;
         ivg_id context;
-        int32_t device; /* below 0: counted nowhere */
+        int32_t device;                /* below 0: counted nowhere */
+        struct ivg_physical *physical; /* of a mapping, else NULL */
 };
 
 struct ivg_leaf {
@@ -109,23 +110,32 @@ static uint32_t ranges_up_to(const struct ivg_leaf *leaf, uint64_t address)
         return low;
 }
 
+/* The range that holds `address`, or NULL. */
+static const struct ivg_range *range_of(const struct ivg_directory *directory, uint64_t address)
+{
+        const struct ivg_leaf *leaf = directory->leaves[leaf_index(directory, address)];
+        const uint32_t up_to = ranges_up_to(leaf, address);
+        const struct ivg_range *range = up_to > 0 ? &leaf->ranges[up_to - 1] : NULL;
+
+        return range && address - range->start < range->bytes ? range : NULL;
+}
+
 bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint64_t bytes)
 {
         const struct ivg_directory *directory;
-        bool inside = false;
+        bool inside = false, goes_on = true;
 
         ivg_rcu_read_lock();
         directory = directory_of(ranges);
-        if (directory) {
-                const struct ivg_leaf *leaf = directory->leaves[leaf_index(directory, address)];
-                const uint32_t up_to = ranges_up_to(leaf, address);
+        /* Mappings may lie in a row; the loop ends with the range's bytes, or the table's ranges. */
+        while (directory && !inside && goes_on) {
+                const struct ivg_range *range = range_of(directory, address);
+                const uint64_t left = range ? range->bytes - (address - range->start) : 0;
 
-                if (up_to > 0) {
-                        const struct ivg_range *range = &leaf->ranges[up_to - 1];
-                        const uint64_t into = address - range->start;
-
-                        inside = into < range->bytes && bytes <= range->bytes - into;
-                }
+                inside = range && bytes <= left;
+                goes_on = range && range->physical;
+                address += left;
+                bytes -= inside ? 0 : left;
         }
         ivg_rcu_read_unlock();
         return inside;
@@ -133,15 +143,22 @@ bool ivg_ranges_contain(const struct ivg_ranges *ranges, uint64_t address, uint6
 
 /* ---- change; the writers' mutex is held ---- */
 
-/* Relaxed: a figure to look at, written under the mutex alone. */
-static void count_bytes(struct ivg_ranges *ranges, const struct ivg_range *range, bool added)
+/* Relaxed: a figure to look at, written under the mutex alone. Never below nothing: see count_nothing. */
+static void count_bytes(struct ivg_ranges *ranges, int32_t device, uint64_t bytes, bool added)
 {
-        if (ranges->device_bytes && range->device >= 0 && range->device < (int32_t)IVG_SHOWN_DEVICES_MAX) {
-                const uint64_t before = ivg_load_relaxed_u64(&ranges->device_bytes[range->device]);
+        if (ranges->device_bytes && device >= 0 && device < (int32_t)IVG_SHOWN_DEVICES_MAX) {
+                const uint64_t before = ivg_load_relaxed_u64(&ranges->device_bytes[device]);
+                const uint64_t after = added ? before + bytes : before > bytes ? before - bytes : 0;
 
-                ivg_store_relaxed_u64(&ranges->device_bytes[range->device],
-                                      added ? before + range->bytes : before - range->bytes);
+                ivg_store_relaxed_u64(&ranges->device_bytes[device], after);
         }
+}
+
+void ivg_ranges_count(struct ivg_ranges *ranges, int32_t device, uint64_t bytes, bool added)
+{
+        pthread_mutex_lock(&ranges->mutex);
+        count_bytes(ranges, device, bytes, added);
+        pthread_mutex_unlock(&ranges->mutex);
 }
 
 /* A table that is emptied for want of memory: what is no longer noted cannot be counted down either. */
@@ -279,21 +296,34 @@ int ivg_ranges_add(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, iv
         return ivg_ranges_add_on(ranges, start, bytes, context, -1);
 }
 
-int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device)
+static int add(struct ivg_ranges *ranges, const struct ivg_range *range)
 {
-        const struct ivg_range range = {.start = start, .bytes = bytes, .context = context, .device = device};
         int error;
 
-        if (bytes == 0 || start + bytes < start)
+        if (range->bytes == 0 || range->start + range->bytes < range->start)
                 return -EINVAL;
         pthread_mutex_lock(&ranges->mutex);
-        error = add_locked(ranges, &range);
+        error = add_locked(ranges, range);
         if (!error) {
                 ranges->count++;
-                count_bytes(ranges, &range, true);
+                count_bytes(ranges, range->device, range->bytes, true);
         }
         pthread_mutex_unlock(&ranges->mutex);
         return error;
+}
+
+int ivg_ranges_add_on(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, ivg_id context, int32_t device)
+{
+        return add(ranges, &(struct ivg_range){.start = start, .bytes = bytes, .context = context, .device = device});
+}
+
+int ivg_ranges_add_mapping(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, struct ivg_physical *physical)
+{
+        return add(ranges, &(struct ivg_range){.start = start,
+                                               .bytes = bytes,
+                                               .context = IVG_ID_NONE, /* it outlives every context */
+                                               .device = -1,
+                                               .physical = physical});
 }
 
 /* Takes range `at` out of leaf `index`. Shrinking must not fail for want of memory, or a freed range would stay valid:
@@ -314,7 +344,7 @@ static void remove_locked(struct ivg_ranges *ranges, uint32_t index, uint32_t at
         if (leaf || (old_leaf->count == 1 && old->count > 1))
                 directory = directory_replacing(old, index, &leaf, leaf ? 1 : 0);
         ranges->count--;
-        count_bytes(ranges, &old_leaf->ranges[at], false);
+        count_bytes(ranges, old_leaf->ranges[at].device, old_leaf->ranges[at].bytes, false);
         publish(ranges, directory);
         if (directory) {
                 ivg_rcu_free(&old_leaf->rcu);
@@ -342,6 +372,34 @@ bool ivg_ranges_remove(struct ivg_ranges *ranges, uint64_t start)
                 found = up_to > 0 && directory->leaves[index]->ranges[up_to - 1].start == start;
                 if (found)
                         remove_locked(ranges, index, up_to - 1);
+        }
+        pthread_mutex_unlock(&ranges->mutex);
+        return found;
+}
+
+bool ivg_ranges_take_mapping(struct ivg_ranges *ranges, uint64_t start, uint64_t bytes, uint64_t *mapping_start,
+                             uint64_t *mapping_bytes, struct ivg_physical **physical)
+{
+        const struct ivg_directory *directory;
+        bool found = false;
+
+        pthread_mutex_lock(&ranges->mutex);
+        directory = directory_of(ranges);
+        for (uint32_t index = directory ? leaf_index(directory, start) : 0;
+             !found && directory && index < directory->count; index++) {
+                const struct ivg_leaf *leaf = directory->leaves[index];
+
+                for (uint32_t at = 0; !found && at < leaf->count; at++) {
+                        const struct ivg_range *range = &leaf->ranges[at];
+
+                        if (!range->physical || range->start < start || range->start - start >= bytes)
+                                continue;
+                        *mapping_start = range->start;
+                        *mapping_bytes = range->bytes;
+                        *physical = range->physical;
+                        remove_locked(ranges, index, at);
+                        found = true;
+                }
         }
         pthread_mutex_unlock(&ranges->mutex);
         return found;

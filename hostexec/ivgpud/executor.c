@@ -234,7 +234,10 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 link = &(*link)->next;
         *link = executor->next;
         ivg_loop_close(mediator, &executor->control);
+        ivg_loop_close(mediator, &executor->share);
         ivg_loop_close(mediator, &executor->process);
+        if (executor->channel) /* the driver frees that memory now */
+                ivg_shares_end_of(executor->channel->tenant->shares, executor);
         gone(executor, how);
         ivg_loop_free(mediator, &executor->garbage);
 }
@@ -299,11 +302,22 @@ static void drop(struct ivg_executor *executor, bool running)
         }
         ivg_loop_close(executor->mediator, &executor->process);
         ivg_loop_close(executor->mediator, &executor->control);
+        ivg_loop_close(executor->mediator, &executor->share);
         free(executor);
 }
 
-/* Sends the channel; the executor is the channel's from then on. */
-static int give(struct ivg_executor *executor, struct ivg_channel *channel)
+static int pair_open(int pair[2])
+{
+        return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ? -errno : 0;
+}
+
+static void close_if_open(int fd)
+{
+        if (fd >= 0)
+                close(fd);
+}
+
+static int send_channel(struct ivg_executor *executor, const struct ivg_channel *channel, int share_fd)
 {
         const struct ivg_tenant *tenant = channel->tenant;
         const int images_fd = ivg_images_connect(executor->mediator, tenant);
@@ -312,6 +326,7 @@ static int give(struct ivg_executor *executor, struct ivg_channel *channel)
                 [IVG_EXEC_SLOT_DOORBELL] = ivg_tenant_doorbell_fd(tenant, channel->index),
                 [IVG_EXEC_SLOT_INTERRUPT] = ivg_tenant_interrupt_fd(tenant, channel->index),
                 [IVG_EXEC_SLOT_IPC] = tenant->ipc_fd,
+                [IVG_EXEC_SLOT_SHARE] = share_fd,
                 [IVG_EXEC_SLOT_IMAGES] = images_fd,
         };
         struct ivg_exec_adoption message = {.magic = IVG_EXEC_CONTROL_MAGIC,
@@ -329,10 +344,26 @@ static int give(struct ivg_executor *executor, struct ivg_channel *channel)
                 }
         rc = executor->control.fd < 0 ? -EPIPE
                                       : ivg_fds_send(executor->control.fd, &message, sizeof(message), fds, count);
-        if (images_fd >= 0)
-                close(images_fd);
-        if (rc < 0)
+        close_if_open(images_fd);
+        return rc;
+}
+
+/* The executor is the channel's from then on. */
+static int give(struct ivg_executor *executor, struct ivg_channel *channel)
+{
+        int share[2] = {-1, -1};
+        int rc = pair_open(share);
+
+        executor->share = (struct ivg_source){.fd = share[0], .ready = ivg_shares_ready};
+        if (rc == 0)
+                rc = ivg_loop_watch(executor->mediator, &executor->share);
+        if (rc == 0)
+                rc = send_channel(executor, channel, share[1]);
+        close_if_open(share[1]);
+        if (rc < 0) {
+                ivg_loop_close(executor->mediator, &executor->share);
                 return rc;
+        }
         if (executor->phase == IVG_EXECUTOR_WAITING) /* else as long as it would have had anyway */
                 executor->deadline_ms = ivg_loop_now_ms() + IVG_ADOPTION_MS;
         executor->phase = IVG_EXECUTOR_STARTING;
@@ -356,7 +387,8 @@ static int start(struct ivg_mediator *mediator, uint32_t pool, struct ivg_channe
         executor->warm = !channel;
         executor->phase = IVG_EXECUTOR_WARMING;
         executor->deadline_ms = ivg_loop_now_ms() + mediator->config.ready_timeout_ms;
-        rc = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ? -errno : 0;
+        rc = pair_open(pair);
+        executor->share.fd = -1;
         executor->control = (struct ivg_source){.fd = pair[0], .ready = control_ready};
         executor->process = (struct ivg_source){.fd = -1, .ready = process_ready};
         /* Before the process: one that fails at once still says why, and not that its socket is closed. */
@@ -364,8 +396,7 @@ static int start(struct ivg_mediator *mediator, uint32_t pool, struct ivg_channe
                 rc = give(executor, channel);
         if (rc == 0)
                 rc = spawn(executor, pair[1]);
-        if (pair[1] >= 0)
-                close(pair[1]);
+        close_if_open(pair[1]);
         if (rc < 0) {
                 ivg_error_set(error, "%s: %s", mediator->executor_path, strerror(-rc));
                 drop(executor, false);

@@ -7,6 +7,7 @@
  *                      │          └─ executor.c  one ivgpu-exec process
  *                      ├─ warm.c    executors that wait for a program
  *                      ├─ images.c  ivgpu-images, and each executor's way to it
+ *                      ├─ share.c   descriptors that a tenant's executors share
  *                      └─ stats.c, log.c
  *
  * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
@@ -39,7 +40,7 @@
 /* A waiting executor that dies is replaced, later each time, until one gets as far as waiting. */
 #define IVG_WARM_RETRY_MS 1000u
 #define IVG_WARM_RETRY_MS_MAX 60000u
-/* Messages of one executor handled in one turn: it sends at most four in its life. */
+/* Messages of one executor handled in one turn, so that one that asks a lot leaves room for the others. */
 #define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
 /* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
 #define IVG_QEMU_BYTES_PER_TURN 64u
@@ -118,6 +119,7 @@ struct ivg_tenant {
         struct ivg_account *account;
         int memfd;
         int ipc_fd; /* what its processes share (ipc_table.h): a VM's own, or that of all local programs */
+        struct ivg_shares *shares; /* likewise */
         struct ivg_region region;
         struct ivg_doorbells doorbells; /* of a VM; a local program's three: vector 0 and 1 */
         struct ivg_source control;      /* the guest rings when a state word has changed */
@@ -183,6 +185,7 @@ struct ivg_executor {
         pid_t pid;
         struct ivg_source process; /* pidfd */
         struct ivg_source control;
+        struct ivg_source share; /* share_protocol.h */
         enum ivg_executor_phase phase;
         uint64_t deadline_ms; /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
 };
@@ -224,6 +227,12 @@ void ivg_images_init(struct ivg_mediator *mediator);
 /* An executor's end of a socket to the keeper; -1: it has none, and gets every image sent. */
 int ivg_images_connect(struct ivg_mediator *mediator, const struct ivg_tenant *tenant);
 void ivg_images_close(struct ivg_mediator *mediator);
+/* ---- share.c ---- */
+
+struct ivg_shares *ivg_shares_create(void); /* NULL: no memory */
+void ivg_shares_destroy(struct ivg_shares *shares);
+void ivg_shares_end_of(struct ivg_shares *shares, const struct ivg_executor *executor); /* it is gone */
+void ivg_shares_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events);
 
 /* ---- vm.c, local.c ---- */
 
@@ -268,6 +277,7 @@ struct ivg_mediator {
         char **executor_environment[IVG_POOLS_MAX]; /* by pool */
         int local_ipc_fd;                           /* the table of all local programs; -1: not made yet */
         struct ivg_images images;
+        struct ivg_shares *local_shares; /* and their descriptors */
         int epoll_fd;
         struct ivg_source signals, timer;
         uint64_t next_heartbeat_log_ms;

@@ -79,9 +79,15 @@ static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config
 static int ipc_open(struct ivg_tenant *tenant, struct ivg_error *error)
 {
         struct ivg_mediator *mediator = tenant->mediator;
+        struct ivg_shares **shares = tenant->kind == IVG_TENANT_VM ? &tenant->shares : &mediator->local_shares;
         int fd = -1, rc = 0;
 
-        if (tenant->kind == IVG_TENANT_VM) {
+        if (!*shares)
+                *shares = ivg_shares_create();
+        tenant->shares = *shares;
+        if (!tenant->shares) {
+                rc = -ENOMEM;
+        } else if (tenant->kind == IVG_TENANT_VM) {
                 rc = fd = ivg_ipc_table_create();
         } else {
                 if (mediator->local_ipc_fd < 0)
@@ -109,6 +115,9 @@ static void resources_release(struct ivg_tenant *tenant)
         if (tenant->ipc_fd >= 0)
                 close(tenant->ipc_fd);
         tenant->ipc_fd = -1;
+        if (tenant->kind == IVG_TENANT_VM)
+                ivg_shares_destroy(tenant->shares);
+        tenant->shares = NULL;
 }
 
 static void control_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)

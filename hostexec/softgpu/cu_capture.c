@@ -143,6 +143,14 @@ static CUresult sg_capture_add(struct sg_stream *stream, CUgraphNodeType type, s
         return sg_tips_add(&stream->tips, node);
 }
 
+CUresult sg_capture_work(struct sg_stream *stream, CUgraphNodeType type, struct sg_graph_work *work)
+{
+        if (!stream->capture->invalid)
+                return sg_capture_add(stream, type, work);
+        sg_graph_work_put(work);
+        return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+}
+
 bool sg_capture_op(struct sg_stream *stream, struct sg_op *op, CUresult *result)
 {
         sg_graph_lock_take();

@@ -1,6 +1,7 @@
 /* Contexts: their life, and each thread's stack of current ones. */
 #include <string.h>
 
+#include "array.h"
 #include "softgpu.h"
 
 #define SG_CONTEXTS_MAX 1024u
@@ -69,6 +70,8 @@ CUresult sg_context_lookup(CUcontext handle, struct sg_context **out)
         if (ready != CUDA_SUCCESS)
                 return ready;
         *out = sg_object_from(handle, SG_CONTEXT);
+        if (*out == NULL)
+                *out = sg_green_context(handle);
         return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
@@ -161,6 +164,7 @@ void sg_context_close(struct sg_context *context)
                         break;
                 sg_module_close(module);
         }
+        sg_resources_close(context);
         sg_registry_release_context(context);
         sg_map_forget(context);
         sg_object_put(context);
@@ -225,6 +229,11 @@ static CUresult sg_context_create(CUcontext *out, unsigned flags, CUdevice ordin
         (void)sg_context_push(context); /* the depth was checked above */
         *out = (CUcontext)context;
         return CUDA_SUCCESS;
+}
+
+SG_ENTRY(cuCtxCreate, CUcontext *out, unsigned flags, CUdevice ordinal)
+{
+        return sg_context_create(out, flags, ordinal, 3010);
 }
 
 SG_ENTRY(cuCtxCreate_v2, CUcontext *out, unsigned flags, CUdevice ordinal)

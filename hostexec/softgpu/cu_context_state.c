@@ -4,14 +4,19 @@
 #define SG_STACK_BYTES_MAX (512u << 10)
 #define SG_L2_FETCH_BYTES_MAX 128u
 
+/* What each question starts with: the context (NULL: the current one), and a place for the answer. */
+static CUresult sg_context_asked(CUcontext handle, const void *out, struct sg_context **context)
+{
+        const CUresult result = sg_context_or_current(handle, context);
+        return result == CUDA_SUCCESS && out == NULL ? CUDA_ERROR_INVALID_VALUE : result;
+}
+
 SG_ENTRY(cuCtxGetDevice, CUdevice *out)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_peek(&context);
+        const CUresult result = sg_context_asked(NULL, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = context->device->ordinal;
         return CUDA_SUCCESS;
 }
@@ -19,11 +24,9 @@ SG_ENTRY(cuCtxGetDevice, CUdevice *out)
 SG_ENTRY(cuCtxGetDevice_v2, CUdevice *out, CUcontext handle)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_or_current(handle, &context);
+        const CUresult result = sg_context_asked(handle, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = context->device->ordinal;
         return CUDA_SUCCESS;
 }
@@ -31,11 +34,9 @@ SG_ENTRY(cuCtxGetDevice_v2, CUdevice *out, CUcontext handle)
 SG_ENTRY(cuCtxGetId, CUcontext handle, unsigned long long *out)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_or_current(handle, &context);
+        const CUresult result = sg_context_asked(handle, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = context->id;
         return CUDA_SUCCESS;
 }
@@ -43,11 +44,9 @@ SG_ENTRY(cuCtxGetId, CUcontext handle, unsigned long long *out)
 SG_ENTRY(cuCtxGetApiVersion, CUcontext handle, unsigned *out)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_or_current(handle, &context);
+        const CUresult result = sg_context_asked(handle, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = context->api_version;
         return CUDA_SUCCESS;
 }
@@ -55,11 +54,9 @@ SG_ENTRY(cuCtxGetApiVersion, CUcontext handle, unsigned *out)
 SG_ENTRY(cuCtxGetFlags, unsigned *out)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_peek(&context);
+        const CUresult result = sg_context_asked(NULL, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = context->flags;
         return CUDA_SUCCESS;
 }
@@ -91,11 +88,9 @@ SG_ENTRY(cuCtxGetStreamPriorityRange, int *least, int *greatest)
 SG_ENTRY(cuCtxGetLimit, size_t *out, CUlimit limit)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_peek(&context);
+        const CUresult result = sg_context_asked(NULL, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         if ((int)limit < 0 || limit >= CU_LIMIT_MAX)
                 return CUDA_ERROR_INVALID_VALUE;
         if (limit == CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH)
@@ -138,11 +133,9 @@ SG_ENTRY(cuCtxSetLimit, CUlimit limit, size_t value)
 SG_ENTRY(cuCtxGetCacheConfig, CUfunc_cache *out)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_peek(&context);
+        const CUresult result = sg_context_asked(NULL, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = (CUfunc_cache)atomic_load(&context->cache_config);
         return CUDA_SUCCESS;
 }
@@ -162,11 +155,9 @@ SG_ENTRY(cuCtxSetCacheConfig, CUfunc_cache config)
 SG_ENTRY(cuCtxGetSharedMemConfig, CUsharedconfig *out)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_peek(&context);
+        const CUresult result = sg_context_asked(NULL, out, &context);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = (CUsharedconfig)atomic_load(&context->shared_config);
         return CUDA_SUCCESS;
 }

@@ -12,9 +12,9 @@ CUresult sg_span_open(uint64_t address, size_t bytes, enum sg_side side, struct 
                 return CUDA_ERROR_INVALID_VALUE;
         struct sg_allocation *owner = sg_registry_find(address);
         if (owner != NULL) {
-                const bool device = owner->kind == SG_MEMORY_DEVICE || owner->kind == SG_MEMORY_MODULE ||
-                                    owner->kind == SG_MEMORY_OPENED;
-                if (bytes > owner->bytes - (address - owner->start) || (device && side == SG_SIDE_HOST)) {
+                const bool inside = owner->kind == SG_MEMORY_MAPPED ? sg_mappings_allow(address, bytes, &out->read_only)
+                                                                    : bytes <= owner->bytes - (address - owner->start);
+                if (!inside || (sg_kind_is_device(owner->kind) && side == SG_SIDE_HOST)) {
                         sg_allocation_put(owner);
                         return CUDA_ERROR_INVALID_VALUE;
                 }
@@ -37,8 +37,19 @@ void sg_span_close(struct sg_span *span)
 
 bool sg_span_is_read_only(const struct sg_span *span)
 {
-        return span->owner != NULL && span->owner->kind == SG_MEMORY_REGISTERED &&
-               (span->owner->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0;
+        return span->read_only || (span->owner != NULL && span->owner->kind == SG_MEMORY_REGISTERED &&
+                                   (span->owner->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0);
+}
+
+CUmemorytype sg_span_type(const struct sg_span *span)
+{
+        switch (span->owner != NULL ? span->owner->kind : SG_MEMORY_PINNED) {
+        case SG_MEMORY_PINNED:
+        case SG_MEMORY_REGISTERED:
+                return CU_MEMORYTYPE_HOST;
+        default:
+                return CU_MEMORYTYPE_DEVICE;
+        }
 }
 
 struct sg_copy_op {
@@ -64,6 +75,24 @@ static void sg_copy_release(struct sg_op *op)
         sg_op_free(op);
 }
 
+static void sg_copy_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_copy_op *copy = (const struct sg_copy_op *)op;
+        params->memcpy.copyParams = (CUDA_MEMCPY3D){.srcMemoryType = sg_span_type(&copy->source),
+                                                    .srcHost = copy->source.address,
+                                                    .srcDevice = sg_address(copy->source.address),
+                                                    .srcPitch = copy->bytes,
+                                                    .srcHeight = 1,
+                                                    .dstMemoryType = sg_span_type(&copy->destination),
+                                                    .dstHost = copy->destination.address,
+                                                    .dstDevice = sg_address(copy->destination.address),
+                                                    .dstPitch = copy->bytes,
+                                                    .dstHeight = 1,
+                                                    .WidthInBytes = copy->bytes,
+                                                    .Height = 1,
+                                                    .Depth = 1};
+}
+
 /* Takes the spans. An asynchronous copy whose pageable side outlives the call only as CUDA promises: a source is read
  * before the call returns, a destination is written before it. */
 static CUresult sg_copy_submit(struct sg_stream *stream, struct sg_span *destination, struct sg_span *source,
@@ -81,6 +110,7 @@ static CUresult sg_copy_submit(struct sg_stream *stream, struct sg_span *destina
         copy->bytes = bytes;
         /* Pageable memory: the graph would need it at each launch, when nothing keeps it. */
         copy->op.node_type = source->pageable || destination->pageable ? SG_NODE_TYPE_NONE : CU_GRAPH_NODE_TYPE_MEMCPY;
+        copy->op.describe = sg_copy_describe;
         if (stage) {
                 memcpy(copy->staged, source->address, bytes);
                 copy->source.address = copy->staged;
@@ -151,6 +181,9 @@ static CUresult sg_copy_peer(CUstream handle, CUdeviceptr to, CUcontext to_conte
                 result = sg_context_lookup(from_context, &ends[1]);
         for (unsigned i = 0; i < 2 && result == CUDA_SUCCESS; i++)
                 result = sg_context_check(ends[i]);
+        /* Without a stream it is in order with the work of both. */
+        for (unsigned i = 0; i < 2 && synchronous && result == CUDA_SUCCESS; i++)
+                result = sg_context_drain(ends[i]);
         if (result != CUDA_SUCCESS)
                 return result;
         return sg_copy(handle, to, SG_SIDE_DEVICE, from, SG_SIDE_DEVICE, bytes, synchronous);

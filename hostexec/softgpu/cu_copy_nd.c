@@ -1,6 +1,7 @@
-/* Copies of boxes: 2D and 3D, between pitched ranges. Arrays do not exist here and are refused. */
+/* Copies of boxes: 2D and 3D, between pitched ranges and arrays. */
 #include <string.h>
 
+#include "array.h"
 #include "copy.h"
 #include "softgpu.h"
 
@@ -14,13 +15,6 @@ struct sg_box_op {
         struct sg_op op;
         struct sg_box destination, source;
         size_t width, height, depth;
-};
-
-/* What the caller's structure says of one side. */
-struct sg_box_side {
-        CUmemorytype type;
-        uint64_t host, device;
-        size_t x, y, z, pitch, height;
 };
 
 static CUresult sg_box_run(struct sg_op *op, struct sg_stream *stream)
@@ -42,6 +36,25 @@ static void sg_box_release(struct sg_op *op)
         sg_op_free(op);
 }
 
+static void sg_box_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_box_op *box = (const struct sg_box_op *)op;
+        const struct sg_box *to = &box->destination, *from = &box->source;
+        params->memcpy.copyParams = (CUDA_MEMCPY3D){.srcMemoryType = sg_span_type(&from->span),
+                                                    .srcHost = from->span.address,
+                                                    .srcDevice = sg_address(from->span.address),
+                                                    .srcPitch = from->pitch,
+                                                    .srcHeight = from->slice / from->pitch,
+                                                    .dstMemoryType = sg_span_type(&to->span),
+                                                    .dstHost = to->span.address,
+                                                    .dstDevice = sg_address(to->span.address),
+                                                    .dstPitch = to->pitch,
+                                                    .dstHeight = to->slice / to->pitch,
+                                                    .WidthInBytes = box->width,
+                                                    .Height = box->height,
+                                                    .Depth = box->depth};
+}
+
 /* start + x + y * pitch + z * slice, and the bytes from there to the box's last; false on overflow. */
 static bool sg_box_extent(const struct sg_box_side *side, const struct sg_box_op *box, uint64_t start, size_t pitch,
                           size_t slice, uint64_t *first, size_t *bytes)
@@ -59,13 +72,35 @@ static bool sg_box_extent(const struct sg_box_side *side, const struct sg_box_op
         return true;
 }
 
+static bool sg_fits(size_t start, size_t count, size_t size)
+{
+        return start <= size && count <= size - start;
+}
+
+static CUresult sg_box_open_array(const struct sg_box_side *side, const struct sg_box_op *box, struct sg_box *out)
+{
+        const struct sg_array *array = sg_object_from(side->array, SG_ARRAY);
+        if (array == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        const struct ptx_texture_level *level = &array->level;
+        if (!sg_fits(side->x, box->width, level->pitch) || !sg_fits(side->y, box->height, level->height) ||
+            !sg_fits(side->z, box->depth, level->depth))
+                return CUDA_ERROR_INVALID_VALUE;
+        sg_allocation_get(array->memory); /* the operation's, so that the array may go before it has run */
+        out->span.owner = array->memory;
+        out->span.address = (char *)level->data + side->x + side->y * level->pitch + side->z * level->slice;
+        out->pitch = level->pitch;
+        out->slice = level->slice;
+        return CUDA_SUCCESS;
+}
+
 static CUresult sg_box_open(const struct sg_box_side *side, const struct sg_box_op *box, struct sg_box *out)
 {
         static const enum sg_side sides[] = {[CU_MEMORYTYPE_HOST] = SG_SIDE_HOST,
                                              [CU_MEMORYTYPE_DEVICE] = SG_SIDE_DEVICE,
                                              [CU_MEMORYTYPE_UNIFIED] = SG_SIDE_ANY};
         if (side->type == CU_MEMORYTYPE_ARRAY)
-                return CUDA_ERROR_NOT_SUPPORTED;
+                return sg_box_open_array(side, box, out);
         if (side->type != CU_MEMORYTYPE_HOST && side->type != CU_MEMORYTYPE_DEVICE &&
             side->type != CU_MEMORYTYPE_UNIFIED)
                 return CUDA_ERROR_INVALID_VALUE;
@@ -87,8 +122,8 @@ static CUresult sg_box_open(const struct sg_box_side *side, const struct sg_box_
         return sg_span_open(first, bytes, sides[side->type], &out->span);
 }
 
-static CUresult sg_box_copy(CUstream handle, const struct sg_box_side *to, const struct sg_box_side *from,
-                            const size_t extent[3], bool synchronous)
+CUresult sg_box_copy(CUstream handle, const struct sg_box_side *to, const struct sg_box_side *from,
+                     const size_t extent[3], bool synchronous)
 {
         struct sg_stream *stream;
         CUresult result = sg_stream_resolve(handle, &stream);
@@ -104,6 +139,7 @@ static CUresult sg_box_copy(CUstream handle, const struct sg_box_side *to, const
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }
         box->op.node_type = CU_GRAPH_NODE_TYPE_MEMCPY; /* pageable sides wait, and so are not captured */
+        box->op.describe = sg_box_describe;
         box->width = extent[0];
         box->height = extent[1];
         box->depth = extent[2];
@@ -129,12 +165,14 @@ static CUresult sg_copy_2d(CUstream stream, const CUDA_MEMCPY2D *copy, bool sync
         const struct sg_box_side to = {.type = copy->dstMemoryType,
                                        .host = sg_address(copy->dstHost),
                                        .device = copy->dstDevice,
+                                       .array = copy->dstArray,
                                        .x = copy->dstXInBytes,
                                        .y = copy->dstY,
                                        .pitch = copy->dstPitch};
         const struct sg_box_side from = {.type = copy->srcMemoryType,
                                          .host = sg_address(copy->srcHost),
                                          .device = copy->srcDevice,
+                                         .array = copy->srcArray,
                                          .x = copy->srcXInBytes,
                                          .y = copy->srcY,
                                          .pitch = copy->srcPitch};
@@ -146,8 +184,8 @@ static CUresult sg_copy_2d(CUstream stream, const CUDA_MEMCPY2D *copy, bool sync
 #define SG_BOX_SIDE(copy, end)                                                                                         \
         {                                                                                                              \
                 .type = (copy)->end##MemoryType, .host = sg_address((copy)->end##Host), .device = (copy)->end##Device, \
-                .x = (copy)->end##XInBytes, .y = (copy)->end##Y, .z = (copy)->end##Z, .pitch = (copy)->end##Pitch,     \
-                .height = (copy)->end##Height                                                                          \
+                .array = (copy)->end##Array, .x = (copy)->end##XInBytes, .y = (copy)->end##Y, .z = (copy)->end##Z,     \
+                .pitch = (copy)->end##Pitch, .height = (copy)->end##Height                                             \
         }
 
 static CUresult sg_copy_3d(CUstream stream, const CUDA_MEMCPY3D *copy, bool synchronous)
@@ -164,8 +202,10 @@ static CUresult sg_copy_3d_peer(CUstream stream, const CUDA_MEMCPY3D_PEER *copy,
         struct sg_context *end;
         if (copy == NULL || copy->srcLOD != 0 || copy->dstLOD != 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        CUresult result = sg_context_lookup(copy->dstContext, &end);
-        if (result == CUDA_SUCCESS)
+        CUresult result = CUDA_SUCCESS; /* an array has a context of its own */
+        if (copy->dstMemoryType != CU_MEMORYTYPE_ARRAY)
+                result = sg_context_lookup(copy->dstContext, &end);
+        if (result == CUDA_SUCCESS && copy->srcMemoryType != CU_MEMORYTYPE_ARRAY)
                 result = sg_context_lookup(copy->srcContext, &end);
         if (result != CUDA_SUCCESS)
                 return result;

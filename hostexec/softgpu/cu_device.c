@@ -63,8 +63,31 @@ void sg_context_pause(void)
         sg_pause_ms(sg_context_ms);
 }
 
+/* The machine's devices that the program sees, in its order: all, or what CUDA_VISIBLE_DEVICES lists up to the first
+ * entry that names none, or one a second time. */
+static unsigned sg_devices_choose(unsigned long count, int slots[SG_DEVICES_MAX])
+{
+        const char *text = getenv("CUDA_VISIBLE_DEVICES");
+        unsigned chosen = 0;
+        for (; text == NULL && chosen < count; chosen++)
+                slots[chosen] = (int)chosen;
+        for (; text != NULL && chosen < count; chosen++) {
+                char *end;
+                const unsigned long slot = strtoul(text, &end, 10);
+                bool usable = end != text && slot < count && (*end == ',' || *end == '\0');
+                for (unsigned i = 0; i < chosen && usable; i++)
+                        usable = slots[i] != (int)slot;
+                if (!usable)
+                        break;
+                slots[chosen] = (int)slot;
+                text = *end == ',' ? end + 1 : end;
+        }
+        return chosen;
+}
+
 static void sg_devices_open(void)
 {
+        int slots[SG_DEVICES_MAX];
         unsigned long count, mib, init_ms;
         if (!sg_environment_number("IVGPU_SOFT_INIT_MS", 0, SG_START_MS_MAX, 0, &init_ms) ||
             !sg_environment_number("IVGPU_SOFT_CONTEXT_MS", 0, SG_START_MS_MAX, 0, &sg_context_ms)) {
@@ -77,12 +100,18 @@ static void sg_devices_open(void)
                 sg_devices_result = CUDA_ERROR_NO_DEVICE;
                 return;
         }
+        count = sg_devices_choose(count, slots);
+        if (count == 0) {
+                sg_devices_result = CUDA_ERROR_NO_DEVICE;
+                return;
+        }
         for (unsigned i = 0; i < count; i++) {
                 struct sg_device *device = &sg_devices[i];
                 device->ordinal = (int)i;
+                device->slot = slots[i];
                 device->total_bytes = (size_t)mib << 20;
                 device->heap = sg_heap_open(device->total_bytes);
-                if (device->heap == NULL || sg_pool_open(device, 0, &device->default_pool) != CUDA_SUCCESS) {
+                if (device->heap == NULL || sg_pool_open(device, 0, -1, &device->default_pool) != CUDA_SUCCESS) {
                         sg_report("device %u: no address space for %lu MiB", i, mib);
                         sg_devices_result = CUDA_ERROR_OUT_OF_MEMORY;
                         return;
@@ -177,14 +206,19 @@ SG_ENTRY(cuDeviceGetCount, int *out)
         return CUDA_SUCCESS;
 }
 
+/* What each question starts with: the device, and a place for the answer. */
+static CUresult sg_device_asked(CUdevice ordinal, const void *out, struct sg_device **device)
+{
+        const CUresult result = sg_device_find(ordinal, device);
+        return result == CUDA_SUCCESS && out == NULL ? CUDA_ERROR_INVALID_VALUE : result;
+}
+
 SG_ENTRY(cuDeviceGet, CUdevice *out, int ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = ordinal;
         return CUDA_SUCCESS;
 }
@@ -204,14 +238,12 @@ SG_ENTRY(cuDeviceGetName, char *out, int capacity, CUdevice ordinal)
 SG_ENTRY(cuDeviceGetUuid_v2, CUuuid *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         /* The same in every process and on every machine: programs keep it to name the device again. */
         memcpy(out->bytes, "ivgpu-soft-dev-", 15);
-        out->bytes[15] = (char)('0' + ordinal);
+        out->bytes[15] = (char)('0' + device->slot);
         return CUDA_SUCCESS;
 }
 SG_ALIAS(cuDeviceGetUuid, cuDeviceGetUuid_v2);
@@ -219,11 +251,9 @@ SG_ALIAS(cuDeviceGetUuid, cuDeviceGetUuid_v2);
 SG_ENTRY(cuDeviceTotalMem_v2, size_t *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         *out = device->total_bytes;
         return CUDA_SUCCESS;
 }
@@ -236,7 +266,7 @@ SG_ENTRY(cuDeviceGetPCIBusId, char *out, int capacity, CUdevice ordinal)
                 return result;
         if (out == NULL || capacity < 13)
                 return CUDA_ERROR_INVALID_VALUE;
-        snprintf(out, (size_t)capacity, "0000:%02x:%02x.0", (unsigned)ordinal + 1, SG_PCI_DEVICE_ID);
+        snprintf(out, (size_t)capacity, "0000:%02x:%02x.0", (unsigned)device->slot + 1, SG_PCI_DEVICE_ID);
         return CUDA_SUCCESS;
 }
 
@@ -262,11 +292,9 @@ SG_ENTRY(cuDeviceGetByPCIBusId, CUdevice *out, const char *text)
 SG_ENTRY(cuDeviceGetAttribute, int *out, CUdevice_attribute attribute, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         return sg_device_attribute(device, attribute, out);
 }
 
@@ -286,11 +314,9 @@ SG_ENTRY(cuDeviceComputeCapability, int *major, int *minor, CUdevice ordinal)
 SG_ENTRY(cuDeviceGetProperties, CUdevprop *out, CUdevice ordinal)
 {
         struct sg_device *device;
-        const CUresult result = sg_device_find(ordinal, &device);
+        const CUresult result = sg_device_asked(ordinal, out, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (out == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
         const struct {
                 CUdevice_attribute attribute;
                 int *value;

@@ -167,14 +167,3 @@ SG_ENTRY(cuGetErrorString, CUresult error, const char **out)
         *out = found != NULL ? found->text : NULL;
         return found != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
-
-void sg_report(const char *format, ...)
-{
-        char line[512];
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(line, sizeof(line), format, arguments);
-        va_end(arguments);
-        line[strcspn(line, "\n")] = '\0'; /* a compiler's log ends its lines */
-        fprintf(stderr, "ivgpu soft GPU: %s\n", line);
-}

@@ -44,7 +44,19 @@ void sg_event_finalize(struct sg_event *event)
 {
         sg_capture_forget_event(event);
         sg_mark_put(event->mark);
+        sg_event_unshare(event);
         sg_object_put(event->context);
+}
+
+struct sg_event *sg_event_new(struct sg_context *context, unsigned flags)
+{
+        struct sg_event *event = sg_object_new(SG_EVENT);
+        if (event == NULL)
+                return NULL;
+        event->context = context;
+        event->flags = flags;
+        sg_object_get(context);
+        return event;
 }
 
 SG_ENTRY(cuEventCreate, CUevent *out, unsigned flags)
@@ -54,16 +66,19 @@ SG_ENTRY(cuEventCreate, CUevent *out, unsigned flags)
         if (result != CUDA_SUCCESS)
                 return result;
         const unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
-        if (out == NULL || (flags & ~known) != 0)
+        if (out == NULL || (flags & ~known) != 0 ||
+            (flags & (CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING)) == CU_EVENT_INTERPROCESS)
                 return CUDA_ERROR_INVALID_VALUE;
-        if ((flags & CU_EVENT_INTERPROCESS) != 0)
-                return CUDA_ERROR_NOT_SUPPORTED;
-        struct sg_event *event = sg_object_new(SG_EVENT);
+        struct sg_event *event = sg_event_new(context, flags);
         if (event == NULL)
                 return CUDA_ERROR_OUT_OF_MEMORY;
-        event->context = context;
-        event->flags = flags;
-        sg_object_get(context);
+        if ((flags & CU_EVENT_INTERPROCESS) != 0)
+                result = sg_event_share(event);
+        if (result != CUDA_SUCCESS) {
+                if (sg_object_retire(event))
+                        sg_object_put(event);
+                return result;
+        }
         *out = (CUevent)event;
         return CUDA_SUCCESS;
 }
@@ -89,6 +104,7 @@ struct sg_record_op {
         struct sg_event *event;
         struct sg_mark *mark;
         struct sg_mark *replaced; /* put outside the lock */
+        uint64_t shared_number;
 };
 
 static void sg_record_queued(struct sg_op *op, struct sg_stream *stream)
@@ -96,6 +112,7 @@ static void sg_record_queued(struct sg_op *op, struct sg_stream *stream)
         struct sg_record_op *record = (struct sg_record_op *)op;
         record->mark->point = (struct sg_point){stream, op->sequence};
         sg_object_get(stream);
+        record->shared_number = sg_shared_mark_record(record->event);
         record->replaced = record->event->mark;
         record->event->mark = record->mark;
         atomic_fetch_add_explicit(&record->mark->references, 1, memory_order_relaxed);
@@ -104,7 +121,9 @@ static void sg_record_queued(struct sg_op *op, struct sg_stream *stream)
 static CUresult sg_record_run(struct sg_op *op, struct sg_stream *stream)
 {
         (void)stream;
-        atomic_store(&((struct sg_record_op *)op)->mark->passed_ns, sg_now_ns());
+        const struct sg_record_op *record = (const struct sg_record_op *)op;
+        atomic_store(&record->mark->passed_ns, sg_now_ns());
+        sg_shared_mark_pass(record->event, record->shared_number);
         return CUDA_SUCCESS;
 }
 
@@ -134,6 +153,16 @@ CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream)
         sg_capture_forget_event(event);
         sg_object_get(event);
         return sg_submit(stream, &record->op);
+}
+
+CUresult sg_op_add_event(struct sg_op *op, struct sg_event *event)
+{
+        struct sg_mark *mark = sg_event_mark(event);
+        CUresult result = CUDA_SUCCESS;
+        if (mark != NULL && !sg_point_reached(&mark->point))
+                result = sg_op_add_point(op, &mark->point);
+        sg_mark_put(mark);
+        return result;
 }
 
 SG_ENTRY(cuEventRecordWithFlags, CUevent handle, CUstream stream_handle, unsigned flags)
@@ -181,6 +210,8 @@ SG_ENTRY(cuEventQuery, CUevent handle)
                 return result;
         if (sg_event_is_captured(event))
                 return CUDA_ERROR_CAPTURED_EVENT;
+        if (event->shared != NULL && !sg_shared_mark_passed(event))
+                return CUDA_ERROR_NOT_READY;
         struct sg_mark *mark = sg_event_mark(event);
         const bool reached = mark == NULL || sg_point_reached(&mark->point);
         sg_mark_put(mark);
@@ -199,6 +230,8 @@ SG_ENTRY(cuEventSynchronize, CUevent handle)
         if (mark != NULL)
                 sg_point_wait(&mark->point);
         sg_mark_put(mark);
+        if (event->shared != NULL)
+                sg_shared_mark_wait(event);
         return sg_context_check(event->context);
 }
 
@@ -214,6 +247,11 @@ SG_ENTRY(cuStreamWaitEvent, CUstream stream_handle, CUevent handle, unsigned fla
         if (result != CUDA_SUCCESS)
                 return result;
         if (atomic_load(&sg_captures) != 0 && sg_capture_wait(stream, event, &result)) {
+                sg_object_put(stream);
+                return result;
+        }
+        if (event->shared != NULL && !sg_shared_mark_passed(event)) {
+                result = sg_shared_mark_stream_waits(event, stream);
                 sg_object_put(stream);
                 return result;
         }

@@ -93,6 +93,7 @@ void sg_graph_work_put(struct sg_graph_work *work)
                 sg_object_put(work->event);
         if (work->child != NULL)
                 sg_graph_close(work->child);
+        sg_graph_memory_release(work);
         free(work);
 }
 
@@ -121,6 +122,7 @@ void sg_graph_close(struct sg_graph *graph)
         for (uint32_t i = 0; i < graph->count; i++)
                 sg_object_put(graph->nodes[i]);
         graph->count = 0;
+        sg_user_holds_release(&graph->users);
         sg_object_put(graph);
         sg_graph_lock_give();
 }
@@ -184,9 +186,13 @@ CUresult sg_graph_copy(const struct sg_graph *graph, struct sg_graph **out)
                 struct sg_node *node;
                 sg_graph_work_get(graph->nodes[i]->work);
                 result = sg_graph_add(*out, graph->nodes[i]->type, graph->nodes[i]->work, NULL, 0, &node);
-                if (result == CUDA_SUCCESS)
+                if (result == CUDA_SUCCESS) {
                         node->origin_id = graph->nodes[i]->id;
+                        memcpy(node->hints, graph->nodes[i]->hints, sizeof(node->hints));
+                }
         }
+        if (result == CUDA_SUCCESS)
+                result = sg_user_holds_copy(&(*out)->users, &graph->users);
         for (uint32_t i = 0; i < graph->count && result == CUDA_SUCCESS; i++) {
                 const struct sg_tips *from = &graph->nodes[i]->dependencies;
                 for (unsigned k = 0; k < from->count && result == CUDA_SUCCESS; k++)

@@ -27,7 +27,8 @@ static CUresult sg_node_memset(const CUDA_MEMSET_NODE_PARAMS_v2 *p)
         }
 }
 
-static CUresult sg_node_work(const CUgraphNodeParams *params, struct sg_graph_work **out)
+/* What a call would queue. */
+static CUresult sg_node_op(const CUgraphNodeParams *params, struct sg_graph_work **out)
 {
         struct sg_op *op = NULL;
         CUresult result;
@@ -42,7 +43,14 @@ static CUresult sg_node_work(const CUgraphNodeParams *params, struct sg_graph_wo
         case CU_GRAPH_NODE_TYPE_MEMSET:
                 result = sg_node_memset(&params->memset);
                 break;
-        default:
+        case CU_GRAPH_NODE_TYPE_HOST:
+                result = cuLaunchHostFunc(NULL, params->host.fn, params->host.userData);
+                break;
+        case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+                result =
+                        cuStreamBatchMemOp_v2(NULL, params->memOp.count, params->memOp.paramArray, params->memOp.flags);
+                break;
+        default: /* conditional nodes, external semaphores: not there */
                 result = CUDA_ERROR_NOT_SUPPORTED;
         }
         sg_submit_catch = NULL;
@@ -56,14 +64,66 @@ static CUresult sg_node_work(const CUgraphNodeParams *params, struct sg_graph_wo
         return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+static CUresult sg_node_event(CUevent handle, struct sg_graph_work **out)
+{
+        struct sg_event *event = sg_object_from(handle, SG_EVENT);
+        if (event == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        *out = sg_graph_work_new(NULL, event, NULL);
+        return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static CUresult sg_node_alloc(CUDA_MEM_ALLOC_NODE_PARAMS_v2 *params, struct sg_graph_work **out)
+{
+        struct sg_context *context;
+        CUresult result = sg_context_current(&context);
+        if (result == CUDA_SUCCESS)
+                result = sg_graph_memory_work(context, params, out);
+        if (result == CUDA_SUCCESS)
+                params->dptr = (*out)->memory->start;
+        return result;
+}
+
+static CUresult sg_node_work(CUgraphNodeParams *params, struct sg_graph_work **out)
+{
+        switch (params->type) {
+        case CU_GRAPH_NODE_TYPE_EMPTY:
+                *out = NULL;
+                return CUDA_SUCCESS;
+        case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+                return sg_node_event(params->eventRecord.event, out);
+        case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+                return sg_node_event(params->eventWait.event, out);
+        case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+                return sg_node_alloc(&params->alloc, out);
+        case CU_GRAPH_NODE_TYPE_MEM_FREE:
+                return sg_graph_free_work(params->free.dptr, out);
+        default:
+                return sg_node_op(params, out);
+        }
+}
+
+/* All edges are plain here. */
+static bool sg_edges_are_plain(const CUgraphEdgeData *data, size_t count)
+{
+        for (size_t i = 0; data != NULL && i < count; i++)
+                if (data[i].from_port != 0 || data[i].to_port != 0 || data[i].type != CU_GRAPH_DEPENDENCY_TYPE_DEFAULT)
+                        return false;
+        return true;
+}
+
 SG_ENTRY(cuGraphAddNode_v2, CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies,
          const CUgraphEdgeData *data, size_t count, CUgraphNodeParams *params)
 {
         struct sg_graph_work *work;
         if (params == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        if (data != NULL)
+        if (!sg_edges_are_plain(data, count))
                 return CUDA_ERROR_NOT_SUPPORTED;
+        if (params->type == CU_GRAPH_NODE_TYPE_GRAPH)
+                return params->graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE
+                               ? cuGraphAddChildGraphNode(out, graph, dependencies, count, params->graph.graph)
+                               : CUDA_ERROR_NOT_SUPPORTED;
         CUresult result = sg_node_work(params, &work);
         if (result != CUDA_SUCCESS)
                 return result;
@@ -85,11 +145,20 @@ static CUresult sg_node_change(struct sg_node *node, CUgraphNodeType type, struc
         return CUDA_SUCCESS;
 }
 
+/* What allocates and frees stays as it was made. */
+static bool sg_node_is_fixed(const CUgraphNodeParams *params)
+{
+        return params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || params->type == CU_GRAPH_NODE_TYPE_MEM_FREE ||
+               params->type == CU_GRAPH_NODE_TYPE_GRAPH;
+}
+
 SG_ENTRY(cuGraphNodeSetParams, CUgraphNode handle, CUgraphNodeParams *params)
 {
         struct sg_graph_work *work;
         if (params == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (sg_node_is_fixed(params))
+                return CUDA_ERROR_NOT_SUPPORTED;
         CUresult result = sg_node_work(params, &work);
         if (result != CUDA_SUCCESS)
                 return result;
@@ -134,6 +203,8 @@ SG_ENTRY(cuGraphExecNodeSetParams, CUgraphExec exec, CUgraphNode node, CUgraphNo
         struct sg_graph_work *work;
         if (params == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (sg_node_is_fixed(params))
+                return CUDA_ERROR_NOT_SUPPORTED;
         CUresult result = sg_node_work(params, &work);
         if (result != CUDA_SUCCESS)
                 return result;

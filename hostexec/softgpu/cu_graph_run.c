@@ -11,6 +11,7 @@ void sg_plan_put(struct sg_plan *plan)
                 return;
         for (uint32_t i = 0; i < plan->count; i++)
                 sg_graph_work_put(plan->steps[i].work);
+        sg_user_holds_release(&plan->users);
         free(plan);
 }
 
@@ -41,6 +42,8 @@ static CUresult sg_plan_append(struct sg_plan **plan, const struct sg_graph *gra
 {
         bool *done = calloc((size_t)graph->count + 1, sizeof(*done));
         CUresult result = done != NULL && depth < SG_GRAPH_DEPTH_MAX ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+        if (result == CUDA_SUCCESS)
+                result = sg_user_holds_copy(&(*plan)->users, &graph->users);
         uint32_t left = graph->count, before = left + 1;
         while (result == CUDA_SUCCESS && left != 0 && left < before) {
                 before = left;
@@ -162,7 +165,8 @@ static CUresult sg_plan_run(struct sg_op *op, struct sg_stream *stream)
         CUresult result = CUDA_SUCCESS;
         for (uint32_t i = run->first; i < run->end && result == CUDA_SUCCESS; i++) {
                 struct sg_op *step = run->plan->steps[i].work->op;
-                result = step->run(step, stream);
+                if (step != NULL) /* else memory, which is there already */
+                        result = step->run(step, stream);
         }
         return result;
 }
@@ -219,6 +223,8 @@ SG_ENTRY(cuGraphLaunch, CUgraphExec handle, CUstream stream_handle)
         } else {
                 plan = exec->plan;
                 atomic_fetch_add(&plan->references, 1);
+                result = sg_graph_memory_launch(plan,
+                                                (exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) != 0);
         }
         sg_graph_lock_give();
         if (result == CUDA_SUCCESS)

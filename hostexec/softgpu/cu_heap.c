@@ -67,6 +67,20 @@ bool sg_heap_share(const struct sg_heap *heap, uint64_t address, struct sg_share
         return heap->fd >= 0;
 }
 
+bool sg_share_file(int fd, uint64_t *nonce)
+{
+        char path[32], name[96];
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        const ssize_t length = readlink(path, name, sizeof(name) - 1);
+        if (length < 0)
+                return false;
+        name[length] = '\0';
+        unsigned long long number;
+        const bool ours = sscanf(name, "/memfd:ivgpu-soft-%16llx", &number) == 1;
+        *nonce = ours ? number : 0;
+        return ours;
+}
+
 struct sg_heap *sg_heap_open(size_t total_bytes)
 {
         size_t bytes = SG_WINDOW_BYTES_MIN;

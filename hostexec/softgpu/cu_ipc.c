@@ -1,5 +1,5 @@
 /* Device memory of another process: a heap's window is a memfd, which another process of the same user opens through
- * /proc. Events are not shared. */
+ * /proc. Events: cu_event_ipc.c. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,30 +60,34 @@ SG_ENTRY(cuIpcGetMemHandle, CUipcMemHandle *out, CUdeviceptr address)
         return result;
 }
 
-/* The exporter's descriptor, if it is still the one that was meant. */
-static int sg_ipc_descriptor(const struct sg_ipc_handle *handle)
+int sg_descriptor_of_process(int pid, int fd, const char *name)
 {
-        char path[64], name[96], wanted[64];
-        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)handle->pid, (int)handle->fd);
-        const ssize_t length = readlink(path, name, sizeof(name) - 1);
+        char path[64], have[96], wanted[64];
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+        const ssize_t length = readlink(path, have, sizeof(have) - 1);
         if (length < 0)
                 return -1;
-        name[length] = '\0';
-        snprintf(wanted, sizeof(wanted), "/memfd:ivgpu-soft-%016llx", (unsigned long long)handle->nonce);
-        if (strncmp(name, wanted, strlen(wanted)) != 0)
+        have[length] = '\0';
+        snprintf(wanted, sizeof(wanted), "/memfd:%s", name);
+        if (strncmp(have, wanted, strlen(wanted)) != 0)
                 return -1;
         return open(path, O_RDWR | O_CLOEXEC);
 }
 
-static CUresult sg_ipc_map(struct sg_context *context, const struct sg_ipc_handle *handle, uint64_t *address)
+/* The exporter's descriptor, if it is still the one that was meant. */
+static int sg_ipc_descriptor(const struct sg_ipc_handle *handle)
 {
-        const uint64_t lead = handle->offset % SG_IPC_PAGE;
-        const size_t bytes = (lead + handle->bytes + SG_IPC_PAGE - 1) & ~(size_t)(SG_IPC_PAGE - 1);
-        const int fd = sg_ipc_descriptor(handle);
-        if (fd < 0)
-                return CUDA_ERROR_INVALID_VALUE;
-        char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)(handle->offset - lead));
-        close(fd);
+        char name[SG_SHARE_NAME_BYTES];
+        snprintf(name, sizeof(name), "ivgpu-soft-%016llx", (unsigned long long)handle->nonce);
+        return sg_descriptor_of_process(handle->pid, handle->fd, name);
+}
+
+CUresult sg_share_map(struct sg_context *context, int fd, uint64_t offset, size_t length, enum sg_memory_kind kind,
+                      struct sg_pool *pool, uint64_t *address)
+{
+        const uint64_t lead = offset % SG_IPC_PAGE;
+        const size_t bytes = (lead + length + SG_IPC_PAGE - 1) & ~(size_t)(SG_IPC_PAGE - 1);
+        char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)(offset - lead));
         if (base == MAP_FAILED)
                 return CUDA_ERROR_MAP_FAILED;
         struct sg_allocation *allocation = calloc(1, sizeof(*allocation));
@@ -92,17 +96,31 @@ static CUresult sg_ipc_map(struct sg_context *context, const struct sg_ipc_handl
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }
         allocation->start = sg_address(base) + lead;
-        allocation->bytes = handle->bytes;
+        allocation->bytes = length;
         allocation->map_bytes = bytes;
-        allocation->kind = SG_MEMORY_OPENED;
+        allocation->kind = kind;
         allocation->context = context;
         allocation->device = context->device;
+        allocation->pool = pool;
+        if (pool != NULL)
+                sg_object_get(pool);
         atomic_init(&allocation->references, 1);
         const CUresult result = sg_registry_insert(allocation);
         if (result != CUDA_SUCCESS)
                 sg_allocation_put(allocation);
         else
                 *address = allocation->start;
+        return result;
+}
+
+static CUresult sg_ipc_map(struct sg_context *context, const struct sg_ipc_handle *handle, uint64_t *address)
+{
+        const int fd = sg_ipc_descriptor(handle);
+        if (fd < 0)
+                return CUDA_ERROR_INVALID_VALUE;
+        const CUresult result =
+                sg_share_map(context, fd, handle->offset, handle->bytes, SG_MEMORY_OPENED, NULL, address);
+        close(fd);
         return result;
 }
 

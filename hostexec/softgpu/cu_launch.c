@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "array.h"
 #include "softgpu.h"
 
 #define SG_GRID_X_MAX ((unsigned)INT_MAX)
@@ -16,6 +17,7 @@ struct sg_shape {
         unsigned grid[3], block[3];
         unsigned dynamic_shared_bytes;
         bool cooperative;
+        CUevent events[2]; /* to record behind it; NULL: none */
 };
 
 struct sg_launch_op {
@@ -24,6 +26,7 @@ struct sg_launch_op {
         struct sg_module *module; /* referenced: keeps the code and its variables */
         struct sg_shape shape;
         size_t param_bytes;
+        void **pointers; /* to each of the parameters; behind them */
         unsigned char params[];
 };
 
@@ -66,6 +69,8 @@ static CUresult sg_launch_run(struct sg_op *op, struct sg_stream *stream)
                 .workers = 0,
                 .cooperative = launch->shape.cooperative,
                 .print = sg_print,
+                .texture = sg_texture_view,
+                .texture_user = context,
         };
         const enum ptx_status status = ptx_launch(&arguments, &fault);
         sg_map_release(map);
@@ -79,6 +84,26 @@ static void sg_launch_release(struct sg_op *op)
 {
         sg_object_put(((struct sg_launch_op *)op)->module);
         sg_op_free(op);
+}
+
+static void sg_launch_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_launch_op *launch = (const struct sg_launch_op *)op;
+        const struct sg_shape *shape = &launch->shape;
+        params->kernel = (CUDA_KERNEL_NODE_PARAMS_v3){.func = (CUfunction)launch->function,
+                                                      .gridDimX = shape->grid[0],
+                                                      .gridDimY = shape->grid[1],
+                                                      .gridDimZ = shape->grid[2],
+                                                      .blockDimX = shape->block[0],
+                                                      .blockDimY = shape->block[1],
+                                                      .blockDimZ = shape->block[2],
+                                                      .sharedMemBytes = shape->dynamic_shared_bytes,
+                                                      .kernelParams = launch->pointers};
+}
+
+bool sg_launch_is_cooperative(const struct sg_op *op)
+{
+        return ((const struct sg_launch_op *)op)->shape.cooperative;
 }
 
 /* ---- checking ---- */
@@ -171,15 +196,24 @@ static CUresult sg_launch_in(struct sg_stream *stream, CUfunction handle, const 
                 result = sg_shape_check(function, shape);
         if (result != CUDA_SUCCESS)
                 return result;
-        const size_t param_bytes = function->info.param_bytes;
-        struct sg_launch_op *launch = sg_op_new(sizeof(*launch) + param_bytes, sg_launch_run, sg_launch_release);
+        const size_t param_bytes = (function->info.param_bytes + 7) & ~(size_t)7;
+        const size_t param_count = function->info.param_count;
+        struct sg_launch_op *launch = sg_op_new(sizeof(*launch) + param_bytes + param_count * sizeof(void *),
+                                                sg_launch_run, sg_launch_release);
         if (launch == NULL)
                 return CUDA_ERROR_OUT_OF_MEMORY;
         launch->op.node_type = CU_GRAPH_NODE_TYPE_KERNEL;
         launch->function = function;
         launch->module = function->module;
         launch->shape = *shape;
-        launch->param_bytes = param_bytes;
+        launch->param_bytes = function->info.param_bytes;
+        launch->op.describe = sg_launch_describe;
+        launch->pointers = (void **)(void *)(launch->params + param_bytes);
+        for (size_t i = 0; i < param_count; i++) {
+                size_t offset, bytes;
+                if (ptx_function_param(function->code, i, &offset, &bytes))
+                        launch->pointers[i] = launch->params + offset;
+        }
         sg_object_get(launch->module);
         result = sg_params_pack(function, pointers, extra, launch->params);
         if (result != CUDA_SUCCESS) {
@@ -196,7 +230,17 @@ static CUresult sg_launch(CUstream handle, CUfunction function, const struct sg_
         CUresult result = sg_stream_resolve(handle, &stream);
         if (result != CUDA_SUCCESS)
                 return result;
-        result = sg_launch_in(stream, function, shape, pointers, extra);
+        const bool events = shape->events[0] != NULL || shape->events[1] != NULL;
+        CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+        if (events) /* edges of a graph carry no data here */
+                result = cuStreamIsCapturing(handle, &status);
+        if (result == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE)
+                result = CUDA_ERROR_NOT_SUPPORTED;
+        if (result == CUDA_SUCCESS)
+                result = sg_launch_in(stream, function, shape, pointers, extra);
+        for (unsigned i = 0; events && i < 2 && result == CUDA_SUCCESS; i++)
+                if (shape->events[i] != NULL)
+                        result = cuEventRecord(shape->events[i], handle);
         sg_object_put(stream);
         return result;
 }
@@ -245,6 +289,13 @@ static CUresult sg_launch_attribute(const CUlaunchAttribute *attribute, struct s
                         attribute->value.clusterDim.x | attribute->value.clusterDim.y | attribute->value.clusterDim.z;
                 return blocks <= 1 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CLUSTER_SIZE;
         }
+        /* What it says, that the kernel's blocks have begun or let others begin, is true when they have ended, too. */
+        case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
+                shape->events[0] = attribute->value.programmaticEvent.event;
+                return shape->events[0] != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+        case CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT:
+                shape->events[1] = attribute->value.launchCompletionEvent.event;
+                return shape->events[1] != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
         /* Hints, and permissions that need not be used: a kernel that starts after its predecessor's end is what
          * programmatic serialization allows too. */
         case CU_LAUNCH_ATTRIBUTE_IGNORE:
@@ -256,8 +307,9 @@ static CUresult sg_launch_attribute(const CUlaunchAttribute *attribute, struct s
         case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
         case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
         case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+        case CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING:
                 return CUDA_SUCCESS;
-        default: /* events recorded by the kernel, device-updatable nodes: not there */
+        default: /* device-updatable nodes: not there */
                 return CUDA_ERROR_NOT_SUPPORTED;
         }
 }

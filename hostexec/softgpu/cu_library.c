@@ -283,6 +283,16 @@ SG_ENTRY(cuLibraryGetGlobal, CUdeviceptr *address, size_t *bytes, CUlibrary hand
         return result != CUDA_SUCCESS ? result : sg_module_variable(module, name, address, bytes);
 }
 
+/* No device here has unified function pointers. */
+SG_ENTRY(cuLibraryGetUnifiedFunction, void **out, CUlibrary handle, const char *name)
+{
+        struct sg_library *library;
+        const CUresult result = sg_library_resolve(handle, &library);
+        if (result != CUDA_SUCCESS)
+                return result;
+        return out == NULL || name == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_FOUND;
+}
+
 SG_ENTRY(cuLibraryGetKernel, CUkernel *out, CUlibrary handle, const char *name)
 {
         struct sg_library *library;

@@ -16,6 +16,7 @@ struct sg_memop {
 struct sg_memop_op {
         struct sg_op op;
         unsigned count;
+        CUstreamBatchMemOpParams *given; /* behind the items: as the program gave them */
         struct sg_memop items[];
 };
 
@@ -77,6 +78,12 @@ static void sg_memop_release(struct sg_op *op)
                 if (batch->items[i].owner != NULL)
                         sg_allocation_put(batch->items[i].owner);
         sg_op_free(op);
+}
+
+static void sg_memop_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_memop_op *batch = (const struct sg_memop_op *)op;
+        params->memOp = (CUDA_BATCH_MEM_OP_NODE_PARAMS_v2){.count = batch->count, .paramArray = batch->given};
 }
 
 /* Finds the word's owner; its width is known. */
@@ -149,9 +156,15 @@ SG_ENTRY(cuStreamBatchMemOp_v2, CUstream handle, unsigned count, CUstreamBatchMe
         struct sg_memop_op *batch = NULL;
         if (count == 0 || count > SG_MEMOPS_MAX || params == NULL || flags != 0)
                 result = CUDA_ERROR_INVALID_VALUE;
-        else if ((batch = sg_op_new(sizeof(*batch) + count * sizeof(batch->items[0]), sg_memop_run,
+        else if ((batch = sg_op_new(sizeof(*batch) + count * (sizeof(batch->items[0]) + sizeof(*params)), sg_memop_run,
                                     sg_memop_release)) == NULL)
                 result = CUDA_ERROR_OUT_OF_MEMORY;
+        if (batch != NULL) {
+                batch->op.node_type = CU_GRAPH_NODE_TYPE_BATCH_MEM_OP;
+                batch->op.describe = sg_memop_describe;
+                batch->given = (CUstreamBatchMemOpParams *)(void *)&batch->items[count];
+                memcpy(batch->given, params, count * sizeof(*params));
+        }
         for (unsigned i = 0; i < count && result == CUDA_SUCCESS; i++) {
                 result = sg_memop_read(&batch->items[i], &params[i]);
                 batch->count = i + 1;

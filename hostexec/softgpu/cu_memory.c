@@ -5,8 +5,8 @@
 
 #define SG_PITCH_BYTES ((size_t)512)
 
-CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
-                            struct sg_allocation **out)
+CUresult sg_device_take(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
+                        struct sg_allocation **out)
 {
         struct sg_device *device = context->device;
         if (bytes == 0)
@@ -43,11 +43,22 @@ CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_me
         atomic_init(&allocation->references, 1);
         if (pool != NULL)
                 sg_object_get(pool);
-        const CUresult result = sg_registry_insert(allocation);
-        if (result != CUDA_SUCCESS)
-                sg_allocation_put(allocation);
-        else
-                *out = allocation;
+        *out = allocation;
+        return CUDA_SUCCESS;
+}
+
+CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
+                            struct sg_allocation **out)
+{
+        struct sg_allocation *allocation;
+        CUresult result = sg_device_take(context, bytes, kind, pool, &allocation);
+        if (result == CUDA_SUCCESS) {
+                result = sg_registry_insert(allocation);
+                if (result != CUDA_SUCCESS)
+                        sg_allocation_put(allocation);
+                else
+                        *out = allocation;
+        }
         return result;
 }
 
@@ -55,7 +66,7 @@ CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_me
  * mapped through its snapshot. */
 static void sg_allocation_drain(const struct sg_allocation *allocation)
 {
-        if (allocation->kind == SG_MEMORY_DEVICE)
+        if (allocation->kind == SG_MEMORY_DEVICE && allocation->pool == NULL)
                 (void)sg_context_drain(allocation->context);
         else
                 sg_contexts_drain();
@@ -137,7 +148,13 @@ SG_ENTRY(cuMemFree_v2, CUdeviceptr address)
                 return result;
         if (address == 0)
                 return CUDA_SUCCESS;
-        if (!sg_allocation_free(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED))
+        struct sg_allocation *allocation = sg_registry_find(address);
+        const bool of_graph = allocation != NULL && sg_graph_memory_free(allocation, &result);
+        if (allocation != NULL)
+                sg_allocation_put(allocation);
+        if (of_graph)
+                return result;
+        if (!sg_allocation_free(address, 1u << SG_MEMORY_DEVICE | 1u << SG_MEMORY_MANAGED | 1u << SG_MEMORY_IMPORTED))
                 return CUDA_ERROR_INVALID_VALUE;
         return sg_context_check(context);
 }

@@ -37,6 +37,17 @@ static void sg_fill_release(struct sg_op *op)
         sg_op_free(op);
 }
 
+static void sg_fill_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_fill_op *fill = (const struct sg_fill_op *)op;
+        params->memset = (CUDA_MEMSET_NODE_PARAMS_v2){.dst = sg_address(fill->destination.address),
+                                                      .pitch = fill->pitch,
+                                                      .value = fill->value,
+                                                      .elementSize = fill->element_bytes,
+                                                      .width = fill->width,
+                                                      .height = fill->height};
+}
+
 static CUresult sg_fill_open(struct sg_fill_op *fill, uint64_t address)
 {
         size_t row_bytes, bytes;
@@ -69,6 +80,7 @@ static CUresult sg_fill(CUstream handle, uint64_t address, size_t pitch, uint32_
         }
         if (fill != NULL) {
                 fill->op.node_type = CU_GRAPH_NODE_TYPE_MEMSET;
+                fill->op.describe = sg_fill_describe;
                 fill->value = value;
                 fill->element_bytes = element_bytes;
                 fill->pitch = pitch;

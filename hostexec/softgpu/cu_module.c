@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "softgpu.h"
 
 #define SG_LOG_BYTES 4096u
@@ -192,6 +193,7 @@ void sg_module_close(struct sg_module *module)
         pthread_mutex_unlock(&sg_state_lock);
         for (size_t i = 0; i < module->function_count; i++)
                 (void)sg_object_retire(module->functions[i]);
+        sg_references_close(module);
         sg_object_put(module); /* launches that are queued hold it until they are done */
 }
 

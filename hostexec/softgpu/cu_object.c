@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "array.h"
 #include "graph.h"
 #include "softgpu.h"
 
@@ -50,9 +51,15 @@ SG_FINALIZER(module)
 SG_FINALIZER(library)
 SG_FINALIZER(link)
 SG_FINALIZER(pool)
+SG_FINALIZER(physical)
 SG_FINALIZER(graph)
 SG_FINALIZER(node)
 SG_FINALIZER(exec)
+SG_FINALIZER(user)
+SG_FINALIZER(array)
+SG_FINALIZER(mipmap)
+SG_FINALIZER(texture)
+SG_FINALIZER(reference)
 
 static void sg_slabs_open(void)
 {
@@ -65,9 +72,17 @@ static void sg_slabs_open(void)
         sg_slab_open(SG_KERNEL, sizeof(struct sg_kernel), 1u << 20, NULL);
         sg_slab_open(SG_LINK, sizeof(struct sg_link), 4096, sg_finalize_link);
         sg_slab_open(SG_POOL, sizeof(struct sg_pool), 4096, sg_finalize_pool);
+        sg_slab_open(SG_PHYSICAL, sizeof(struct sg_physical), 1u << 20, sg_finalize_physical);
         sg_slab_open(SG_GRAPH, sizeof(struct sg_graph), 65536, sg_finalize_graph);
         sg_slab_open(SG_NODE, sizeof(struct sg_node), 1u << 20, sg_finalize_node);
+        sg_slab_open(SG_USER, sizeof(struct sg_user), 65536, sg_finalize_user);
         sg_slab_open(SG_EXEC, sizeof(struct sg_exec), 65536, sg_finalize_exec);
+        sg_slab_open(SG_GREEN, sg_green_bytes(), 1024, NULL);
+        sg_slab_open(SG_DESC, sg_desc_bytes(), 65536, NULL);
+        sg_slab_open(SG_ARRAY, sizeof(struct sg_array), 65536, sg_finalize_array);
+        sg_slab_open(SG_MIPMAP, sizeof(struct sg_mipmap), 65536, sg_finalize_mipmap);
+        sg_slab_open(SG_TEXTURE, sizeof(struct sg_texture), 65536, sg_finalize_texture);
+        sg_slab_open(SG_REFERENCE, sizeof(struct sg_reference), 65536, sg_finalize_reference);
 }
 
 /* Mapped memory is no root for the leak checker: what objects point to would look lost in a program that ends without

@@ -16,8 +16,7 @@
 static CUresult sg_pointer_attribute(const struct sg_allocation *allocation, CUpointer_attribute attribute,
                                      CUdeviceptr address, void *out)
 {
-        const bool device = allocation->kind == SG_MEMORY_DEVICE || allocation->kind == SG_MEMORY_MODULE ||
-                            allocation->kind == SG_MEMORY_OPENED;
+        const bool device = sg_kind_is_device(allocation->kind);
         switch (attribute) {
         case CU_POINTER_ATTRIBUTE_CONTEXT:
                 SG_PUT(CUcontext, allocation->context);

@@ -43,7 +43,6 @@ static struct sg_context *sg_primary_detach(struct sg_primary *primary)
 {
         struct sg_context *context = primary->context;
         primary->context = NULL;
-        primary->retained = 0;
         return context != NULL && sg_object_retire(context) ? context : NULL;
 }
 

@@ -102,15 +102,20 @@ void sg_registry_remove(struct sg_allocation *allocation)
                 sg_allocation_put(allocation);
 }
 
+struct sg_allocation *sg_registry_at_locked(uint64_t address)
+{
+        const size_t after = sg_registry_after(address);
+        return after > 0 && address - sg_registry[after - 1]->start < sg_registry[after - 1]->bytes
+                       ? sg_registry[after - 1]
+                       : NULL;
+}
+
 struct sg_allocation *sg_registry_find(uint64_t address)
 {
-        struct sg_allocation *found = NULL;
         pthread_mutex_lock(&sg_memory_lock);
-        const size_t after = sg_registry_after(address);
-        if (after > 0 && address - sg_registry[after - 1]->start < sg_registry[after - 1]->bytes) {
-                found = sg_registry[after - 1];
+        struct sg_allocation *found = sg_registry_at_locked(address);
+        if (found != NULL)
                 sg_allocation_get(found);
-        }
         pthread_mutex_unlock(&sg_memory_lock);
         return found;
 }
@@ -134,7 +139,7 @@ bool sg_address_in_window(uint64_t address, size_t bytes)
         for (unsigned i = 0; i < sg_device_count(); i++)
                 if (sg_heap_contains(sg_device_at(i)->heap, address, bytes))
                         return true;
-        return false;
+        return sg_address_is_reserved(address, bytes);
 }
 
 void sg_registry_release_context(struct sg_context *context)
@@ -178,11 +183,15 @@ void sg_allocation_put(struct sg_allocation *allocation)
                 pthread_mutex_unlock(&sg_memory_lock);
                 break;
         case SG_MEMORY_OPENED: /* mapped from its page's start on */
+        case SG_MEMORY_IMPORTED:
                 munmap(sg_pointer(allocation->start & ~(uint64_t)4095), allocation->map_bytes);
                 break;
         case SG_MEMORY_PINNED:
         case SG_MEMORY_MANAGED:
                 munmap(address, allocation->map_bytes);
+                break;
+        case SG_MEMORY_MAPPED:
+                sg_mapping_end(allocation);
                 break;
         case SG_MEMORY_REGISTERED:
                 break;
@@ -194,13 +203,18 @@ void sg_allocation_put(struct sg_allocation *allocation)
 
 /* ---- snapshots ---- */
 
-/* Device memory is seen by its own context and those with peer access to it; host memory by all. */
+/* Device memory is seen by its own context and those with peer access to it, pools' memory and mappings where they say;
+ * host memory by all. */
 static bool sg_context_sees(const struct sg_context *context, const struct sg_allocation *allocation)
 {
+        if (allocation->kind == SG_MEMORY_MAPPED)
+                return allocation->access[context->device->ordinal] != CU_MEM_ACCESS_FLAGS_PROT_NONE;
         if (allocation->kind != SG_MEMORY_DEVICE && allocation->kind != SG_MEMORY_MODULE)
                 return true;
         if (allocation->context == context)
                 return true;
+        if (allocation->pool != NULL)
+                return allocation->pool->access[context->device->ordinal] != CU_MEM_ACCESS_FLAGS_PROT_NONE;
         for (unsigned i = 0; i < context->peer_count; i++)
                 if (context->peers[i] == allocation->context)
                         return true;
@@ -223,8 +237,11 @@ static struct sg_map *sg_map_build(const struct sg_context *context)
                 struct sg_allocation *allocation = sg_registry[i];
                 if (!sg_context_sees(context, allocation))
                         continue;
-                const bool read_only = allocation->kind == SG_MEMORY_REGISTERED &&
-                                       (allocation->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0;
+                const bool read_only =
+                        allocation->kind == SG_MEMORY_MAPPED
+                                ? allocation->access[context->device->ordinal] == CU_MEM_ACCESS_FLAGS_PROT_READ
+                                : allocation->kind == SG_MEMORY_REGISTERED &&
+                                          (allocation->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0;
                 ranges[count] = (struct ptx_range){allocation->start, allocation->bytes, !read_only};
                 owners[count++] = allocation;
                 sg_allocation_get(allocation);

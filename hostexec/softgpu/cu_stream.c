@@ -291,6 +291,12 @@ static CUresult sg_host_op_run(struct sg_op *op, struct sg_stream *stream)
         return CUDA_SUCCESS;
 }
 
+static void sg_host_op_describe(const struct sg_op *op, CUgraphNodeParams *params)
+{
+        const struct sg_host_op *host = (const struct sg_host_op *)op;
+        params->host = (CUDA_HOST_NODE_PARAMS_v2){.fn = host->function, .userData = host->data};
+}
+
 static CUresult sg_host_op_submit(CUstream handle, CUhostFn function, CUstreamCallback callback, void *data)
 {
         struct sg_stream *stream;
@@ -307,6 +313,10 @@ static CUresult sg_host_op_submit(CUstream handle, CUhostFn function, CUstreamCa
                 host->callback = callback;
                 host->handle = handle;
                 host->data = data;
+                if (function != NULL) {
+                        host->op.node_type = CU_GRAPH_NODE_TYPE_HOST;
+                        host->op.describe = sg_host_op_describe;
+                }
                 host->op.always = callback != NULL; /* a callback is told of the error; a host function is dropped */
                 result = sg_submit(stream, &host->op);
         }

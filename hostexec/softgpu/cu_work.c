@@ -60,6 +60,21 @@ bool sg_poll_pause(const struct sg_context *context, unsigned *round)
 
 /* ---- streams ---- */
 
+/* A new stream starts behind what the context waits for (cuCtxWaitEvent). */
+static CUresult sg_stream_wait_gate(struct sg_stream *stream, struct sg_stream *gate)
+{
+        struct sg_op *op = sg_op_new(sizeof(*op), sg_op_run_nothing, sg_op_free);
+        if (op == NULL)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        pthread_mutex_lock(&sg_work_lock);
+        const CUresult result = sg_op_add_newest(op, gate);
+        pthread_mutex_unlock(&sg_work_lock);
+        if (result == CUDA_SUCCESS)
+                return sg_submit(stream, op);
+        sg_op_free(op);
+        return result;
+}
+
 CUresult sg_stream_open(struct sg_context *context, enum sg_stream_role role, unsigned flags, int priority,
                         struct sg_stream **out)
 {
@@ -84,9 +99,11 @@ CUresult sg_stream_open(struct sg_context *context, enum sg_stream_role role, un
         if (stream->next != NULL)
                 stream->next->previous = &stream->next;
         context->streams = stream;
+        struct sg_stream *gate = context->gate;
+        const bool waits = gate != NULL && gate->completed != gate->submitted;
         pthread_mutex_unlock(&sg_work_lock);
         *out = stream;
-        return CUDA_SUCCESS;
+        return waits ? sg_stream_wait_gate(stream, gate) : CUDA_SUCCESS;
 }
 
 /* A closed and drained stream orders nothing any more; under sg_work_lock. */

@@ -13,6 +13,7 @@
 
 #define SG_GRAPH_NODES_MAX (1u << 20)
 #define SG_GRAPH_DEPTH_MAX 16u
+#define SG_NODE_HINTS 8u /* attributes of a kernel node that are kept and told, and change nothing */
 
 extern pthread_mutex_t sg_graph_lock;
 void sg_graph_lock_take(void);
@@ -20,9 +21,13 @@ void sg_graph_lock_give(void);
 
 struct sg_graph_work {
         _Atomic(uint32_t) references;
-        struct sg_op *op;       /* or one of: */
-        struct sg_event *event; /* referenced: event record, event wait */
-        struct sg_graph *child; /* owned: child graph */
+        struct sg_op *op;             /* or one of: */
+        struct sg_event *event;       /* referenced: event record, event wait */
+        struct sg_graph *child;       /* owned: child graph */
+        struct sg_allocation *memory; /* referenced and held: what it allocates */
+        CUmemAccessDesc *access;      /* with `memory`: as given */
+        size_t access_count;
+        CUdeviceptr freed;
 };
 struct sg_graph_work *sg_graph_work_new(struct sg_op *op, struct sg_event *event, struct sg_graph *child);
 void sg_graph_work_get(struct sg_graph_work *work);
@@ -37,6 +42,23 @@ struct sg_node {
         uint32_t index;     /* in its graph */
         uint64_t origin_id; /* the node that this one is a clone of, or its own */
         uint64_t id;
+        CUlaunchAttribute hints[SG_NODE_HINTS]; /* in use: those with an id */
+};
+
+struct sg_user {
+        struct sg_object object;
+        CUhostFn destroy;
+        void *data;
+        unsigned references; /* under sg_graph_lock; 0: the destructor is due or has run */
+};
+/* References to user objects that one owner has. */
+struct sg_user_hold {
+        struct sg_user *user;
+        unsigned count;
+};
+struct sg_user_holds {
+        struct sg_user_hold *items;
+        unsigned count;
 };
 
 struct sg_graph {
@@ -44,6 +66,7 @@ struct sg_graph {
         struct sg_node **nodes;
         uint32_t count, capacity;
         bool owned; /* by a node or a capture: no cuGraphDestroy */
+        struct sg_user_holds users;
         uint64_t id, origin_id;
 };
 
@@ -51,6 +74,7 @@ struct sg_graph {
 struct sg_plan {
         _Atomic(uint32_t) references;
         uint32_t count, capacity;
+        struct sg_user_holds users; /* until the last launch has ended */
         struct {
                 CUgraphNodeType type;
                 struct sg_graph_work *work; /* referenced */
@@ -83,5 +107,22 @@ void sg_plan_put(struct sg_plan *plan);
 CUresult sg_graph_add_handles(CUgraphNode *out, CUgraph handle, const CUgraphNode *dependencies, size_t count,
                               CUgraphNodeType type, struct sg_graph_work *work);
 bool sg_graph_resolve(CUgraph handle, struct sg_graph **out);
+
+/* ---- cu_graph_memory.c ---- */
+
+CUresult sg_graph_memory_work(struct sg_context *context, const CUDA_MEM_ALLOC_NODE_PARAMS_v2 *params,
+                              struct sg_graph_work **out);
+CUresult sg_graph_free_work(CUdeviceptr address, struct sg_graph_work **out);
+void sg_graph_memory_release(struct sg_graph_work *work);
+/* Counts what a launch of the plan allocates and frees. INVALID_VALUE: something is live from an earlier launch. */
+CUresult sg_graph_memory_launch(const struct sg_plan *plan, bool free_before);
+/* What a capture makes of a call: a node of `type`; takes the work in every case. */
+CUresult sg_capture_work(struct sg_stream *stream, CUgraphNodeType type, struct sg_graph_work *work);
+
+/* ---- cu_user_object.c ---- */
+
+/* Adds references of the same user objects. */
+CUresult sg_user_holds_copy(struct sg_user_holds *to, const struct sg_user_holds *from);
+void sg_user_holds_release(struct sg_user_holds *holds);
 
 #endif

@@ -64,6 +64,9 @@ struct ptx_function *ptx_function_at(const struct ptx_module *module, size_t ind
 struct ptx_function *ptx_function_find(const struct ptx_module *module, const char *name);
 bool ptx_global_find(const struct ptx_module *module, const char *name, void **address, size_t *bytes);
 
+/* Where a module-scope .texref or .surfref keeps the number of what is bound to it; 0: nothing. */
+bool ptx_reference_find(const struct ptx_module *module, const char *name, bool surface, uint64_t **slot);
+
 struct ptx_function_info {
         const char *name;
         size_t param_count;
@@ -79,6 +82,43 @@ struct ptx_function_info {
 void ptx_function_query(const struct ptx_function *function, struct ptx_function_info *info);
 /* Offset and size of parameter `index` in the packed block; false past the end. */
 bool ptx_function_param(const struct ptx_function *function, size_t index, size_t *offset, size_t *bytes);
+
+/* ---- textures and surfaces: what a number in a kernel's hands looks at ---- */
+
+enum ptx_texel { /* of one channel */
+                 PTX_TEXEL_U8,
+                 PTX_TEXEL_S8,
+                 PTX_TEXEL_U16,
+                 PTX_TEXEL_S16,
+                 PTX_TEXEL_U32,
+                 PTX_TEXEL_S32,
+                 PTX_TEXEL_HALF,
+                 PTX_TEXEL_FLOAT
+};
+enum ptx_texture_address { PTX_TEXTURE_WRAP, PTX_TEXTURE_CLAMP, PTX_TEXTURE_MIRROR, PTX_TEXTURE_BORDER };
+#define PTX_TEXTURE_LEVELS_MAX 17u
+struct ptx_texture_level {
+        uint8_t *data;
+        uint32_t width, height, depth; /* in texels, at least 1; of a layered texture depth is the layers */
+        uint64_t pitch, slice;         /* bytes from row to row, from slice to slice */
+};
+struct ptx_texture {
+        bool surface;
+        bool in_memory; /* the data is memory of the program: every access is checked against the launch's map */
+        bool linear;    /* one dimension of memory: integer coordinates, zero outside */
+        bool layered;
+        uint32_t dimensions; /* 1 to 3, without layers */
+        enum ptx_texel texel;
+        uint32_t channels; /* 1, 2 or 4 */
+        uint32_t level_count;
+        struct ptx_texture_level levels[PTX_TEXTURE_LEVELS_MAX];
+        enum ptx_texture_address address[3];
+        bool filter_linear, levels_linear;
+        bool normalized; /* coordinates from 0 to 1 */
+        bool as_integer; /* 8 and 16 bits integers as they are, not as fractions of one */
+        float level_bias, level_min, level_max;
+        float border[4];
+};
 
 /* Blocks of one launch that may be started and not finished: they can wait for each other. More wait their turn. */
 #define PTX_RESIDENT_BLOCKS_MAX 1024u
@@ -96,6 +136,10 @@ struct ptx_launch {
         /* printf from the device (vprintf): called with complete text, from worker threads, serialised. May be NULL. */
         void (*print)(void *user, const char *text, size_t bytes);
         void *print_user;
+        /* What a number stands for: constant and there while the launch runs. NULL: nothing. May be NULL: no textures.
+         */
+        const struct ptx_texture *(*texture)(void *user, uint64_t number);
+        void *texture_user;
 };
 struct ptx_fault {
         uint64_t address;

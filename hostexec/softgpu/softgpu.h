@@ -66,15 +66,19 @@
 #define SG_PTX_TARGET_NATIVE 75u
 
 struct sg_allocation;
+struct sg_array;
 struct sg_context;
 struct sg_device;
 struct sg_event;
 struct sg_function;
 struct sg_library;
 struct sg_mark;
+struct sg_shared_marks;
 struct sg_map;
 struct sg_module;
+struct sg_physical;
 struct sg_pool;
+struct sg_resource;
 struct sg_stream;
 
 /* ---- objects (cu_object.c) ---- */
@@ -89,9 +93,17 @@ enum sg_kind {
         SG_KERNEL,
         SG_LINK,
         SG_POOL,
+        SG_PHYSICAL,
         SG_GRAPH,
         SG_NODE,
         SG_EXEC,
+        SG_USER,
+        SG_GREEN,
+        SG_DESC,
+        SG_ARRAY,
+        SG_MIPMAP,
+        SG_TEXTURE, /* surfaces too */
+        SG_REFERENCE,
         SG_KINDS
 };
 
@@ -122,7 +134,8 @@ struct sg_primary {
 struct sg_heap; /* cu_heap.c */
 
 struct sg_device {
-        int ordinal;
+        int ordinal; /* as the program counts */
+        int slot;    /* as the machine does: CUDA_VISIBLE_DEVICES chooses */
         size_t total_bytes;
         size_t used_bytes; /* under sg_memory_lock */
         struct sg_heap *heap;
@@ -154,8 +167,10 @@ struct sg_context {
         _Atomic(uint32_t) abort;   /* seen by running kernels */
         _Atomic(uint32_t) closing; /* value waits end, nothing new starts */
         struct sg_stream *legacy;
-        struct sg_stream *streams; /* under sg_work_lock; drained ones too until their last reference goes */
-        struct sg_module *modules; /* under sg_state_lock */
+        struct sg_stream *gather, *gate; /* cu_context_event.c; NULL until needed, set under sg_work_lock */
+        struct sg_stream *streams;       /* under sg_work_lock; drained ones too until their last reference goes */
+        struct sg_module *modules;       /* under sg_state_lock */
+        struct sg_resource *resources;   /* arrays and what looks at them; under sg_state_lock */
         struct sg_context *peers[SG_PEERS_MAX]; /* under sg_memory_lock */
         unsigned peer_count;
         struct sg_map *map; /* newest snapshot, under sg_memory_lock */
@@ -182,6 +197,10 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
 void sg_context_close(struct sg_context *context);
 void sg_context_fail(struct sg_context *context, CUresult error);
 CUresult sg_context_push(struct sg_context *context);
+/* The primary context behind a green one's handle (cu_green.c), else NULL. */
+struct sg_context *sg_green_context(const void *handle);
+size_t sg_green_bytes(void);
+size_t sg_desc_bytes(void);
 CUresult sg_context_flags_check(unsigned flags);
 /* Waits until every stream of every open context has done what was submitted before the call. */
 void sg_contexts_drain(void);
@@ -198,7 +217,9 @@ enum sg_memory_kind {
         SG_MEMORY_PINNED,     /* cuMemHostAlloc */
         SG_MEMORY_REGISTERED, /* cuMemHostRegister: the program's own pages */
         SG_MEMORY_MANAGED,
-        SG_MEMORY_OPENED, /* cuIpcOpenMemHandle: another process's device memory */
+        SG_MEMORY_OPENED,   /* cuIpcOpenMemHandle: another process's device memory */
+        SG_MEMORY_IMPORTED, /* cuMemPoolImportPointer: likewise, freed as device memory is */
+        SG_MEMORY_MAPPED,   /* cuMemMap: of no context, seen where cuMemSetAccess says */
 };
 
 struct sg_allocation {
@@ -209,10 +230,16 @@ struct sg_allocation {
         unsigned flags;
         struct sg_context *context; /* owner; not referenced: a closing context frees what it owns */
         struct sg_device *device;
-        struct sg_pool *pool; /* stream-ordered allocations */
+        struct sg_pool *pool;         /* stream-ordered allocations, and imported ones */
+        struct sg_physical *physical; /* mappings: what is mapped */
+        struct sg_allocation *next_mapping;
+        uint8_t access[SG_DEVICES_MAX]; /* mappings: CUmemAccess_flags by device, under sg_memory_lock */
         uint64_t id;
         _Atomic(bool) sync_memops;
         bool freeing; /* a stream-ordered free is queued */
+        /* Under sg_memory_lock, of memory that a graph allocates: `held` by its node, `live` between an allocation and
+         * a free, both counted when the work is given to a stream. It ends when it is neither. */
+        bool held, live;
         _Atomic(uint32_t) references;
 };
 
@@ -250,12 +277,20 @@ struct sg_share {
         uint64_t nonce, offset;
 };
 bool sg_heap_share(const struct sg_heap *heap, uint64_t address, struct sg_share *out);
+/* True when the descriptor is that of a heap's memory file; its nonce. */
+bool sg_share_file(int fd, uint64_t *nonce);
+/* Maps another process's memory of that file and puts it into the registry (cu_ipc.c). `pool` may be NULL. */
+CUresult sg_share_map(struct sg_context *context, int fd, uint64_t offset, size_t bytes, enum sg_memory_kind kind,
+                      struct sg_pool *pool, uint64_t *address);
 void sg_heap_give(struct sg_heap *heap, void *address, size_t bytes);
 
 /* The registry's reference is the one that counts: `out` stays valid until the allocation is freed. `pool` may be NULL.
  */
 CUresult sg_device_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
                             struct sg_allocation **out);
+/* The same without an entry in the registry: memory that has no address for the program. */
+CUresult sg_device_take(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, struct sg_pool *pool,
+                        struct sg_allocation **out);
 CUresult sg_host_allocate(struct sg_context *context, size_t bytes, enum sg_memory_kind kind, unsigned flags,
                           struct sg_allocation **out);
 void sg_allocation_get(struct sg_allocation *allocation);
@@ -268,6 +303,13 @@ struct sg_allocation *sg_registry_find(uint64_t address);
 /* The one that starts at `address`, if it is of a kind in the mask; removed, its reference now the caller's. */
 struct sg_allocation *sg_registry_take(uint64_t address, unsigned kind_mask);
 bool sg_registry_overlaps(uint64_t start, size_t bytes);
+/* Under sg_memory_lock, and valid there: the allocation that holds `address`, or NULL. */
+struct sg_allocation *sg_registry_at_locked(uint64_t address);
+static inline bool sg_kind_is_device(enum sg_memory_kind kind)
+{
+        return kind == SG_MEMORY_DEVICE || kind == SG_MEMORY_MODULE || kind == SG_MEMORY_OPENED ||
+               kind == SG_MEMORY_IMPORTED || kind == SG_MEMORY_MAPPED;
+}
 void sg_registry_release_context(struct sg_context *context);
 bool sg_address_in_window(uint64_t address, size_t bytes);
 /* Under sg_memory_lock: the set of ranges some context sees has changed. */
@@ -280,6 +322,27 @@ void sg_contexts_forget_maps(void);
 /* Waits for the work that may use the memory at exactly `address`, then ends it; false: nothing of those kinds is
  * there. */
 bool sg_allocation_free(uint64_t address, unsigned kind_mask);
+
+/* ---- memory without an address, addresses without memory (cu_physical.c, cu_virtual.c) ---- */
+
+#define SG_MAPPING_BYTES ((size_t)2 << 20) /* granularity of both */
+
+struct sg_physical {
+        struct sg_object object;
+        struct sg_device *device;
+        int fd;
+        size_t bytes, charged; /* charged: 0 for another process's */
+        unsigned handle_types;
+        unsigned handles, mappings; /* under sg_memory_lock */
+};
+struct sg_physical *sg_physical_of(CUmemGenericAllocationHandle handle);
+/* Under sg_memory_lock: one of `handles` or `mappings` less; true: the caller calls sg_physical_end without it. */
+bool sg_physical_drop_locked(struct sg_physical *physical, unsigned *holders);
+void sg_physical_end(struct sg_physical *physical);
+void sg_mapping_end(const struct sg_allocation *mapping); /* nobody uses it any more */
+/* Some device has access to the whole range of mappings; *read_only: to some of it no device has more. */
+bool sg_mappings_allow(uint64_t address, size_t bytes, bool *read_only);
+bool sg_address_is_reserved(uint64_t address, size_t bytes);
 
 /* ---- work (cu_work.c) ---- */
 
@@ -300,6 +363,9 @@ struct sg_op {
         void (*queued)(struct sg_op *op, struct sg_stream *stream);
         bool always;   /* runs in a failed context too */
         int node_type; /* CUgraphNodeType of what a capture makes of it, or SG_NODE_TYPE_NONE: cannot be captured */
+        /* Of operations that can: what a node of it does, in terms of the interface; what that points to stays with the
+         * operation. */
+        void (*describe)(const struct sg_op *op, CUgraphNodeParams *params);
         unsigned point_count;
         struct sg_point *points;
 };
@@ -312,7 +378,7 @@ struct sg_tips {
         unsigned count;
 };
 
-enum sg_stream_role { SG_STREAM_CREATED, SG_STREAM_LEGACY, SG_STREAM_PER_THREAD };
+enum sg_stream_role { SG_STREAM_CREATED, SG_STREAM_LEGACY, SG_STREAM_PER_THREAD, SG_STREAM_HIDDEN };
 
 struct sg_stream {
         struct sg_object object;
@@ -463,7 +529,10 @@ struct sg_event {
         struct sg_object object;
         struct sg_context *context; /* referenced */
         unsigned flags;
-        struct sg_mark *mark; /* newest record, under sg_work_lock */
+        struct sg_mark *mark;           /* newest record, under sg_work_lock */
+        struct sg_shared_marks *shared; /* of an event that other processes have too; else NULL */
+        int shared_fd;
+        uint64_t shared_nonce; /* in the file's name: another descriptor of this number is not it */
         /* under sg_graph_lock: the newest record was captured */
         struct sg_capture *capture; /* referenced */
         struct sg_tips tips;
@@ -482,8 +551,12 @@ struct sg_pool {
         struct sg_object object;
         struct sg_device *device;
         bool is_default;
-        size_t bytes_max;       /* 0: the device's memory is the bound */
-        size_t used, used_high; /* under sg_memory_lock */
+        unsigned handle_types;
+        int fd;                         /* an imported pool's: the exporter's memory file; -1: one of this process */
+        uint64_t nonce;                 /* of that file */
+        uint8_t access[SG_DEVICES_MAX]; /* CUmemAccess_flags by device, under sg_memory_lock */
+        size_t bytes_max;               /* 0: the device's memory is the bound */
+        size_t used, used_high;         /* under sg_memory_lock */
         uint64_t release_threshold;
         int reuse[3]; /* accepted and reported: reuse needs no policy here, addresses are plentiful */
 };
@@ -497,15 +570,38 @@ struct sg_link {
 };
 
 void sg_event_finalize(struct sg_event *event);
+struct sg_event *sg_event_new(struct sg_context *context, unsigned flags); /* NULL: no memory */
+/* Events of several processes (cu_event_ipc.c). All but the first two need event->shared. */
+uint64_t sg_shared_mark_record(struct sg_event *event);            /* the record's number; 0: not such an event */
+void sg_shared_mark_pass(struct sg_event *event, uint64_t number); /* the stream has come there */
+bool sg_shared_mark_passed(const struct sg_event *event);
+void sg_shared_mark_wait(const struct sg_event *event);
+CUresult sg_shared_mark_stream_waits(struct sg_event *event, struct sg_stream *stream);
+CUresult sg_event_share(struct sg_event *event); /* makes it one */
+void sg_event_unshare(struct sg_event *event);
+/* Another process's descriptor if it is the memory file of that name; -1. */
+int sg_descriptor_of_process(int pid, int fd, const char *name);
 void sg_pool_finalize(struct sg_pool *pool);
+void sg_physical_finalize(struct sg_physical *physical);
 void sg_link_finalize(struct sg_link *link);
 void sg_context_finalize(struct sg_context *context);
-CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, struct sg_pool **out);
+/* `fd` -1: the device's own memory. */
+CUresult sg_pool_open(struct sg_device *device, size_t bytes_max, int fd, struct sg_pool **out);
+
+/* Of a launch's operation (cu_launch.c). */
+bool sg_launch_is_cooperative(const struct sg_op *op);
 
 /* ---- graphs and captures (cu_graph.c, cu_capture.c): graph.h ---- */
 
 struct sg_graph;
 struct sg_exec;
+struct sg_user;
+void sg_user_finalize(struct sg_user *user);
+/* True when `allocation` is a graph's, and what a free leaves of it is done: the graph may allocate it again. */
+bool sg_graph_memory_free(struct sg_allocation *allocation, CUresult *result);
+/* True when a capture takes the allocation or the free, or refuses it. */
+bool sg_capture_allocate(struct sg_stream *stream, size_t bytes, CUdeviceptr *out, CUresult *result);
+bool sg_capture_free(struct sg_stream *stream, CUdeviceptr address, CUresult *result);
 void sg_graph_finalize(struct sg_graph *graph);
 void sg_node_finalize(struct sg_node *node);
 void sg_exec_finalize(struct sg_exec *exec);
@@ -525,6 +621,8 @@ bool sg_event_is_captured(struct sg_event *event);
 void sg_capture_forget_event(struct sg_event *event);
 void sg_capture_forget_stream(struct sg_stream *stream);
 CUresult sg_event_record(struct sg_event *event, struct sg_stream *stream);
+/* Makes `op` wait for what the event's newest record stands behind. */
+CUresult sg_op_add_event(struct sg_op *op, struct sg_event *event);
 
 /* One line to stderr, as a driver's kernel log would carry it. */
 void sg_report(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -21,15 +21,56 @@ function(ivg_cuda_test name program)
   set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
 endfunction()
 
-foreach(program demo graphs handles images memory primary proc_address streams synchronize modules threads fault process launch_rate loop callbacks managed memops printf ipc)
+set(cuda_programs
+    demo
+    graphs
+    graph_nodes
+    user_objects
+    launches
+    handles
+    images
+    memory
+    primary
+    proc_address
+    streams
+    synchronize
+    modules
+    threads
+    fault
+    process
+    launch_rate
+    loop
+    callbacks
+    managed
+    memops
+    printf
+    ipc
+    textures
+    references
+    arrays
+    )
+foreach(program ${cuda_programs})
   ivg_cuda_program(${program})
   if(NOT program MATCHES "^(threads|loop)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
   endif()
 endforeach()
 ivg_cuda_test(threads ${cuda_bin}/threads 8)
-target_compile_definitions(cuda_printf PRIVATE IVG_PRINTF_PTX="${cuda_dir}/printf.ptx")
-set_source_files_properties(${cuda_dir}/printf.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/printf.ptx)
+foreach(program vmm pools batches old_names peers)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+ivg_cuda_test(peers_of_two_devices ${cuda_bin}/peers count 2)
+set_tests_properties(cuda_peers_of_two_devices PROPERTIES ENVIRONMENT "IVGPU_SOFT_DEVICES=2")
+ivg_cuda_test(peers_one_of_two_chosen ${cuda_bin}/peers count 1)
+set_tests_properties(cuda_peers_one_of_two_chosen PROPERTIES
+                     ENVIRONMENT "IVGPU_SOFT_DEVICES=2;CUDA_VISIBLE_DEVICES=1")
+foreach(program printf textures references) # with PTX of their own
+  string(TOUPPER ${program} upper)
+  target_compile_definitions(cuda_${program} PRIVATE IVG_${upper}_PTX="${cuda_dir}/${program}.ptx")
+  set_source_files_properties(${cuda_dir}/${program}.c PROPERTIES OBJECT_DEPENDS ${cuda_dir}/${program}.ptx)
+endforeach()
+ivg_cuda_test(arrays_as_before_cuda_4 ${cuda_bin}/arrays old)
 ivg_cuda_test(printf_of_an_assertion ${cuda_bin}/printf assert)
 # Names by version, as this driver and as older and newer ones have them: 13.0 is what we carry.
 add_dependencies(cuda_proc_address ivg_softgpu)
@@ -44,6 +85,28 @@ ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
 ivg_cuda_test(primary_after_a_created_one ${cuda_bin}/primary created)
 ivg_cuda_test(primary_without_flags ${cuda_bin}/primary plain)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
+
+foreach(program contexts green devices functions memory_forms stream_forms link diagnostics)
+  ivg_cuda_program(${program})
+  ivg_cuda_test(${program} ${cuda_bin}/${program})
+endforeach()
+
+# One program, a process for each case.
+ivg_cuda_program(semantics)
+target_link_libraries(cuda_semantics PRIVATE ${CMAKE_DL_LIBS})
+foreach(case per_thread per_thread_twins legacy errors forks fork_nvml reopened short_threads thread_exit atexit)
+  ivg_cuda_test(semantics_${case} ${cuda_bin}/semantics ${case})
+endforeach()
+
+# The log names the functions that the program called; records only below them.
+add_test(NAME cuda_calls_are_logged_by_name
+         COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft --log=calls -- ${cuda_bin}/modules)
+set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 120 LABELS cuda
+                     PASS_REGULAR_EXPRESSION "ivgpu: cuModuleLoadData\\(module=" FAIL_REGULAR_EXPRESSION "ivgpu: ivg")
+
+ivg_cuda_program(queries)
+target_include_directories(cuda_queries PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
+ivg_cuda_test(queries ${cuda_bin}/queries)
 
 find_program(IVG_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(IVG_NVCC AND NOT IVG_SANITIZE)
@@ -90,7 +153,7 @@ if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   add_test(NAME ipc_handles_stay_in_their_machine
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
-                   ${cuda_bin}/ipc)
+                   ${cuda_bin}/ipc ${cuda_bin}/vmm)
   set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()

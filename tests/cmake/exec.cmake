@@ -7,6 +7,7 @@ set(exec_unit_tests
     exec_lanes_keep_order_and_block_nobody
     exec_ranges_agree_with_a_model
     exec_refuses_broken_records
+    exec_lets_kernels_dump_no_files
     exec_tells_deferred_errors_once)
 foreach(test ${exec_unit_tests})
   ivg_add_test(${test}

@@ -9,6 +9,7 @@ if(TARGET ivg_softgpu_ptx)
       softgpu_ptx_matrices_multiply
       softgpu_ptx_programs_match_c
       softgpu_ptx_text_is_checked
+      softgpu_ptx_textures_stay_inside
       softgpu_ptx_threads_work_together)
     ivg_add_test(${name} SOURCES ${CMAKE_CURRENT_LIST_DIR}/../unit/${name}.c LIBS ivg_softgpu_ptx
                  LABELS unit softgpu)

@@ -30,6 +30,17 @@
 
 extern const char test_kernels_ptx[]; /* NUL-terminated; kernels_ptx.c */
 
+/* Defines `name` as the text of a file, NUL-terminated; `path` is a literal. */
+#define PTX_FILE(name, path)                             \
+        extern const char name[];                        \
+        __asm__(".section .rodata\n"                     \
+                ".global " #name "\n"                    \
+                ".type " #name ", @object\n" #name ":\n" \
+                ".incbin \"" path "\"\n"                 \
+                ".byte 0\n"                              \
+                ".size " #name ", .-" #name "\n"         \
+                ".previous\n")
+
 /* cuInit, device 0's primary context, made current. */
 static inline CUcontext test_context(void)
 {
@@ -54,6 +65,27 @@ static inline CUmodule test_module(void)
         CUmodule module;
         CU(cuModuleLoadData(&module, test_kernels_ptx));
         return module;
+}
+
+/* An array that says of itself what was asked for. */
+static inline CUarray test_array(size_t width, size_t height, size_t depth, CUarray_format format, unsigned channels,
+                                 unsigned flags)
+{
+        CUarray array;
+        CUDA_ARRAY3D_DESCRIPTOR back;
+        const CUDA_ARRAY3D_DESCRIPTOR descriptor = {.Width = width,
+                                                    .Height = height,
+                                                    .Depth = depth,
+                                                    .Format = format,
+                                                    .NumChannels = channels,
+                                                    .Flags = flags};
+        CU(cuArray3DCreate_v2(&array, &descriptor));
+        CU(cuArray3DGetDescriptor_v2(&back, array));
+        CHECK(back.Width == width && back.Height == height && back.Depth == depth && back.Format == format &&
+                      back.NumChannels == channels && back.Flags == flags,
+              "%zu x %zu x %zu came back as %zu x %zu x %zu", width, height, depth, back.Width, back.Height,
+              back.Depth);
+        return array;
 }
 
 /* xorshift64*: data that no run of zeros or repetition can fake. */

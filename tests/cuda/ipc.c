@@ -49,6 +49,7 @@ static void opener(int from, int to)
 {
         struct message message;
         CUdeviceptr large = 0, again = 0, small = 0;
+        CUevent event = NULL;
         char byte = 1;
 
         transfer(from, &message, sizeof(message), false);
@@ -58,19 +59,23 @@ static void opener(int from, int to)
         CHECK(again == large, "opened twice, two addresses");
         CU(cuIpcOpenMemHandle_v2(&small, message.small, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
         if (message.has_event) {
-                CUevent event;
-
                 CU(cuIpcOpenEventHandle(&event, message.event));
+                CU(cuStreamWaitEvent(NULL, event, 0));
                 CU(cuEventSynchronize(event));
                 CU(cuEventQuery(event));
-                CU(cuEventDestroy_v2(event));
         }
         expect(large, BYTES, 1);
         expect(small, SMALL_BYTES, 2);
         CU(cuIpcCloseMemHandle(again));
         fill(large, BYTES, 3); /* still open once */
         CU(cuMemcpyDtoD_v2(small, large, SMALL_BYTES));
+        if (message.has_event) { /* of both: the exporter waits for what this process records */
+                CU(cuEventRecord(event, NULL));
+                transfer(to, &byte, 1, true);
+        }
         CU(cuCtxSynchronize());
+        if (message.has_event)
+                CU(cuEventDestroy_v2(event));
         CU(cuIpcCloseMemHandle(large));
         CU(cuIpcCloseMemHandle(small));
         if (getenv("IVGPU_CHANNEL") != NULL) { /* natively such handles are the driver's to judge */
@@ -117,6 +122,11 @@ static void exporter(int from, int to)
                           cuEventCreate(&event, CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING));
         }
         transfer(to, &message, sizeof(message), true);
+        if (message.has_event) {
+                transfer(from, &byte, 1, false);
+                CU(cuEventSynchronize(event));
+                expect(small, SMALL_BYTES, 3);
+        }
         transfer(from, &byte, 1, false);
         expect(large, BYTES, 3);
         expect(small, SMALL_BYTES, 3);
@@ -172,8 +182,11 @@ int main(int argc, char **argv)
         CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0, "pipe");
         child = fork(); /* before either has called CUDA */
         CHECK(child >= 0, "fork");
-        if (child == 0)
+        if (child == 0) {
+                close(to_child[1]); /* a parent that dies is seen likewise */
+                close(to_parent[0]);
                 opener(to_child[0], to_parent[1]);
+        }
         close(to_parent[1]); /* a child that dies is seen by its pipe's end */
         exporter(to_parent[0], to_child[1]);
         CHECK(waitpid(child, &status, 0) == child && status == 0, "the opener ended with status 0x%x", status);

@@ -6,15 +6,7 @@
 
 enum { LINES = 4096, ROUNDS = 3 };
 
-extern const char printf_ptx[];
-__asm__(".section .rodata\n"
-        ".global printf_ptx\n"
-        ".type printf_ptx, @object\n"
-        "printf_ptx:\n"
-        ".incbin \"" IVG_PRINTF_PTX "\"\n"
-        ".byte 0\n"
-        ".size printf_ptx, .-printf_ptx\n"
-        ".previous\n");
+PTX_FILE(printf_ptx, IVG_PRINTF_PTX);
 
 static CUmodule module;
 

@@ -169,6 +169,55 @@ static void across_threads(void)
         CU(cuMemFreeHost((void *)(uintptr_t)shared.word));
 }
 
+/* A thread without a context of its own asks by handles, which have theirs (DataLoader's pinning thread does). */
+static void *ask_without_context(void *argument)
+{
+        CUevent event = argument;
+        CUcontext current;
+
+        CU(cuCtxSetCurrent(NULL));
+        CU(cuEventSynchronize(event));
+        CU(cuEventQuery(event));
+        CU(cuStreamSynchronize(shared.stream));
+        CU(cuStreamQuery(shared.stream));
+        CU_EXPECT(CUDA_ERROR_INVALID_CONTEXT, cuStreamSynchronize(NULL));
+        CU_EXPECT(CUDA_ERROR_INVALID_CONTEXT, cuCtxSynchronize());
+        CU(cuCtxGetCurrent(&current));
+        CHECK(current == NULL, "a context stayed behind");
+        return NULL;
+}
+
+static void without_a_context(void)
+{
+        pthread_t thread;
+        CUevent event;
+
+        CU(cuStreamCreate(&shared.stream, 0));
+        CU(cuEventCreate(&event, 0));
+        CU(cuEventRecord(event, shared.stream));
+        CHECK(pthread_create(&thread, NULL, ask_without_context, event) == 0 && pthread_join(thread, NULL) == 0,
+              "thread");
+        CU(cuEventDestroy_v2(event));
+        CU(cuStreamDestroy_v2(shared.stream));
+}
+
+/* What was freed is free: the driver's own count says so at once. */
+static void frees_are_seen(void)
+{
+        size_t before, with, after, total;
+        CUdeviceptr memory[8];
+
+        CU(cuMemGetInfo_v2(&before, &total));
+        for (int i = 0; i < 8; i++)
+                CU(cuMemAlloc_v2(&memory[i], 64 << 20));
+        CU(cuMemGetInfo_v2(&with, &total));
+        for (int i = 0; i < 8; i++)
+                CU(cuMemFree_v2(memory[i]));
+        CU(cuMemGetInfo_v2(&after, &total));
+        CHECK(with + ((size_t)500 << 20) < before && after > with + ((size_t)500 << 20), "%zu, %zu, %zu free", before,
+              with, after);
+}
+
 /* Last, as it breaks the context: the fault of a kernel comes to whoever waits, and stays. */
 static void a_fault_is_told(CUmodule module)
 {
@@ -206,6 +255,8 @@ int main(void)
         independent_stream();
         streams_events_and_contexts(NULL); /* now with a stream that goes its own way */
         CU(cuStreamDestroy_v2(stream));
+        without_a_context();
+        frees_are_seen();
         a_fault_is_told(module);
         puts("synchronize: right");
         return 0;

@@ -2,23 +2,25 @@
 """Stands in for ivgpu-exec: speaks its control protocol and does what the file $FAKE_MODE_FILE says.
 
 Modes, read when it has its channel: ready, open (ready, ring opened), fail, silent, crash, fault, stubborn (ready, ignores
-SIGTERM). Modes of one that is started with --warm, read at its start: those that begin with "waiting-": -crash and -fail
-end before it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait. It notes its pid in $FAKE_NOTES.begun when it has read the mode. Notes what it was
-given and its descriptors in $FAKE_NOTES when it has a channel, one JSON object a line; its pid in $FAKE_NOTES.waiting
-when it waits."""
+SIGTERM), share (ready, and passes on what the test at the socket $FAKE_NOTES.PID asks the mediator, and its answers).
+Modes of one that is started with --warm, read at its start: those that begin with "waiting-": -crash and -fail end before
+it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait.
+Notes what it was given and its descriptors in $FAKE_NOTES when it has a channel, one JSON object a line; its pid in
+$FAKE_NOTES.begun when it has read a warm one's mode, in $FAKE_NOTES.waiting when it waits."""
 import json
 import os
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 
 READY, FAILED, FAULT, WAITING, ADOPT = 1, 2, 3, 4, 5
 MESSAGE = struct.Struct("<IIIIii232s")
 ADOPTION = struct.Struct("<IIIIII")
 MAGIC = 0x45475649
-SLOTS = ("region", "doorbell", "interrupt", "ipc", "images")
+SLOTS = ("region", "doorbell", "interrupt", "ipc", "share", "images")
 
 
 def message(kind, code=0, fault=0, text=b""):
@@ -79,6 +81,27 @@ def wait_warm(control):
         time.sleep(1000)
 
 
+def relay(given):
+    share = socket.socket(fileno=given["share"])
+    share.setblocking(True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"{os.environ['FAKE_NOTES']}.{os.getpid()}")
+    listener.listen()
+    while True:
+        test, _ = listener.accept()
+        while True:
+            data, fds, _, _ = socket.recv_fds(test, 256, 4)
+            if not data:
+                break
+            socket.send_fds(share, [data], fds)
+            for fd in fds:
+                os.close(fd)
+            data, fds, _, _ = socket.recv_fds(share, 256, 4)
+            socket.send_fds(test, [data or b"gone"], fds)
+            for fd in fds:
+                os.close(fd)
+
+
 def main():
     given = options()
     control = socket.socket(fileno=int(given["control-fd"]))
@@ -108,6 +131,8 @@ def main():
         control.send(message(READY))
     if how == "fault":
         control.send(message(FAULT, code=1, fault=5, text=b"the guest broke a rule: opcode"))
+    if how == "share":
+        threading.Thread(target=relay, args=(given,), daemon=True).start()
     if how == "stubborn":
         while True:
             time.sleep(1)

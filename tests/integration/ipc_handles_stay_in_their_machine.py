@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
-"""A handle that one mediator's guest exported, alive, means nothing under another mediator; under its own it does."""
+"""What one mediator's guest exported, alive, means nothing under another mediator: handles, and descriptors of memory."""
 
 import os
 import subprocess
 import sys
 
-PROGRAM = sys.argv[1]
 RUN = [os.path.join(os.environ["IVGPU_BIN"], "ivgpu-run"), "--device", "soft", "--"]
 
 
-def main():
-    exporter = subprocess.Popen(RUN + [PROGRAM, "export"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def refused(program, is_handle):
+    exporter = subprocess.Popen(RUN + [program, "export"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         handle = exporter.stdout.readline().strip()
-        if len(handle) != 128 or exporter.poll() is not None:
+        if not is_handle(handle) or exporter.poll() is not None:
             sys.exit(f"no handle: '{handle}'")
-        stranger = subprocess.run(RUN + [PROGRAM, "stranger", handle], timeout=60, check=False)
+        stranger = subprocess.run(RUN + [program, "stranger", handle], timeout=60, check=False)
         if stranger.returncode != 0:
             sys.exit(f"the stranger ended with {stranger.returncode}")
         exporter.communicate("\n", timeout=60)
@@ -24,7 +23,8 @@ def main():
     finally:
         exporter.kill()
         exporter.wait()
-    print("ok")
 
 
-main()
+refused(sys.argv[1], lambda text: len(text) == 128)
+refused(sys.argv[2], lambda text: text.startswith("/proc/"))
+print("ok")

@@ -231,6 +231,44 @@ static void an_event_set_waits(void)
         ML(ml.event_set_free(set));
 }
 
+static unsigned long long own_memory(nvmlDevice_t device)
+{
+        nvmlProcessInfo_v2_t infos[64];
+        unsigned int count = 64;
+
+        ML(ml.processes(device, &count, infos));
+        for (unsigned int i = 0; i < count; i++)
+                if (infos[i].pid == (unsigned int)getpid())
+                        return infos[i].usedGpuMemory;
+        return 0;
+}
+
+/* Memory of cuMemCreate is this process's while a handle, then while a mapping holds it; mapped twice it counts once.
+ */
+static void memory_without_a_context_is_counted(nvmlDevice_t device)
+{
+        enum { BYTES = 64 << 20 };
+        const CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                          .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                                          .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
+        const unsigned long long before = own_memory(device);
+        CUmemGenericAllocationHandle handle = 0;
+        CUdeviceptr address = 0;
+
+        CU(cuMemCreate(&handle, BYTES, &prop, 0));
+        CHECK(own_memory(device) - before == BYTES, "%llu bytes made", own_memory(device) - before);
+        CU(cuMemAddressReserve(&address, 2 * (size_t)BYTES, 0, 0, 0));
+        CU(cuMemMap(address, BYTES, 0, handle, 0));
+        CU(cuMemMap(address + BYTES, BYTES, 0, handle, 0));
+        CU(cuMemRelease(handle));
+        CHECK(own_memory(device) - before == BYTES, "%llu bytes mapped twice", own_memory(device) - before);
+        CU(cuMemUnmap(address, BYTES));
+        CHECK(own_memory(device) - before == BYTES, "%llu bytes mapped once", own_memory(device) - before);
+        CU(cuMemUnmap(address + BYTES, BYTES));
+        CHECK(own_memory(device) == before, "%llu bytes left", own_memory(device) - before);
+        CU(cuMemAddressFree(address, 2 * (size_t)BYTES));
+}
+
 /* As a monitor forks its workers before anything used CUDA. */
 static void a_forked_child_begins_anew(void)
 {
@@ -282,6 +320,7 @@ int main(void)
         device_reaches_itself(device);
         temperature_has_two_ways(device);
         an_event_set_waits();
+        memory_without_a_context_is_counted(device);
         result = ml.utilization(device, &utilization);
         CHECK(result == NVML_ERROR_NOT_SUPPORTED || (result == NVML_SUCCESS && utilization.gpu <= 100), "%d, %u%%",
               (int)result, utilization.gpu);

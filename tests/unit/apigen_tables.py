@@ -97,6 +97,9 @@ class BadTablesAreRefusedWithTheirLine(unittest.TestCase):
                 ("0x0010 ivgThing sync : x:array[<=4]", "names the C type"),
                 ("0x0010 ivgThing sync : -> x:outrange[<=4]", "before the arrow"),
                 ("0x0010 ivgThing sync : -> x:alloc", "needs an out parameter and its bytes"),
+                ("0x0010 ivgThing sync : m:module -> x:new.function(n)", "'x' belongs to 'n', which is no handle"),
+                ("0x0010 ivgThing sync : m:u32 -> x:new.function(m)", "'x' belongs to 'm', which is no handle"),
+                ("0x0010 ivgThing sync : m:module f:function(m)", "only what a call makes"),
                 ("- ivgThing local", "internal row has a number"),
         ):
             with self.subTest(row=row):
@@ -182,7 +185,7 @@ class RealTable(unittest.TestCase):
                     with open(os.path.join(out, name), encoding="utf-8") as file:
                         outputs[-1][name] = file.read()
         self.assertEqual(outputs[0], outputs[1])
-        self.assertEqual(14, len(outputs[0]))
+        self.assertEqual(15, len(outputs[0]))
 
     def resolve(self, base, version, per_thread=False):
         entries = [(v, s) for s, (b, v, p) in self.model.names.items() if b == base and p == per_thread]

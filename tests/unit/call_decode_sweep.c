@@ -50,6 +50,12 @@ bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, v
         return id != IVG_ID_NONE; /* decoders refuse it before */
 }
 
+bool ivg_handle_put_part(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle, ivg_id whole)
+{
+        (void)whole;
+        return ivg_handle_put(call, kind, id, driver_handle);
+}
+
 bool ivg_graph_node_put(struct ivg_exec_call *call, ivg_id id, CUgraphNode node)
 {
         return ivg_handle_put(call, IVG_KIND_GRAPH_NODE, id, node);

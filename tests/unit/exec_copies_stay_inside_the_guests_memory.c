@@ -126,6 +126,86 @@ static void the_executors_own_memory_is_refused(void **state)
         free(own);
 }
 
+/* Boxes with an array on a side: only the address is the guest's to get wrong. */
+static _Atomic(uint32_t) boxes_copied;
+static _Atomic(uint64_t) box_array;
+
+static CUresult fake_box(const CUDA_MEMCPY3D *copy, CUstream stream)
+{
+        (void)stream;
+        assert_int_equal(copy->srcMemoryType, CU_MEMORYTYPE_ARRAY);
+        assert_int_equal(copy->dstMemoryType, CU_MEMORYTYPE_UNIFIED);
+        assert_null(copy->reserved0);
+        assert_null(copy->reserved1);
+        atomic_store(&box_array, (uintptr_t)copy->srcArray);
+        atomic_fetch_add(&boxes_copied, 1);
+        return CUDA_SUCCESS;
+}
+
+#define BOX_ARRAY 7000u
+
+static struct ivg_request_ivgCopyBox box_to(uint64_t address, uint64_t pitch, uint64_t rows, uint32_t index)
+{
+        return (struct ivg_request_ivgCopyBox){.box = {.to = {.address = address, .pitch = pitch, .height = rows},
+                                                       .from = {.x = 16, .y = 1, .z = 2},
+                                                       .width = 64,
+                                                       .height = 4,
+                                                       .depth = 2},
+                                               .src_array = BOX_ARRAY,
+                                               .stream = FIXTURE_STREAM,
+                                               .completion_index = index,
+                                               .completion_value = 1};
+}
+
+static void a_box_meets(struct exec_fixture *f, struct ivg_request_ivgCopyBox request, uint64_t word)
+{
+        fixture_async(f, &f->producer, IVG_CALL_ivgCopyBox, &request, sizeof(request));
+        assert_int_equal(word_reaches(f, request.completion_index, word), word);
+        assert_int_equal(ivg_ring_state_errno(&f->ring), 0);
+}
+
+static void boxes_with_arrays_are_bounded(void **state)
+{
+        const uint64_t invalid = FAILED | CUDA_ERROR_INVALID_VALUE;
+        struct exec_fixture *f = *state;
+        struct ivg_exec_call call = {.exec = f->exec, .context = FIXTURE_CONTEXT};
+        uint64_t device;
+        uint8_t own[1024];
+
+        atomic_store(&boxes_copied, 0);
+        f->exec->driver.cuMemcpy3DAsync_v2 = fake_box;
+        assert_true(ivg_handle_put(&call, IVG_KIND_ARRAY, BOX_ARRAY, &boxes_copied));
+        /* Two slices of four rows of 64 bytes, rows 100 apart: the last byte is number 764. */
+        assert_int_equal(fixture_alloc(f, &f->producer, 764, &device), CUDA_SUCCESS);
+        a_box_meets(f, box_to(device, 100, 4, 200), 1);
+        assert_int_equal(atomic_load(&boxes_copied), 1);
+        assert_int_equal(atomic_load(&box_array), (uintptr_t)&boxes_copied);
+        a_box_meets(f, box_to(device + 1, 100, 4, 201), invalid); /* one byte too far */
+        a_box_meets(f, box_to(device, 101, 4, 202), invalid);
+        a_box_meets(f, box_to(device, 100, 5, 203), invalid);
+        a_box_meets(f, box_to(device, 63, 4, 204), invalid); /* rows that overlap */
+        a_box_meets(f, box_to(device, 100, 3, 205), invalid);
+        a_box_meets(f, box_to(device, UINT64_MAX, 4, 206), invalid); /* wraps */
+        a_box_meets(f, box_to(device, UINT64_MAX / 4 + 26, 4, 207), invalid);
+        a_box_meets(f, box_to((uintptr_t)own, 100, 4, 208), invalid);
+        assert_int_equal(atomic_load(&boxes_copied), 1);
+}
+
+static void a_box_of_a_broken_form_is_a_fault(void **state)
+{
+        struct exec_fixture *f = *state;
+        struct ivg_exec_call call = {.exec = f->exec, .context = FIXTURE_CONTEXT};
+        struct ivg_request_ivgCopyBox request;
+        uint64_t device;
+
+        assert_true(ivg_handle_put(&call, IVG_KIND_ARRAY, BOX_ARRAY, &call));
+        assert_int_equal(fixture_alloc(f, &f->producer, 764, &device), CUDA_SUCCESS);
+        request = box_to(device, 100, 4, 210);
+        request.box.to.x = 8; /* an address starts at the box */
+        fixture_async(f, &f->producer, IVG_CALL_ivgCopyBox, &request, sizeof(request));
+        assert_true(fixture_faulted(f, IVG_FAULT_ARGUMENTS));
+}
+
 static void freed_memory_is_refused(void **state)
 {
         struct exec_fixture *f = *state;
@@ -216,6 +296,8 @@ int main(void)
                 TEST(bytes_travel_both_ways),
                 TEST(short_copies_travel_in_the_record),
                 TEST(the_executors_own_memory_is_refused),
+                TEST(boxes_with_arrays_are_bounded),
+                TEST(a_box_of_a_broken_form_is_a_fault),
                 TEST(freed_memory_is_refused),
                 TEST(registered_arena_memory_is_device_memory_too),
                 TEST(registrations_move_when_their_context_ends),

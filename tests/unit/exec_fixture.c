@@ -92,6 +92,7 @@ int fixture_setup(void **state)
         config = (struct ivg_exec_config){.region_fd = f->memfd,
                                           .ipc_fd = -1,
                                           .images_fd = -1,
+                                          .share_fd = -1,
                                           .doorbell_fd = f->doorbell_fd,
                                           .interrupt_fd = f->interrupt_fd,
                                           .channel = FIXTURE_CHANNEL,

@@ -55,6 +55,29 @@ static void a_taken_or_malformed_number_is_a_fault(void **state)
         assert_true(ivg_handle_put(&call, IVG_KIND_EVENT, 0x01000000u | 2000, &call));
 }
 
+static void a_whole_takes_its_parts_with_it(void **state)
+{
+        struct exec_fixture *f = *state;
+        struct ivg_exec_call call = call_in(f, FIXTURE_CONTEXT);
+        void *handle;
+
+        assert_true(ivg_handle_put(&call, IVG_KIND_MIPMAP, 3000, &call));
+        assert_true(ivg_handle_put_part(&call, IVG_KIND_ARRAY, 3001, &call, 3000));
+        assert_true(ivg_handle_put_part(&call, IVG_KIND_ARRAY, 3002, &call, 3000));
+        assert_true(ivg_handle_put_part(&call, IVG_KIND_TEXREF, 3003, &call, 4000));
+        assert_true(ivg_handle_put(&call, IVG_KIND_ARRAY, 3004, &call));
+        assert_non_null(ivg_handle_remove(f->exec, IVG_KIND_ARRAY, 3001)); /* a part may go by itself */
+        assert_non_null(ivg_handle_remove(f->exec, IVG_KIND_MIPMAP, 3000));
+        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_ARRAY, 3002, &handle), CUDA_ERROR_INVALID_HANDLE);
+        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_TEXREF, 3003, &handle), CUDA_SUCCESS);
+        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_ARRAY, 3004, &handle), CUDA_SUCCESS);
+        ivg_handles_remove_parts(f->exec, IVG_ID_NONE); /* is nobody's whole */
+        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_ARRAY, 3004, &handle), CUDA_SUCCESS);
+        assert_true(ivg_handle_put(&call, IVG_KIND_MODULE, 4000, &call));
+        assert_non_null(ivg_handle_remove(f->exec, IVG_KIND_MODULE, 4000));
+        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_TEXREF, 3003, &handle), CUDA_ERROR_INVALID_HANDLE);
+}
+
 static void a_context_takes_its_objects_with_it(void **state)
 {
         struct exec_fixture *f = *state;
@@ -169,6 +192,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_number_is_found_with_its_kind_only, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_taken_or_malformed_number_is_a_fault, fixture_setup,
                                                 fixture_teardown),
+                cmocka_unit_test_setup_teardown(a_whole_takes_its_parts_with_it, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_context_takes_its_objects_with_it, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(each_guest_thread_and_context_has_its_default_stream, fixture_setup,
                                                 fixture_teardown),

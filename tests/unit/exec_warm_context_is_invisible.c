@@ -96,12 +96,12 @@ static void flags_are_those_of_a_context_made_after_them(void **state)
 
 static void a_created_context_stands_alone(void **state)
 {
-        struct ivg_request_cuCtxCreate_v2 create = {.flags = 0, .dev = 0, .pctx = IVG_ID_FIRST};
+        struct ivg_request_ivgContextCreate create = {.version = 2, .device = 0, .pctx = IVG_ID_FIRST};
         struct process p;
 
         (void)state;
         begin(&p, "", NEVER_MS);
-        assert_int_equal(call(&p, IVG_CALL_cuCtxCreate_v2, &create, sizeof(create)), CUDA_SUCCESS);
+        assert_int_equal(call(&p, IVG_CALL_ivgContextCreate, &create, sizeof(create)), CUDA_SUCCESS);
         assert_string_equal(asked(), "retain 0,release 0,create 0,");
         end(&p);
 }

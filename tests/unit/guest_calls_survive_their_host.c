@@ -77,7 +77,7 @@ static void attributes(void)
         REQUIRE(value == 0);
         REQUIRE_RESULT(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, 0), CUDA_SUCCESS);
         REQUIRE(value == -1);
-        REQUIRE(ivg_symbol_carried("cuLaunchKernel") && !ivg_symbol_carried("cuGreenCtxDestroy"));
+        REQUIRE(ivg_symbol_carried("cuLaunchKernel") && !ivg_symbol_carried("cuGraphicsUnregisterResource"));
         REQUIRE(!ivg_symbol_carried("cuNobodyHasThis"));
         REQUIRE_RESULT(cuDeviceGetAttribute(&value, 141, 0), CUDA_ERROR_INVALID_VALUE);
         REQUIRE_RESULT(cuDeviceGetAttribute(&value, 0, 0), CUDA_ERROR_INVALID_VALUE);

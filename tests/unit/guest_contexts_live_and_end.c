@@ -60,12 +60,27 @@ static void primary_counts(void)
         REQUIRE_RESULT(cuCtxGetDevice(&device), CUDA_SUCCESS);
         REQUIRE_RESULT(cuDevicePrimaryCtxSetFlags_v2(0, CU_CTX_SCHED_BLOCKING_SYNC), CUDA_SUCCESS);
         REQUIRE_RESULT(cuDevicePrimaryCtxSetFlags_v2(0, 0x10000), CUDA_ERROR_INVALID_VALUE);
+        REQUIRE_RESULT(cuDevicePrimaryCtxGetState(0, &flags, &active), CUDA_SUCCESS);
+        REQUIRE(flags == CU_CTX_SCHED_BLOCKING_SYNC && active == 1);
+        /* The driver's own answer, asked for once after each change. */
         REQUIRE_RESULT(cuCtxGetFlags(&flags), CUDA_SUCCESS);
-        REQUIRE(flags == CU_CTX_SCHED_BLOCKING_SYNC);
+        REQUIRE_RESULT(cuCtxGetFlags(&flags), CUDA_SUCCESS);
+        REQUIRE(flags == 1);
+        REQUIRE_RESULT(cuCtxSetFlags(CU_CTX_SCHED_YIELD), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuCtxGetFlags(&flags), CUDA_SUCCESS);
+        REQUIRE(flags == 2);
+        REQUIRE_RESULT(cuCtxSetFlags(CU_CTX_COREDUMP_ENABLE), CUDA_ERROR_NOT_SUPPORTED);
+        REQUIRE(calls(IVG_CALL_cuCtxSetFlags) == 1);
+        REQUIRE_RESULT(cuDevicePrimaryCtxGetState(0, &flags, &active), CUDA_SUCCESS);
+        REQUIRE(flags == CU_CTX_SCHED_YIELD);
         REQUIRE_RESULT(cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
         REQUIRE_RESULT(cuCtxGetDevice(&device), CUDA_ERROR_CONTEXT_IS_DESTROYED);
         REQUIRE_RESULT(cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS); /* nothing left to do */
         REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxReset_v2) == 1);
+        /* A reset does not release. */
+        REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_ERROR_INVALID_CONTEXT);
+        REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxRelease_v2) == 1);
 }
 
 static void a_failing_host(void)
@@ -99,7 +114,7 @@ static void stack(void)
 {
         CUcontext a, b, found;
         unsigned long long id_a, id_b;
-        unsigned int flags, version;
+        unsigned int version;
 
         start();
         REQUIRE_RESULT(cuCtxPopCurrent_v2(&found), CUDA_ERROR_INVALID_CONTEXT);
@@ -113,8 +128,12 @@ static void stack(void)
         REQUIRE_RESULT(cuCtxGetApiVersion(b, &version), CUDA_SUCCESS);
         REQUIRE_RESULT(cuCtxPopCurrent_v2(&found), CUDA_SUCCESS);
         REQUIRE(found == b);
-        REQUIRE_RESULT(cuCtxGetFlags(&flags), CUDA_SUCCESS);
-        REQUIRE(flags == CU_CTX_SCHED_SPIN);
+        REQUIRE_RESULT(cuCtxAttach(&found, 1), CUDA_ERROR_INVALID_VALUE);
+        REQUIRE_RESULT(cuCtxAttach(&found, 0), CUDA_SUCCESS);
+        REQUIRE(found == a);
+        REQUIRE_RESULT(cuCtxDetach(b), CUDA_ERROR_INVALID_CONTEXT); /* not the current one */
+        REQUIRE_RESULT(cuCtxDetach(a), CUDA_SUCCESS);
+        REQUIRE(calls(IVG_CALL_cuCtxDestroy_v2) == 0);
         REQUIRE_RESULT(cuCtxPushCurrent_v2(b), CUDA_SUCCESS);
         REQUIRE_RESULT(cuCtxDestroy_v2(a), CUDA_SUCCESS); /* below the top: stays on the stack, dead */
         REQUIRE_RESULT(cuCtxDestroy_v2(a), CUDA_ERROR_INVALID_CONTEXT);

@@ -331,7 +331,7 @@ static void impossible_boxes_are_refused(void **state)
         REFUSED(CUDA_ERROR_INVALID_VALUE, copy.dstY = SIZE_MAX / 4);
         REFUSED(CUDA_ERROR_INVALID_VALUE, copy.srcHost = NULL);
         REFUSED(CUDA_ERROR_INVALID_VALUE, copy.dstMemoryType = 0);
-        REFUSED(CUDA_ERROR_NOT_SUPPORTED, copy.dstMemoryType = CU_MEMORYTYPE_ARRAY);
+        REFUSED(CUDA_ERROR_INVALID_HANDLE, copy.dstMemoryType = CU_MEMORYTYPE_ARRAY);
         REFUSED(CUDA_SUCCESS, copy.Height = 0);
 #undef REFUSED
 }

@@ -466,6 +466,11 @@ struct fake_host_counts fake_host_count(void)
 /* Nothing captures here. */
 _Atomic(uint32_t) ivg_captures;
 
+CUresult ivg_callbacks_require(void)
+{
+        return CUDA_ERROR_NOT_SUPPORTED; /* nothing captures here */
+}
+
 bool ivg_capture_takes(ivg_id stream)
 {
         (void)stream;

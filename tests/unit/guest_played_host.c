@@ -61,6 +61,7 @@ static uint32_t fill_answer(struct played_host *host, uint16_t number, const uin
 {
         struct ivg_request_cuCtxGetLimit asked;
         struct ivg_answer_cuCtxGetLimit limit;
+        struct ivg_answer_cuCtxGetFlags flags;
         struct ivg_answer_cuCtxGetStreamPriorityRange range;
         struct ivg_answer_ivgDeviceSnapshot snapshot;
 
@@ -73,6 +74,11 @@ static uint32_t fill_answer(struct played_host *host, uint16_t number, const uin
                 fill_device(&snapshot.snapshot);
                 memcpy(answer, &snapshot, sizeof(snapshot));
                 return sizeof(snapshot);
+        case IVG_CALL_cuCtxGetFlags: /* how often they were asked for */
+                memset(&flags, 0, sizeof(flags));
+                flags.flags = atomic_load(&host->calls[number]);
+                memcpy(answer, &flags, sizeof(flags));
+                return sizeof(flags);
         case IVG_CALL_cuCtxGetLimit: /* the limit's number, and how often any was asked for */
                 memcpy(&asked, request, sizeof(asked));
                 memset(&limit, 0, sizeof(limit));

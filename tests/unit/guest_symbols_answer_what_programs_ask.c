@@ -123,7 +123,7 @@ static void refused_names_exist_and_answer_not_supported(void **state)
         void *found;
 
         (void)state;
-        assert_int_equal(ask("cuGreenCtxDestroy", &found, 13000, 0, &status), CUDA_SUCCESS);
+        assert_int_equal(ask("cuGraphicsUnregisterResource", &found, 13000, 0, &status), CUDA_SUCCESS);
         *(void **)&destroy = found;
         assert_int_equal(destroy(NULL), CUDA_ERROR_NOT_SUPPORTED);
 }

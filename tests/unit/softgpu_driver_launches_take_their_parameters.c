@@ -208,7 +208,7 @@ static void launch_attributes_are_taken_or_refused(void **state)
         OK(cuLaunchKernelEx(&config, empty, NULL, NULL));
         attributes[1].value.clusterDim.x = 2;
         CALL(CUDA_ERROR_INVALID_CLUSTER_SIZE, cuLaunchKernelEx(&config, empty, NULL, NULL));
-        attributes[1].id = CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT;
+        attributes[1].id = CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE;
         CALL(CUDA_ERROR_NOT_SUPPORTED, cuLaunchKernelEx(&config, empty, NULL, NULL));
         config.numAttrs = 65;
         CALL(CUDA_ERROR_INVALID_VALUE, cuLaunchKernelEx(&config, empty, NULL, NULL));

@@ -26,7 +26,15 @@ struct device {
         size_t printed_bytes;
         char log_text[2048];
         struct ptx_fault fault;
+        const struct ptx_texture *texture; /* the one object that numbers may name: by its address */
 };
+
+static inline const struct ptx_texture *device_texture(void *user, uint64_t number)
+{
+        const struct device *device = user;
+
+        return device->texture && number == (uint64_t)(uintptr_t)device->texture ? device->texture : NULL;
+}
 
 static inline void *device_allocate(void *user, size_t bytes, size_t alignment)
 {
@@ -167,6 +175,8 @@ static inline enum ptx_status device_launch(struct device *device, const char *n
         launch.memory = &device->memory;
         launch.print = device_print;
         launch.print_user = device;
+        launch.texture = device_texture;
+        launch.texture_user = device;
         status = ptx_launch(&launch, &device->fault);
         free(params);
         return status;

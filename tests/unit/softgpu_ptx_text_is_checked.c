@@ -146,7 +146,17 @@ static void mistakes_are_named(void **unused)
         refuse(HEAD ".global .u32 x; .global .u32 x;\n", PTX_INVALID, "'x' is declared twice");
         refuse(HEAD ".extern .global .u32 x;\n.entry k() { .reg .b64 d; mov.u64 d, x; }\n", PTX_INVALID,
                "'x' is not defined");
-        refuse(HEAD ".global .texref t;\n", PTX_UNSUPPORTED, "'.texref'");
+        refuse(HEAD ".global .samplerref t;\n", PTX_UNSUPPORTED, "'.samplerref'");
+        refuse(HEAD ".shared .texref t;\n", PTX_UNSUPPORTED, "'t': a reference");
+        refuse(HEAD ".global .texref t[2];\n", PTX_UNSUPPORTED, "'t': a reference");
+        refuse(HEAD ".global .surfref t;\n.entry k() { .reg .f32 f<5>; tex.1d.v4.f32.f32 {f1,f2,f3,f4}, [t, {f1}]; }\n",
+               PTX_UNSUPPORTED, "the object");
+        refuse(HEAD ".global .texref t;\n.entry k() { .reg .b64 d; mov.u64 d, t; }\n", PTX_UNSUPPORTED, "the address");
+        refuse(KERNEL(".reg .b64 d; .reg .f32 f<5>; tex.2d.v4.f32.f32 {f1,f2,f3,f4}, [d, {f1}];\n"), PTX_UNSUPPORTED,
+               "another number of coordinates");
+        refuse(KERNEL(".reg .b64 d; .reg .f32 f<5>; tex.cube.v4.f32.f32 {f1,f2,f3,f4}, [d, {f1,f2,f3,f4}];\n"),
+               PTX_UNSUPPORTED, "tex.cube");
+        refuse(KERNEL(".reg .b64 d; .reg .f32 f; ld.f32 f, [d, {f}];\n"), PTX_INVALID, "'ld.f32'");
         refuse(HEAD ".global .u32 x[2] = {1, 2, 3};\n", PTX_INVALID, "more than 2");
         refuse(HEAD ".global .u64 x = y;\n", PTX_INVALID, "'y'");
         refuse(HEAD ".global .align 3 .u32 x;\n", PTX_INVALID, "alignment 3");

@@ -30,6 +30,7 @@ FILES = {
     "ivgpu_driver.c": emit_calls.driver_source,
     "guest_send.h": emit_guest.send_header,
     "guest_stubs.c": emit_guest.stubs_source,
+    "guest_hand.h": emit_guest.hand_header,
     "guest_symbols.c": emit_guest.symbols_source,
     "libcuda.map": emit_guest.version_script,
     "host_args.h": emit_host.args_header,

@@ -1,14 +1,13 @@
-"""Writes the guest's half: guest_send.h (encoders), guest_stubs.c (exported functions), guest_symbols.c (names for
-cuGetProcAddress) and libcuda.map (version script)."""
+"""Writes the guest's half: guest_send.h (encoders), guest_stubs.c (exported functions), guest_hand.h (names of hand-written
+ones), guest_symbols.c (names for cuGetProcAddress) and libcuda.map (version script)."""
 
 import re
 
 from emit_calls import NOTICE, guard, parameters, request_layout
-from model import KINDS
+from model import KINDS, NUMBER_KINDS
 
-PRINT_POINTERS = {ctype for word, (_, ctype) in KINDS.items() if word != "memory"} | {
-    "CUhostFn", "CUasyncCallback", "CUstreamCallback", "CUoccupancyB2DSize", "CUlogsCallback", "CUtexref", "CUsurfref",
-    "CUgraphicsResource", "CUexternalMemory", "CUexternalSemaphore", "CUdevResourceDesc", "CUgreenCtx",
+PRINT_POINTERS = {ctype for word, (_, ctype) in KINDS.items() if word not in NUMBER_KINDS} | {
+    "CUhostFn", "CUasyncCallback", "CUstreamCallback", "CUoccupancyB2DSize", "CUlogsCallback", "CUgraphicsResource", "CUexternalMemory", "CUexternalSemaphore", "CUdevResourceDesc", "CUgreenCtx",
     "CUasyncCallbackHandle", "CUlogsCallbackHandle", "CUgraphDeviceNode"}
 BY_VALUE_STRUCTS = {"CUmemLocation", "CUipcEventHandle", "CUipcMemHandle"}
 
@@ -161,12 +160,12 @@ def print_format(cparam):
     return f"{name}=%lld", f"(long long){name}"
 
 
-def log_line(symbol, cparams):
+def log_line(symbol, cparams, result="result"):
     formats = [print_format(p) for p in cparams]
     text = ", ".join(f for f, _ in formats)
     args = "".join(f", {a}" for _, a in formats if a)
     return [f"        if (__builtin_expect(ivg_log_calls, false))",
-            f'                ivg_log("{symbol}({text}) = %d"{args}, (int)result);']
+            f'                ivg_log("{symbol}({text}) = %d"{args}, (int){result});']
 
 
 def bad_handle(kind):
@@ -176,7 +175,7 @@ def bad_handle(kind):
 def handle_lines(param, ctype):
     """Looks the caller's handle up; declares <name>_id."""
     name, kind = param.name, KINDS[param.kind][0]
-    pointer = f"(const void *)(uintptr_t){name}" if param.kind == "memory" else name
+    pointer = f"(const void *)(uintptr_t){name}" if param.kind in NUMBER_KINDS else name
     if param.kind == "stream" and not param.drop:
         return [f"ivg_id {name}_id;", f"result = ivg_stream_id({name}, null_stream, &{name}_id);",
                 "if (result != CUDA_SUCCESS)", "        return result;"]
@@ -223,7 +222,8 @@ def stub(model, row):
             access = f"{name}->" if cparam.pointer else f"{name}."
             for member in param.zero:
                 body += [f"if ({access}{member})", f'        return ivg_refuse("{row.symbol} with {member}");']
-            args.append(pointer)
+            cast = f"(const {param.ctype} *)(const void *)" if param.ctype.startswith("struct ivg_wire") else ""
+            args.append(cast + pointer)
         elif param.form == "cstring":
             args.append(name)
         elif param.form == "ids":
@@ -251,8 +251,8 @@ def stub(model, row):
                      "if (result != CUDA_SUCCESS)", "        return result;"]
             args.append(f"{name}_object->id")
             on_fail.append(f"ivg_object_destroy({name}_object);")
-            value = f"(CUmemGenericAllocationHandle)(uintptr_t){name}_object" if param.kind == "memory" else \
-                f"({KINDS[param.kind][1]}){name}_object"
+            cast = "(uintptr_t)" if param.kind in NUMBER_KINDS else ""
+            value = f"({KINDS[param.kind][1]}){cast}{name}_object"
             finish.append(f"*{name} = {value};")
         elif param.form == "scalar":
             body.append(f"{param.ctype} {name}_out = 0;")
@@ -293,9 +293,8 @@ def exported(model, row, symbol, null_stream):
     call = [f"        const CUresult result = stub_{row.symbol}({', '.join(args)});"]
     if row.settles and "NULL" in args:
         call = [f"        CUresult result = stub_{row.symbol}({', '.join(args)});",
-                "        /* The host may look at pinned memory as soon as this function returns. */",
-                "        uint64_t offset;",
-                f"        if (result == CUDA_SUCCESS && ivg_arena_offset((const void *)(uintptr_t){row.settles}, 1, &offset))",
+                "        /* The program may look at such memory as soon as this function returns. */",
+                f"        if (result == CUDA_SUCCESS && ivg_memory_settles({row.settles}))",
                 f"                result = ivg_send_cuStreamSynchronize({null_stream});"]
     return [f"CUresult {symbol}({parameters(cparams)})", "{"] + call + log_line(symbol, cparams) + [
                 "        return result;", "}", ""]
@@ -314,17 +313,42 @@ def stubs_source(model):
             if symbol in model.variants:
                 out += exported(model, row, model.variants[symbol], "IVG_ID_STREAM_PER_THREAD")
                 done.add(model.variants[symbol])
-    refused = set(model.refused())
+    refused, printed = set(model.refused()), set(hand_printed(model))
     out += ["/* Refused names; and weak refusals of hand-written ones, replaced at link time by the real function", 
             " * (tests/unit/shim_exports_are_written.py finds those that are not). */"]
     for symbol in sorted(set(model.names) - done):
-        plain = re.sub(r"_pt[sd][sz]$", "", symbol) if model.names[symbol][2] else symbol
-        cparams = model.signatures[plain]
+        cparams = model.signatures[plain_name(model, symbol)]
         weak = "" if symbol in refused else "__attribute__((weak)) "
-        out += [f"{weak}CUresult {symbol}({parameters(cparams)})", "{"]
+        name = "ivg_hand_" + symbol if symbol in printed else symbol
+        if symbol in printed:
+            out += [f"CUresult {name}({parameters(cparams)});"]
+        out += [f"{weak}CUresult {name}({parameters(cparams)})", "{"]
         out += [f"        (void){p.name};" for p in cparams]
         out += [f'        return ivg_refuse("{symbol}");', "}", ""]
+        if symbol in printed:
+            out += [f"CUresult {symbol}({parameters(cparams)})", "{",
+                    f"        const CUresult answered_ = {name}({', '.join(p.name for p in cparams)});"]
+            out += log_line(symbol, cparams, "answered_") + ["        return answered_;", "}", ""]
     return "\n".join(out)
+
+
+def plain_name(model, symbol):
+    return re.sub(r"_pt[sd][sz]$", "", symbol) if model.names[symbol][2] else symbol
+
+
+def hand_printed(model):
+    """Hand-written functions that cross: a function around each prints the call that the program made."""
+    out = []
+    for symbol in sorted(model.names):
+        row = model.by_symbol.get(plain_name(model, symbol))
+        if row and row.hand_guest and row.class_ in ("async", "sync") and "logs" not in row.flags:
+            out.append(symbol)
+    return out
+
+
+def hand_header(model):
+    """Read before each hand-written source of the guest, which writes and calls the functions by their plain names."""
+    return guard("guest_hand.h", "\n".join(f"#define {s} ivg_hand_{s}" for s in hand_printed(model)))
 
 
 def symbols_source(model):

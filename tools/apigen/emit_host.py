@@ -3,11 +3,16 @@
 import re
 
 from emit_calls import NOTICE, guard, request_layout
-from model import KINDS
+from model import KINDS, NUMBER_KINDS
 
 
 def kind_ctype(param):
-    return "void *" if param.kind == "memory" else KINDS[param.kind][1]
+    return "void *" if param.kind in NUMBER_KINDS else KINDS[param.kind][1]
+
+
+def wire_cast(param, cparam):
+    """Structures of our own stand for what CUDA has no name for, a color's four floats."""
+    return f"({cparam.type})(void *)" if param.ctype.startswith("struct ivg_wire") else ""
 
 
 def args_struct(row):
@@ -226,12 +231,12 @@ def default_body(model, row):
             cast = "(void *)(uintptr_t)" if cparam.pointer else f"({cparam.type})"
             args.append(f"{cast}args->{param.name}")
         elif param.form == "handle":
-            cast = "(CUmemGenericAllocationHandle)(uintptr_t)" if param.kind == "memory" else ""
+            cast = f"({KINDS[param.kind][1]})(uintptr_t)" if param.kind in NUMBER_KINDS else ""
             args.append(f"{cast}args->{param.name}")
         elif param.form == "struct" and not param.out:
             if cparam.pointer and not cparam.type.startswith("const"):
                 before.append(f"{param.ctype} {param.name} = args->{param.name};")
-                args.append(f"&{param.name}")
+                args.append(f"{wire_cast(param, cparam)}&{param.name}")
             else:
                 args.append(f"&args->{param.name}" if cparam.pointer else f"args->{param.name}")
         elif param.form == "ids":
@@ -245,9 +250,13 @@ def default_body(model, row):
         elif param.form == "new":
             before.append(f"{KINDS[param.kind][1]} {param.name} = 0;")
             args.append(f"&{param.name}")
-            value = f"(void *)(uintptr_t){param.name}" if param.kind == "memory" else param.name
-            put = f"ivg_graph_node_put(call, args->{param.name}, {value})" if param.kind == "graph_node" else \
-                f"ivg_handle_put(call, IVG_KIND_{KINDS[param.kind][0]}, args->{param.name}, {value})"
+            value = f"(void *)(uintptr_t){param.name}" if param.kind in NUMBER_KINDS else param.name
+            kind = f"IVG_KIND_{KINDS[param.kind][0]}"
+            put = f"ivg_handle_put(call, {kind}, args->{param.name}, {value})"
+            if param.kind == "graph_node":
+                put = f"ivg_graph_node_put(call, args->{param.name}, {value})"
+            elif param.parent:
+                put = f"ivg_handle_put_part(call, {kind}, args->{param.name}, {value}, args->{param.parent}_id)"
             after += [f"if (!{put})",
                       "        return CUDA_ERROR_UNKNOWN;"]
         elif param.form == "scalar":
@@ -262,7 +271,7 @@ def default_body(model, row):
             args.append(f"&{param.name}")
             after.append(f"memcpy(&args->answer->{param.name}, &{param.name}, sizeof({param.name}));")
         elif param.form == "struct":
-            args.append(f"&args->answer->{param.name}")
+            args.append(f"{wire_cast(param, cparam)}&args->answer->{param.name}")
         elif param.form == "array" and not cparam.type.startswith("const") and not param.out:
             args.append(f"({param.ctype} *)(uintptr_t)args->{param.name}")
         elif param.form == "bytes" and not cparam.type.startswith("const") and not param.out:

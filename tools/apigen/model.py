@@ -21,9 +21,16 @@ KINDS = {  # table word -> (enum ivg_kind suffix, C type of the handle)
     "memory": ("MEMORY_HANDLE", "CUmemGenericAllocationHandle"),
     "cuarray": ("ARRAY", "CUarray"),
     "mipmap": ("MIPMAP", "CUmipmappedArray"),
+    "texture": ("TEXTURE", "CUtexObject"),
+    "surface": ("SURFACE", "CUsurfObject"),
+    "texref": ("TEXREF", "CUtexref"),
+    "surfref": ("SURFREF", "CUsurfref"),
     "user_object": ("USER_OBJECT", "CUuserObject"),
+    "green_context": ("GREEN_CONTEXT", "CUgreenCtx"),
+    "resource_desc": ("RESOURCE_DESC", "CUdevResourceDesc"),
     "launchable": ("FUNCTION", "CUfunction"),
 }
+NUMBER_KINDS = ("memory", "texture", "surface")  # whose C type is an integer
 SCALARS = {  # table word -> (C type on the wire, bytes)
     "u8": ("uint8_t", 1), "u16": ("uint16_t", 2), "u32": ("uint32_t", 4), "u64": ("uint64_t", 8),
     "i32": ("int32_t", 4), "i64": ("int64_t", 8), "f32": ("float", 4), "size": ("uint64_t", 8),
@@ -32,7 +39,7 @@ SCALARS = {  # table word -> (C type on the wire, bytes)
 CLASSES = ("local", "async", "sync", "unsupported")
 RESERVED = ("result", "request", "storage", "record", "answer", "answer_area", "answer_bytes", "encoder", "header",
             "context", "null_stream", "call", "args", "cursor", "data_", "handle_")
-ROW_FLAGS = ("lane", "nocontext", "reports", "answer_on_error", "guest=hand", "host=hand")
+ROW_FLAGS = ("lane", "nocontext", "reports", "answer_on_error", "guest=hand", "host=hand", "logs")
 NUMBER_MAX = 0x0FFF  # the executor's index by number has that many entries
 RANGE_BYTES_MAX = 1 << 28  # the longest range a row may allow
 ANSWER_INLINE_BYTES_MAX = 7168  # of IVG_ANSWER_AREA_BYTES (8192), all ranges of an answer together
@@ -70,6 +77,7 @@ class Param:
         self.ctype = None  # scalar: on the wire; struct, array: the element's
         self.optional = False  # NULL allowed
         self.drop = False  # the call ends the object
+        self.parent = None  # new: in handle whose end takes this object with it
         self.count = None  # name of the C parameter that is the length or count
         self.count_less = None  # "-1", "-2": so much less than that
         self.limit = None  # most elements (array, ids) or bytes (others)
@@ -153,8 +161,11 @@ def parse_param(row, text, out):
         param = Param(name, "new" if match["new"] else "handle", out)
         param.kind = word
         param.drop = bool(match["drop"])
+        param.parent = match["ctype"]
         if out != bool(match["new"]):
             raise row.error(f"'{name}': out handles are new, in handles are not")
+        if param.parent and param.form != "new":
+            raise row.error(f"'{name}': only what a call makes belongs to something")
         if word == "launchable" and (out or param.drop):
             raise row.error(f"'{name}': launchable is for in parameters that stay")
     elif word == "struct":
@@ -226,6 +237,9 @@ def parse_row(path, line, text):
     for index, param in enumerate(row.params, 1):
         param.index = index
     names = [p.name for p in row.params]
+    for param in row.params:
+        if param.parent and not any(p.name == param.parent and p.form == "handle" for p in row.ins):
+            raise row.error(f"'{param.name}' belongs to '{param.parent}', which is no handle of this row")
     for name in names:
         if name in RESERVED:
             raise row.error(f"parameter name '{name}' is used by the generated code")

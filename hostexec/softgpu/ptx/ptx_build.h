@@ -35,8 +35,8 @@ struct ptx_operand {
         struct ptx_formal *formal;
         struct ptx_function *function;
         uint32_t special;
-        uint32_t first, count;
-        int32_t second; /* element index of the other half of p|q, or -1 */
+        uint32_t first, count; /* of a vector; of an address [a, {x, y}], the coordinates */
+        int32_t second;        /* element index of the other half of p|q, or -1 */
         const char *text;
         size_t bytes;
 };
@@ -216,7 +216,7 @@ struct ptx_decoder_entry {
 };
 extern const struct ptx_decoder_entry ptx_decoders_arith[], ptx_decoders_float[], ptx_decoders_compare[],
         ptx_decoders_move[], ptx_decoders_convert[], ptx_decoders_memory[], ptx_decoders_control[], ptx_decoders_warp[],
-        ptx_decoders_matrix[];
+        ptx_decoders_matrix[], ptx_decoders_texture[];
 
 /* ptx_decode_float.c, for names that integers have too; `directed` is the PTX_DIRECTED_* of ptx_arith.h. */
 void ptx_decode_float2(struct ptx_builder *builder, const char *name, int directed);

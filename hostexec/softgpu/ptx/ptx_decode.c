@@ -11,9 +11,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void fill(void)
 {
         static const struct ptx_decoder_entry *const tables[] = {
-                ptx_decoders_arith,   ptx_decoders_float,   ptx_decoders_compare,
-                ptx_decoders_move,    ptx_decoders_convert, ptx_decoders_memory,
-                ptx_decoders_control, ptx_decoders_warp,    ptx_decoders_matrix,
+                ptx_decoders_arith,   ptx_decoders_float,   ptx_decoders_compare, ptx_decoders_move,
+                ptx_decoders_convert, ptx_decoders_memory,  ptx_decoders_control, ptx_decoders_warp,
+                ptx_decoders_matrix,  ptx_decoders_texture,
         };
 
         for (unsigned t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)

@@ -153,7 +153,7 @@ static bool check_element(struct ptx_builder *builder, enum ptx_type type, unsig
 {
         unsigned bytes = ptx_types[type].bytes;
 
-        if (type == PTX_PRED || type == PTX_B128 || bytes == 0 || bytes * count > 32) {
+        if (type == PTX_PRED || type == PTX_B128 || ptx_types[type].kind == 'o' || bytes == 0 || bytes * count > 32) {
                 ptx_refuse(builder, "no such vector in memory");
                 return false;
         }

@@ -197,6 +197,10 @@ static ptx_ref variable_address(struct ptx_builder *builder, const struct ptx_op
         if (variable->space == PTX_SPACE_LOCAL)
                 return emit_special(builder, PTX_SPECIAL_LOCAL_BASE, bytes == 4 ? PTX_U32 : PTX_U64,
                                     operand->offset + (int64_t)variable->address);
+        if (variable->type == PTX_TEXREF || variable->type == PTX_SURFREF) {
+                ptx_refuse(builder, "the address of a texture or surface reference");
+                return PTX_REF_NONE;
+        }
         if (variable->external || bytes != 8) {
                 ptx_fail(builder, PTX_INVALID, builder->statement.line,
                          variable->external ? "external variable '%s' is not defined in this module"
@@ -375,6 +379,8 @@ void ptx_set_address(struct ptx_builder *builder, const struct ptx_operand *oper
 {
         struct ptx_operand address = *operand;
 
+        if (operand->count)
+                bad_operand(builder, operand, PTX_U64); /* coordinates */
         *base = PTX_REF_NONE;
         *offset = operand->offset;
         *base32 = false;

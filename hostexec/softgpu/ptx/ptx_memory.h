@@ -55,6 +55,39 @@ PTX_OP(ptx_op_ldmatrix);
 PTX_OP(ptx_op_mma);
 PTX_OP(ptx_op_movmatrix);
 
+/* ptx_texture.c, ptx_surface.c. extra: struct ptx_matrix, results and sources; mode: index into ptx_geometries. */
+struct ptx_geometry {
+        uint8_t flag; /* enum ptx_flag */
+        uint8_t dimensions;
+        bool layered;        /* the layer is the first coordinate */
+        uint8_t coordinates; /* in the instruction; the last may be padding */
+};
+extern const struct ptx_geometry ptx_geometries[];
+extern const unsigned ptx_geometry_count;
+/* insn->aux: widths of the registers of a surface's elements, a nibble each, and what follows. */
+#define PTX_TEXTURE_INDIRECT (1u << 16) /* the object is the address of a reference */
+#define PTX_TEXTURE_INTEGER (1u << 17)  /* coordinates are texels */
+#define PTX_TEXTURE_LEVEL (1u << 18)    /* the last source is the level */
+#define PTX_TEXTURE_GATHER (1u << 19)   /* tld4 of the component in `bytes` */
+#define PTX_SURFACE_CLAMP (1u << 20)    /* neither: an access outside is a fault */
+#define PTX_SURFACE_ZERO (1u << 21)
+PTX_OP(ptx_op_texture);
+PTX_OP(ptx_op_surface_load);
+PTX_OP(ptx_op_surface_store);
+enum ptx_query {
+        PTX_QUERY_WIDTH,
+        PTX_QUERY_HEIGHT,
+        PTX_QUERY_DEPTH,
+        PTX_QUERY_LAYERS,
+        PTX_QUERY_LEVELS,
+        PTX_QUERY_NORMALIZED
+};
+PTX_OP(ptx_op_texture_query); /* mode: enum ptx_query; bytes: it is a surface */
+struct ptx_texture;
+/* The object of a lane, or NULL with the fault's status in *rc. */
+const struct ptx_texture *ptx_texture_of(struct ptx_warp *warp, const struct ptx_insn *insn, unsigned lane,
+                                         uint64_t object, bool surface, int *rc);
+
 /* ptx_builtin.c: functions that the CUDA runtime provides on the device; extra is the struct ptx_call. NULL: unknown.
  */
 ptx_handler ptx_builtin_find(const char *name, uint32_t *argument_count, uint32_t *result_count);

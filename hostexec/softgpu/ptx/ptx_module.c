@@ -226,12 +226,24 @@ bool ptx_global_find(const struct ptx_module *module, const char *name, void **a
         const struct ptx_symbol *symbol = ptx_module_lookup(module, name, strlen(name));
         const struct ptx_variable *v = symbol ? symbol->variable : NULL;
 
-        if (!v || v->external || (v->space != PTX_SPACE_GLOBAL && v->space != PTX_SPACE_CONST))
+        if (!v || v->external || (v->space != PTX_SPACE_GLOBAL && v->space != PTX_SPACE_CONST) ||
+            ptx_types[v->type].kind == 'o')
                 return false;
         if (address)
                 *address = (void *)(uintptr_t)v->address;
         if (bytes)
                 *bytes = (size_t)v->bytes;
+        return true;
+}
+
+bool ptx_reference_find(const struct ptx_module *module, const char *name, bool surface, uint64_t **slot)
+{
+        const struct ptx_symbol *symbol = ptx_module_lookup(module, name, strlen(name));
+        const struct ptx_variable *v = symbol ? symbol->variable : NULL;
+
+        if (!v || v->external || v->type != (surface ? PTX_SURFREF : PTX_TEXREF))
+                return false;
+        *slot = (uint64_t *)(uintptr_t)v->address;
         return true;
 }
 

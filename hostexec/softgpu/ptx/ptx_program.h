@@ -38,6 +38,8 @@ enum ptx_type {
         PTX_TF32,
         PTX_F32,
         PTX_F64,
+        PTX_TEXREF, /* of module variables only: the number of the texture that is bound */
+        PTX_SURFREF,
         PTX_TYPES,
 };
 
@@ -106,7 +108,8 @@ struct ptx_insn {
 #define PTX_ROLE_ACQUIRE 32u
 #define PTX_ROLE_MATRIX 64u /* extra is a struct ptx_matrix */
 
-/* Fragments of a matrix instruction, spread over the lanes: the first `written` registers are results. */
+/* Fragments of a matrix instruction, spread over the lanes; or what a texture instruction reads and writes. The first
+ * `written` registers are results. */
 struct ptx_matrix {
         uint32_t written, total;
         ptx_ref registers[24];
@@ -245,7 +248,7 @@ struct ptx_module {
 extern const struct ptx_type_info {
         const char *name;
         uint8_t bytes;
-        char kind; /* 'b' bits, 'u', 's', 'f' float, 'p' predicate */
+        char kind; /* 'b' bits, 'u', 's', 'f' float, 'p' predicate, 'o' opaque */
 } ptx_types[PTX_TYPES];
 
 void *ptx_arena_allocate(struct ptx_arena *arena, size_t bytes); /* zeroed, 16-aligned; NULL: no memory */

@@ -217,6 +217,18 @@ static void parse_list(struct ptx_builder *builder, struct ptx_operand *operand,
                 ptx_expect_punct(builder, close);
 }
 
+/* Of a texture or surface. A separate sampler may stand before them in PTX of independent mode; not here. */
+static void parse_coordinates(struct ptx_builder *builder, struct ptx_operand *operand)
+{
+        struct ptx_operand list;
+
+        if (!ptx_expect_punct(builder, '{'))
+                return;
+        parse_list(builder, &list, '}');
+        operand->first = list.first;
+        operand->count = list.count;
+}
+
 void ptx_parse_operand(struct ptx_builder *builder, struct ptx_operand *operand)
 {
         if (ptx_accept_punct(builder, '{')) {
@@ -227,6 +239,8 @@ void ptx_parse_operand(struct ptx_builder *builder, struct ptx_operand *operand)
                 parse_simple(builder, operand);
                 parse_offset(builder, operand);
                 operand->is_address = true;
+                if (builder->status == PTX_OK && ptx_accept_punct(builder, ','))
+                        parse_coordinates(builder, operand);
                 if (builder->status == PTX_OK)
                         ptx_expect_punct(builder, ']');
         } else {

@@ -6,14 +6,15 @@
 #include "ptx_build.h"
 
 const struct ptx_type_info ptx_types[PTX_TYPES] = {
-        [PTX_NONE] = {"none", 0, 'b'},   [PTX_PRED] = {"pred", 1, 'p'},   [PTX_B8] = {"b8", 1, 'b'},
-        [PTX_B16] = {"b16", 2, 'b'},     [PTX_B32] = {"b32", 4, 'b'},     [PTX_B64] = {"b64", 8, 'b'},
-        [PTX_B128] = {"b128", 16, 'b'},  [PTX_U8] = {"u8", 1, 'u'},       [PTX_U16] = {"u16", 2, 'u'},
-        [PTX_U32] = {"u32", 4, 'u'},     [PTX_U64] = {"u64", 8, 'u'},     [PTX_S8] = {"s8", 1, 's'},
-        [PTX_S16] = {"s16", 2, 's'},     [PTX_S32] = {"s32", 4, 's'},     [PTX_S64] = {"s64", 8, 's'},
-        [PTX_U16X2] = {"u16x2", 4, 'u'}, [PTX_S16X2] = {"s16x2", 4, 's'}, [PTX_F16] = {"f16", 2, 'f'},
-        [PTX_F16X2] = {"f16x2", 4, 'f'}, [PTX_BF16] = {"bf16", 2, 'f'},   [PTX_BF16X2] = {"bf16x2", 4, 'f'},
-        [PTX_TF32] = {"tf32", 4, 'f'},   [PTX_F32] = {"f32", 4, 'f'},     [PTX_F64] = {"f64", 8, 'f'},
+        [PTX_NONE] = {"none", 0, 'b'},     [PTX_PRED] = {"pred", 1, 'p'},       [PTX_B8] = {"b8", 1, 'b'},
+        [PTX_B16] = {"b16", 2, 'b'},       [PTX_B32] = {"b32", 4, 'b'},         [PTX_B64] = {"b64", 8, 'b'},
+        [PTX_B128] = {"b128", 16, 'b'},    [PTX_U8] = {"u8", 1, 'u'},           [PTX_U16] = {"u16", 2, 'u'},
+        [PTX_U32] = {"u32", 4, 'u'},       [PTX_U64] = {"u64", 8, 'u'},         [PTX_S8] = {"s8", 1, 's'},
+        [PTX_S16] = {"s16", 2, 's'},       [PTX_S32] = {"s32", 4, 's'},         [PTX_S64] = {"s64", 8, 's'},
+        [PTX_U16X2] = {"u16x2", 4, 'u'},   [PTX_S16X2] = {"s16x2", 4, 's'},     [PTX_F16] = {"f16", 2, 'f'},
+        [PTX_F16X2] = {"f16x2", 4, 'f'},   [PTX_BF16] = {"bf16", 2, 'f'},       [PTX_BF16X2] = {"bf16x2", 4, 'f'},
+        [PTX_TF32] = {"tf32", 4, 'f'},     [PTX_F32] = {"f32", 4, 'f'},         [PTX_F64] = {"f64", 8, 'f'},
+        [PTX_TEXREF] = {"texref", 8, 'o'}, [PTX_SURFREF] = {"surfref", 8, 'o'},
 };
 
 struct declaration {
@@ -29,17 +30,22 @@ struct declaration {
         bool open;         /* first dimension is [] */
 };
 
-bool ptx_accept_type(struct ptx_builder *builder, enum ptx_type *type)
+static bool accept_type(struct ptx_builder *builder, unsigned first, unsigned end, enum ptx_type *type)
 {
         if (builder->token.kind != PTX_TOKEN_DOT)
                 return false;
-        for (unsigned t = PTX_PRED; t < PTX_TYPES; t++)
+        for (unsigned t = first; t < end; t++)
                 if (ptx_token_is(&builder->token, ptx_types[t].name)) {
                         *type = (enum ptx_type)t;
                         ptx_advance(builder);
                         return true;
                 }
         return false;
+}
+
+bool ptx_accept_type(struct ptx_builder *builder, enum ptx_type *type)
+{
+        return accept_type(builder, PTX_PRED, PTX_TEXREF, type);
 }
 
 /* (.managed) and the like: a soft GPU's memory is host memory anyway. */
@@ -82,7 +88,8 @@ static void parse_qualifiers(struct ptx_builder *builder, struct declaration *d)
                 } else if (ptx_token_is(&builder->token, "v2") || ptx_token_is(&builder->token, "v4")) {
                         d->vector = (uint32_t)(builder->token.text[1] - '0');
                         ptx_advance(builder);
-                } else if (!ptx_accept_type(builder, &d->type)) {
+                } else if (!ptx_accept_type(builder, &d->type) &&
+                           !accept_type(builder, PTX_TEXREF, PTX_TYPES, &d->type)) {
                         ptx_fail(builder, PTX_UNSUPPORTED, builder->token.line, "variable type '.%.*s'",
                                  (int)(builder->token.bytes < 64 ? builder->token.bytes : 64), builder->token.text);
                 }
@@ -270,6 +277,9 @@ static struct ptx_variable *new_variable(struct ptx_builder *builder, const stru
         variable->type = d->type;
         variable->bytes = d->open ? 0 : d->elements * ptx_types[d->type].bytes;
         variable->align = d->align > natural ? d->align : natural;
+        if (ptx_types[d->type].kind == 'o' && (d->space != PTX_SPACE_GLOBAL || d->elements != 1))
+                ptx_fail(builder, PTX_UNSUPPORTED, d->name.line, "'%s': a reference is one .global variable",
+                         variable->name ? variable->name : "");
         if (!variable->name || d->type == PTX_PRED)
                 ptx_fail(builder, variable->name ? PTX_INVALID : PTX_OUT_OF_MEMORY, d->name.line,
                          "no predicate can be a variable");
@@ -362,8 +372,8 @@ static void declare_register(struct ptx_builder *builder, const struct declarati
         struct ptx_local *local;
         uint64_t count;
 
-        if (d->vector != 1 || d->type == PTX_B128) {
-                ptx_fail(builder, PTX_UNSUPPORTED, d->name.line, "vector or 128-bit register");
+        if (d->vector != 1 || d->type == PTX_B128 || ptx_types[d->type].kind == 'o') {
+                ptx_fail(builder, PTX_UNSUPPORTED, d->name.line, "vector, opaque or 128-bit register");
                 return;
         }
         if (!ptx_accept_punct(builder, '<')) {

@@ -38,6 +38,10 @@ enum ivg_kind { /* of a numbered object; the executor's table checks it at each 
                 IVG_KIND_TEXTURE,
                 IVG_KIND_SURFACE,
                 IVG_KIND_USER_OBJECT,
+                IVG_KIND_GREEN_CONTEXT,
+                IVG_KIND_RESOURCE_DESC,
+                IVG_KIND_TEXREF,
+                IVG_KIND_SURFREF,
                 IVG_KIND_COUNT
 };
 
@@ -87,7 +91,8 @@ struct ivg_wire_function {
         uint32_t parameters_count; /* of the kernel, even when fewer were asked for */
         uint32_t reserved;
 };
-#define IVG_FUNCTION_PARAMETERS_MAX 512u
+#define IVG_FUNCTION_PARAMETERS_MAX 512u /* in that answer */
+#define IVG_KERNEL_PARAMETERS_MAX 32764u /* of one byte each: all bytes that a kernel may have */
 struct ivg_wire_parameter {
         uint32_t offset, bytes;
 };
@@ -118,6 +123,18 @@ struct ivg_wire_tensor_map {
         uint64_t words[16];
 };
 
+/* A part of a device (CUdevResource). What of it is the driver's own stays in the executor, under a number. */
+struct ivg_wire_dev_resource {
+        uint32_t type;      /* CUdevResourceType */
+        uint32_t number;    /* the executor's; 0: none */
+        uint32_t words[12]; /* the public part, read by the program only */
+};
+
+/* What stands for shared memory in a guest: a place in a table of the host and 128 random bits (ipc_table.h). */
+struct ivg_wire_ticket {
+        uint64_t words[8];
+};
+
 /* ---- host functions: the host's way to call into the guest ----
  *
  * A stream that comes to a host function stops there. The executor puts it into the queue below, which lies among the
@@ -141,7 +158,8 @@ enum ivg_callback_word {
 };
 enum ivg_callback_kind {
         IVG_CALLBACK_HOST_FUNCTION = 0, /* CUhostFn(data) */
-        IVG_CALLBACK_STREAM_CALLBACK    /* CUstreamCallback(stream, status, data) */
+        IVG_CALLBACK_STREAM_CALLBACK,   /* CUstreamCallback(stream, status, data) */
+        IVG_CALLBACK_USER_OBJECT        /* CUhostFn(data), the end of user object number `stream` */
 };
 
 /* ---- what kernels print ----
@@ -159,19 +177,57 @@ enum ivg_callback_kind {
  * reports. It moves before any later completion word of the same stream. */
 #define IVG_DEFERRED_NOTED 3216u
 
-/* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. */
+/* What a graph node does. Addresses are unified ones; of a copy, both sides are device or pinned memory. What a type
+ * does not name is zero. */
+#define IVG_NODE_PAYLOAD_BYTES_MAX 32768u
 struct ivg_wire_graph_node {
-        uint32_t type;   /* CUgraphNodeType: KERNEL, MEMCPY or MEMSET */
-        ivg_id function; /* kernel: FUNCTION or KERNEL number */
+        uint32_t type;   /* CUgraphNodeType */
+        ivg_id function; /* kernel: FUNCTION or KERNEL number of `func`; the payload has its parameters, packed */
         uint32_t grid[3];
         uint32_t block[3];
         uint32_t shared_bytes;
         uint32_t value;         /* set */
         uint32_t element_bytes; /* set: 1, 2, 4 */
-        uint32_t reserved;
-        uint64_t dst, dst_pitch, dst_height;
+        uint32_t flags;         /* batch of memory operations: its flags; kernel, in an answer: IVG_NODE_... */
+        uint64_t dst, dst_pitch, dst_height; /* memory allocated or freed: dst */
         uint64_t src, src_pitch, src_height;
-        uint64_t width, height, depth; /* set: width in elements, no depth */
+        uint64_t width, height, depth; /* set: width in elements, no depth; memory allocated: width bytes */
+        ivg_id object;                 /* kernel: KERNEL number of `kern`; child graph; event */
+        ivg_id context;                /* kernel of `kern`, in an answer */
+        uint32_t dst_type, src_type; /* copy: CUmemorytype, HOST, DEVICE or UNIFIED; memory allocated: its location's */
+        uint32_t count;              /* batch: operations in the payload; memory allocated: CUmemAccessDesc there;
+                                        conditional: bodies */
+        int32_t which; /* child graph: ownership; conditional: type; memory allocated: the location's id */
+        uint64_t host_function, host_data; /* the guest's addresses */
+        uint64_t handle;                   /* conditional */
+};
+/* `function` is the kernel whose function in the context the node has: it has no number of its own yet. */
+#define IVG_NODE_FUNCTION_OF_KERNEL 1u
+
+/* A copy of a box, with arrays or between contexts. A side without an array is a unified address: the box's first byte.
+ */
+struct ivg_wire_box_side {
+        uint64_t address, pitch, height; /* no array: where, bytes from row to row, rows from slice to slice */
+        uint64_t x, y, z;                /* array: bytes, rows, slices before the box; else zero */
+};
+struct ivg_wire_box {
+        struct ivg_wire_box_side to, from;
+        uint64_t width, height, depth;
+        uint32_t peer; /* 1: cuMemcpy3DPeer, with the contexts of the call */
+        uint32_t reserved;
+};
+
+/* What a texture or surface looks at; arrays are handles of the call. */
+struct ivg_wire_resource {
+        uint32_t type;             /* CUresourcetype */
+        uint32_t format, channels; /* linear, pitch2D */
+        uint32_t flags;
+        uint64_t address; /* linear, pitch2D: a device address that only the device follows */
+        uint64_t bytes;   /* linear */
+        uint64_t width, height, pitch;
+};
+struct ivg_wire_color {
+        float components[4];
 };
 
 _Static_assert(sizeof(struct ivg_call_header) == 16, "changes the wire: bump IVG_LAYOUT_VERSION");

@@ -1,0 +1,32 @@
+/* Completion words of copies: how the guest learns that one is done. */
+#include "exec_internal.h"
+
+#define IVG_COMPLETION_FAILED (1ull << 63) /* the guest's convention: the word then holds a CUresult */
+
+CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec_completion *completion, uint32_t index,
+                                     uint64_t value)
+{
+        *completion = (struct ivg_exec_completion){.index = index, .value = value};
+        if (index == IVG_COMPLETION_NONE)
+                return CUDA_SUCCESS;
+        if (index >= IVG_COMPLETION_COPY_WORDS || value & IVG_COMPLETION_FAILED)
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, index);
+        return ivg_pinned_completion_word(call->exec, ivg_context_owner(call->exec, call->context), index,
+                                          &completion->address);
+}
+
+CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
+                                    CUstream stream, CUresult result)
+{
+        struct ivg_exec *exec = call->exec;
+
+        if (call->fault != IVG_FAULT_NONE || completion->index == IVG_COMPLETION_NONE)
+                return result;
+        if (result == CUDA_SUCCESS)
+                result = exec->driver.cuStreamWriteValue64_v2(stream, completion->address, completion->value,
+                                                              CU_STREAM_WRITE_VALUE_DEFAULT);
+        /* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
+        if (result != CUDA_SUCCESS)
+                ivg_store_release_u64(&exec->completions[completion->index], IVG_COMPLETION_FAILED | (uint32_t)result);
+        return result;
+}
