@@ -47,7 +47,6 @@ static void flags_before_the_first_retain_count(void)
 static void it_ends_with_its_last_reference_and_begins_anew(void)
 {
         CUcontext context, again;
-        CUdeviceptr memory;
 
         CU(cuDevicePrimaryCtxSetFlags_v2(0, CU_CTX_SCHED_AUTO));
         CU(cuDevicePrimaryCtxRetain(&context, 0));
@@ -60,8 +59,20 @@ static void it_ends_with_its_last_reference_and_begins_anew(void)
         expect_state(0, 0);
         CU(cuDevicePrimaryCtxRetain(&context, 0));
         use(context);
+        CU(cuDevicePrimaryCtxRelease_v2(0));
+        expect_state(0, 0);
+}
+
+/* Last: references may outlive it. */
+static void a_reset_ends_it_with_what_is_in_it(void)
+{
+        CUcontext context;
+        CUdeviceptr memory;
+
+        CU(cuDevicePrimaryCtxRetain(&context, 0));
+        use(context);
         CU(cuMemAlloc_v2(&memory, 1 << 20));
-        CU(cuDevicePrimaryCtxReset_v2(0)); /* with what is in it */
+        CU(cuDevicePrimaryCtxReset_v2(0));
         expect_state(0, 0);
 }
 
@@ -87,6 +98,7 @@ int main(int argc, char **argv)
         flags_before_the_first_retain_count();
         it_ends_with_its_last_reference_and_begins_anew();
         a_created_context_leaves_it_inactive();
+        a_reset_ends_it_with_what_is_in_it();
         puts("primary: passed");
         return 0;
 }
