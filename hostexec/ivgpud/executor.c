@@ -430,8 +430,12 @@ static struct ivg_executor *adopt(struct ivg_channel *channel)
         struct ivg_executor *executor;
 
         while ((executor = ivg_warm_take(mediator, channel->tenant->pool)) != NULL) {
-                if (give(executor, channel) == 0)
+                const int rc = give(executor, channel);
+
+                if (rc == 0)
                         return executor;
+                if (rc != -EPIPE && rc != -ECONNRESET) /* our own trouble, which the start of a cold one will name */
+                        return NULL;
                 /* It is dying: its end is told by its pidfd, and counts as a loss. */
                 executor->phase = IVG_EXECUTOR_KILL;
                 kill(executor->pid, SIGKILL);
