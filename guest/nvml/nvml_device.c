@@ -179,6 +179,30 @@ nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major,
         return NVML_SUCCESS;
 }
 
+/* ---- parts of devices (MIG) do not reach a guest: each device is whole ---- */
+
+static nvmlReturn_t none(nvmlDevice_t device, unsigned int *out)
+{
+        const nvmlReturn_t result = ivg_nvml_device_check(device);
+
+        if (result != NVML_SUCCESS)
+                return result;
+        if (out == NULL)
+                return NVML_ERROR_INVALID_ARGUMENT;
+        *out = 0;
+        return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count)
+{
+        return none(device, count);
+}
+
+nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int *is_part)
+{
+        return none(device, is_part);
+}
+
 /* ---- PCI: as on the host, where the device is; the guest's own bus does not have it ---- */
 
 enum pci_version { PCI_V1 = 1, PCI_V2, PCI_V3 };

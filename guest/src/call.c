@@ -39,14 +39,27 @@ static int64_t now_ns(void)
         return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
+void ivg_expect_dma(uint64_t bytes)
+{
+        struct ivg_thread *thread = ivg_thread_local();
+        const uint64_t ns = bytes / IVG_DMA_BYTES_PER_NS;
+
+        thread->dma_ns = ns > IVG_DMA_SPIN_NS_MAX - thread->dma_ns ? IVG_DMA_SPIN_NS_MAX : thread->dma_ns + ns;
+}
+
 uint64_t ivg_spin_ns(uint64_t usual)
 {
         struct ivg_thread *thread = ivg_thread_local();
+        uint64_t ns = usual;
 
-        if (!thread->rang || spin_ns == 0)
-                return spin_ns == 0 ? 0 : usual;
+        if (spin_ns == 0)
+                return 0;
+        if (thread->rang && ns < IVG_WAKE_SPIN_NS)
+                ns = IVG_WAKE_SPIN_NS;
+        ns += thread->dma_ns;
         thread->rang = false;
-        return usual > IVG_WAKE_SPIN_NS ? usual : IVG_WAKE_SPIN_NS;
+        thread->dma_ns = 0;
+        return ns;
 }
 
 /* IVGPU_LOG=calls: what crosses, beside the lines of the exported functions. */

@@ -8,13 +8,14 @@
 #include "memory.h"
 #include <time.h>
 
-/* Words 0 .. IVG_COPY_BUFFERS_MAX - 1 belong to the copy buffers, the next 64 to synchronous copies in place. */
+/* The first words belong to the copy buffers of both kinds, the next 64 to synchronous copies in place. */
+#define FIRST_SYNC_WORD (2 * IVG_COPY_BUFFERS_MAX)
 #define SYNC_WORDS 64u
 
 static struct ivg_completion sync_words[SYNC_WORDS];
 static _Atomic(uint64_t) sync_words_taken; /* one bit each */
 
-_Static_assert(IVG_COPY_BUFFERS_MAX + SYNC_WORDS <= IVG_COMPLETION_WORDS, "a word for each");
+_Static_assert(FIRST_SYNC_WORD + SYNC_WORDS <= IVG_COMPLETION_COPY_WORDS, "a word for each");
 
 struct ivg_completion *ivg_completion_take(void)
 {
@@ -24,7 +25,7 @@ struct ivg_completion *ivg_completion_take(void)
                 const uint32_t i = (uint32_t)__builtin_ctzll(~taken);
                 if (!ivg_compare_exchange_acq_rel_u64(&sync_words_taken, &taken, taken | 1ull << i))
                         continue;
-                sync_words[i].index = IVG_COPY_BUFFERS_MAX + i;
+                sync_words[i].index = FIRST_SYNC_WORD + i;
                 return &sync_words[i];
         }
         return NULL;
@@ -32,7 +33,7 @@ struct ivg_completion *ivg_completion_take(void)
 
 void ivg_completion_give(struct ivg_completion *completion)
 {
-        const uint32_t i = completion->index - IVG_COPY_BUFFERS_MAX;
+        const uint32_t i = completion->index - FIRST_SYNC_WORD;
         atomic_fetch_and_explicit(&sync_words_taken, ~(1ull << i), memory_order_release);
 }
 
@@ -143,6 +144,33 @@ static CUresult tell(CUresult failure)
         return failure;
 }
 
+/* The executor comes to the record in any case: the stream, which may wait for anything, is not asked. */
+static CUresult poll_executor(struct ivg_completion *completion)
+{
+        CUresult result;
+        struct timespec pause = {.tv_nsec = 10000};
+        while (!look(completion, &result)) { /* bounded by the peer's life */
+                const int alive = ivg_link_alive(ivg_process.link);
+                if (alive != 0)
+                        return ivg_process_lose(alive, "waiting for a copy to be read");
+                nanosleep(&pause, NULL);
+                pause.tv_nsec = pause.tv_nsec < 500000 ? pause.tv_nsec * 2 : 1000000;
+        }
+        return result == CUDA_SUCCESS ? result : tell(result);
+}
+
+bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result)
+{
+        *result = CUDA_SUCCESS;
+        if (!completion->pending)
+                return true;
+        if (!look(completion, result))
+                return false;
+        if (*result != CUDA_SUCCESS)
+                *result = tell(*result);
+        return true;
+}
+
 CUresult ivg_completion_wait(struct ivg_completion *completion)
 {
         CUresult result = CUDA_SUCCESS;
@@ -150,6 +178,8 @@ CUresult ivg_completion_wait(struct ivg_completion *completion)
                 return CUDA_SUCCESS;
         if (spin(completion, &result))
                 return result == CUDA_SUCCESS ? result : tell(result);
+        if (completion->by_executor)
+                return poll_executor(completion);
         const struct ivg_object *context = ivg_context_current();
         /* Nor may a stream be synchronized that captures, or while another does. */
         if (context == NULL || context->id != completion->context || ivg_capturing())

@@ -2,14 +2,13 @@
  *
  *   inline    pageable, to the device, up to IVG_COPY_INLINE_BYTES: the bytes ride in the record
  *   in place  pinned: the DMA reads or writes the program's memory, which is arena memory
- *   staged    pageable: chunks through copy buffers, the processor's copy of one beside the DMA of the others
+ *   to read   pageable, to the device, up to IVG_COPY_READ_BYTES_MAX: through a buffer that the driver reads at once
+ *   staged    pageable: chunks through copy buffers, the processors' copy of one beside the DMA of the others
+ *             (copy_staged.c)
  *   on device no host side
  *
  * A copy that a capture takes is made again at each launch of the graph: with pageable memory by way of arena memory
  * that the graph keeps (paged.c).
- *
- * One thread copies for one call: it moves 9 to 10 GB/s into the arena on the machines we measured, more than the
- * driver's own pageable path, and helper threads would be strangers in the program's process.
  *
  * When they return (the same as on bare metal): to the device from pageable memory: when the source has been read;
  * from the device into pageable memory: when the data is there, also for the Async forms; pinned memory: at once for
@@ -20,7 +19,6 @@
 #include <string.h>
 
 #define IVG_COPY_INLINE_BYTES 3000u /* one record; from here on a buffer's bookkeeping costs less than the bytes */
-#define COPY_CHUNK_BYTES_MIN (64u << 10)
 
 CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stream, bool synchronous)
 {
@@ -46,150 +44,53 @@ bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset)
 
 /* ---- in place ---- */
 
-/* `device` is an address, or an offset into the copy's array. */
-typedef CUresult (*send_copy)(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
-                              uint32_t index, uint64_t value);
-
-static CUresult send_to_device(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
-                               uint32_t index, uint64_t value)
+CUresult ivg_copy_send(const struct ivg_copy *copy, bool to_device, uint64_t device, uint64_t arena_offset,
+                       uint64_t bytes, uint32_t index, uint64_t value)
 {
         if (copy->array != IVG_ID_NONE)
-                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, 1, copy->stream, index, value);
-        return ivg_send_ivgCopyHtoD(device, arena_offset, bytes, copy->stream, index, value);
+                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, to_device, copy->stream, index,
+                                             value);
+        return to_device ? ivg_send_ivgCopyHtoD(device, arena_offset, bytes, copy->stream, index, value, 0)
+                         : ivg_send_ivgCopyDtoH(arena_offset, device, bytes, copy->stream, index, value);
 }
 
-static CUresult send_from_device(const struct ivg_copy *copy, uint64_t device, uint64_t arena_offset, uint64_t bytes,
-                                 uint32_t index, uint64_t value)
-{
-        if (copy->array != IVG_ID_NONE)
-                return ivg_send_ivgCopyArray(copy->array, device, arena_offset, bytes, 0, copy->stream, index, value);
-        return ivg_send_ivgCopyDtoH(arena_offset, device, bytes, copy->stream, index, value);
-}
-
-static CUresult copy_in_place(const struct ivg_copy *copy, send_copy send, uint64_t device, uint64_t arena_offset,
+static CUresult copy_in_place(const struct ivg_copy *copy, bool to_device, uint64_t device, uint64_t arena_offset,
                               uint64_t bytes)
 {
         struct ivg_completion *completion = copy->synchronous && !copy->captured ? ivg_completion_take() : NULL;
         if (completion == NULL) {
-                const CUresult result = send(copy, device, arena_offset, bytes, IVG_COMPLETION_NONE, 0);
+                const CUresult result =
+                        ivg_copy_send(copy, to_device, device, arena_offset, bytes, IVG_COMPLETION_NONE, 0);
+                ivg_expect_dma(copy->synchronous ? 0 : bytes);
                 return result != CUDA_SUCCESS || !copy->synchronous ? result
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
-        CUresult result = send(copy, device, arena_offset, bytes, completion->index, value);
+        CUresult result = ivg_copy_send(copy, to_device, device, arena_offset, bytes, completion->index, value);
+        ivg_expect_dma(bytes);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
         ivg_completion_give(completion);
         return result;
 }
 
-/* ---- staged ---- */
+/* ---- small, to the device ---- */
 
-/* A quarter of the copy within the bounds: small enough that DMA starts early, large enough to be worth a record. */
-static uint64_t chunk_bytes(uint64_t bytes)
+/* By a buffer that the driver reads as it would read the program's memory. False: there is no such buffer. */
+static bool copy_for_reading(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes,
+                             CUresult *result)
 {
-        const uint64_t quarter =
-                (bytes / IVG_COPY_DEPTH_MAX + COPY_CHUNK_BYTES_MIN - 1) / COPY_CHUNK_BYTES_MIN * COPY_CHUNK_BYTES_MIN;
-        if (quarter > IVG_COPY_CHUNK_BYTES)
-                return IVG_COPY_CHUNK_BYTES;
-        return quarter < COPY_CHUNK_BYTES_MIN ? COPY_CHUNK_BYTES_MIN : quarter;
-}
-
-struct buffer_set {
-        uint32_t count;
-        struct ivg_copy_buffer *buffers[IVG_COPY_DEPTH_MAX];
-};
-
-/* One buffer for certain, more when they are free and the copy is long enough to use them. */
-static CUresult buffer_set_take(struct buffer_set *set, uint64_t chunks)
-{
-        set->count = 0;
-        const CUresult result = ivg_copy_buffer_take(&set->buffers[0]);
-        if (result != CUDA_SUCCESS)
-                return result;
-        for (set->count = 1; set->count < IVG_COPY_DEPTH_MAX && set->count < chunks; set->count++) {
-                set->buffers[set->count] = ivg_copy_buffer_try();
-                if (set->buffers[set->count] == NULL)
-                        break;
-        }
-        return CUDA_SUCCESS;
-}
-
-/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. */
-static CUresult buffer_set_settle(const struct ivg_copy *copy, struct buffer_set *set)
-{
-        CUresult result = CUDA_SUCCESS;
-        for (uint32_t i = 0; i < set->count && copy->synchronous && copy->array != IVG_ID_NONE; i++) {
-                const CUresult waited = ivg_completion_wait(&set->buffers[i]->completion);
-                result = result != CUDA_SUCCESS ? result : waited;
-        }
-        return result;
-}
-
-static void buffer_set_give(struct buffer_set *set)
-{
-        for (uint32_t i = 0; i < set->count; i++)
-                ivg_copy_buffer_give(set->buffers[i]);
-}
-
-static CUresult send_buffer(const struct ivg_copy *copy, struct ivg_copy_buffer *buffer, send_copy send,
-                            uint64_t device, uint64_t bytes)
-{
+        struct ivg_copy_buffer *buffer;
+        if (ivg_copy_buffer_take(&ivg_copy_buffers_to_read, &buffer) != CUDA_SUCCESS)
+                return false;
+        memcpy(buffer->memory, source, bytes);
         const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
-        const CUresult result = send(copy, device, buffer->arena_offset, bytes, buffer->completion.index, value);
-        if (result != CUDA_SUCCESS)
+        *result = ivg_send_ivgCopyHtoD(destination, buffer->arena_offset, bytes, copy->stream, buffer->completion.index,
+                                       value, 1);
+        if (*result != CUDA_SUCCESS)
                 buffer->completion.pending = false; /* it never left */
-        return result;
-}
-
-static CUresult stage_to_device(const struct ivg_copy *copy, uint64_t destination, const uint8_t *source,
-                                uint64_t bytes)
-{
-        struct buffer_set set;
-        const uint64_t chunk = chunk_bytes(bytes);
-        CUresult result = buffer_set_take(&set, (bytes + chunk - 1) / chunk);
-        for (uint32_t turn = 0; result == CUDA_SUCCESS && bytes > 0; turn++) {
-                struct ivg_copy_buffer *buffer = set.buffers[turn % set.count];
-                const uint64_t step = bytes < chunk ? bytes : chunk;
-                result = ivg_completion_wait(&buffer->completion);
-                if (result != CUDA_SUCCESS)
-                        break;
-                memcpy(buffer->memory, source, step);
-                result = send_buffer(copy, buffer, send_to_device, destination, step);
-                destination += step;
-                source += step;
-                bytes -= step;
-        }
-        if (result == CUDA_SUCCESS)
-                result = buffer_set_settle(copy, &set);
-        buffer_set_give(&set);
-        return result;
-}
-
-static CUresult stage_from_device(const struct ivg_copy *copy, uint8_t *destination, uint64_t source, uint64_t bytes)
-{
-        struct buffer_set set;
-        const uint64_t chunk = chunk_bytes(bytes);
-        CUresult result = buffer_set_take(&set, (bytes + chunk - 1) / chunk);
-        uint64_t sent = 0, arrived = 0;
-        for (uint32_t turn = 0; result == CUDA_SUCCESS && arrived < bytes; turn++) {
-                struct ivg_copy_buffer *buffer = set.buffers[turn % set.count];
-                if (buffer->completion.pending) { /* the oldest: this buffer's last turn */
-                        const uint64_t step = bytes - arrived < chunk ? bytes - arrived : chunk;
-                        result = ivg_completion_wait(&buffer->completion);
-                        if (result != CUDA_SUCCESS)
-                                break;
-                        memcpy(destination + arrived, buffer->memory, step);
-                        arrived += step;
-                }
-                if (sent < bytes) {
-                        const uint64_t step = bytes - sent < chunk ? bytes - sent : chunk;
-                        result = send_buffer(copy, buffer, send_from_device, source + sent, step);
-                        sent += step;
-                }
-        }
-        buffer_set_give(&set);
-        return result;
+        ivg_copy_buffer_give(buffer);
+        return true;
 }
 
 /* ---- captured, with pageable memory ---- */
@@ -215,7 +116,7 @@ static CUresult paged_to_device(const struct ivg_copy *copy, uint64_t destinatio
 
         if (result == CUDA_SUCCESS)
                 result = ivg_paged_read(copy, paged);
-        return result == CUDA_SUCCESS ? copy_in_place(copy, send_to_device, destination, offset, bytes) : result;
+        return result == CUDA_SUCCESS ? copy_in_place(copy, true, destination, offset, bytes) : result;
 }
 
 static CUresult paged_from_device(const struct ivg_copy *copy, const void *destination, uint64_t source, uint64_t bytes)
@@ -225,7 +126,7 @@ static CUresult paged_from_device(const struct ivg_copy *copy, const void *desti
         CUresult result = paged_begin(copy, destination, bytes, &paged, &offset);
 
         if (result == CUDA_SUCCESS)
-                result = copy_in_place(copy, send_from_device, source, offset, bytes);
+                result = copy_in_place(copy, false, source, offset, bytes);
         return result == CUDA_SUCCESS ? ivg_paged_write(copy, paged) : result;
 }
 
@@ -251,16 +152,19 @@ static CUresult settle(const struct ivg_copy *copy, uint64_t destination, uint64
 
 static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
 {
+        CUresult result;
         uint64_t offset;
         if (ivg_pinned_offset(source, bytes, &offset))
-                return copy_in_place(copy, send_to_device, destination, offset, bytes);
+                return copy_in_place(copy, true, destination, offset, bytes);
         if (is_device_memory((uintptr_t)source))
                 return ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
         if (copy->captured)
                 return paged_to_device(copy, destination, source, bytes);
         if (bytes <= IVG_COPY_INLINE_BYTES)
                 return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
-        return stage_to_device(copy, destination, source, bytes);
+        if (bytes <= IVG_COPY_READ_BYTES_MAX && copy_for_reading(copy, destination, source, bytes, &result))
+                return result;
+        return ivg_copy_staged(copy, destination, (void *)(uintptr_t)source, bytes, true);
 }
 
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
@@ -280,12 +184,12 @@ CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, ui
         if (destination == NULL || source == 0)
                 return CUDA_ERROR_INVALID_VALUE;
         if (ivg_pinned_offset(destination, bytes, &offset))
-                return copy_in_place(copy, send_from_device, source, offset, bytes);
+                return copy_in_place(copy, false, source, offset, bytes);
         if (is_device_memory((uintptr_t)destination))
                 return ivg_copy_on_device(copy, (uintptr_t)destination, source, bytes);
         if (copy->captured)
                 return paged_from_device(copy, destination, source, bytes);
-        return stage_from_device(copy, destination, source, bytes);
+        return ivg_copy_staged(copy, source, destination, bytes, false);
 }
 
 /* Of one dimension, as cuMemcpyHtoA and cuMemcpyAtoH have it. */
@@ -299,13 +203,12 @@ CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offs
                 return CUDA_ERROR_INVALID_VALUE;
         copy->array = array;
         if (ivg_pinned_offset(host, bytes, &offset))
-                return copy_in_place(copy, to_array ? send_to_device : send_from_device, array_offset, offset, bytes);
+                return copy_in_place(copy, to_array, array_offset, offset, bytes);
         if (is_device_memory((uintptr_t)host))
                 return ivg_refuse("device memory in the place of the host memory of an array's copy");
         if (copy->captured)
                 return ivg_refuse("capture of an array's copy with pageable memory");
-        return to_array ? stage_to_device(copy, array_offset, host, bytes)
-                        : stage_from_device(copy, host, array_offset, bytes);
+        return ivg_copy_staged(copy, array_offset, host, bytes, to_array);
 }
 
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes)

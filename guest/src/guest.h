@@ -122,8 +122,9 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         /* What this thread synchronized last, and how many records it had sent then (synchronize.c). */
         ivg_id synced_stream, synced_context;
         uint64_t synced_calls;
-        bool rang;   /* the last record rang the doorbell: its answer comes after a wake-up */
-        bool shared; /* no line was free: calls go through the process's shared line, one at a time, for good */
+        bool rang;       /* the last record rang the doorbell: its answer comes after a wake-up */
+        uint64_t dma_ns; /* what the copies that it has sent since it last waited may take */
+        bool shared;     /* no line was free: calls go through the process's shared line, one at a time, for good */
         uint32_t capture_mode; /* CUstreamCaptureMode of cuThreadExchangeStreamCaptureMode */
         uint32_t context_depth;
         struct ivg_object *context_stack[IVG_CONTEXT_STACK_MAX]; /* current = top; depth 0 = none */
@@ -278,7 +279,13 @@ CUresult ivg_context_synchronize(struct ivg_object *context);
 
 /* A peer that slept wakes within this time where processors are free: until then a waiting thread spins on. */
 #define IVG_WAKE_SPIN_NS 300000u
-/* How long this thread had better spin now: `usual`, or longer once after it rang the doorbell. */
+/* A copy's time is known from its length, unlike a kernel's: who waits for it next had better look so long, rather than
+ * be woken, by the lane and the interrupt, a hundred microseconds after it is done. Slower than any bus that matters;
+ * a gigabyte at most. */
+#define IVG_DMA_BYTES_PER_NS 20u
+#define IVG_DMA_SPIN_NS_MAX 54000000u
+void ivg_expect_dma(uint64_t bytes); /* this thread has sent a copy of so many bytes */
+/* How long this thread had better spin now: `usual`, or longer once after it rang the doorbell or sent copies. */
 uint64_t ivg_spin_ns(uint64_t usual);
 
 /* ---- what kernels print (output.c) ---- */

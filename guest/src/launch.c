@@ -275,7 +275,8 @@ CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDi
                         unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)
 {
         const struct shape shape = {gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes};
-        return launch_kernel(f, &shape, hStream, IVG_ID_STREAM_LEGACY, kernelParams, extra);
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream,
+                                 launch_kernel(f, &shape, hStream, IVG_ID_STREAM_LEGACY, kernelParams, extra));
 }
 
 CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
@@ -283,7 +284,8 @@ CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int g
                              unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)
 {
         const struct shape shape = {gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes};
-        return launch_kernel(f, &shape, hStream, IVG_ID_STREAM_PER_THREAD, kernelParams, extra);
+        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream,
+                                 launch_kernel(f, &shape, hStream, IVG_ID_STREAM_PER_THREAD, kernelParams, extra));
 }
 
 /* ---- cuLaunchCooperativeKernel: the same with one attribute ---- */

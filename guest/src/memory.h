@@ -4,6 +4,7 @@
  *   memory_index.c which addresses are device memory, which are pinned: lock-free look-up
  *   completion.c   words that the GPU writes when a copy is done, and waiting for them
  *   copy_buffer.c  the staging buffers of pageable copies
+ *   copy_staged.c  those copies, by one thread or with helpers (copy_work.c, copy_helpers.c)
  *   share.c        descriptors that stand for memory of the host, in any process of this machine
  *   shadow.c       keeps the guest's own mappings out of the addresses of device memory */
 #ifndef IVG_GUEST_MEMORY_H
@@ -129,8 +130,9 @@ struct ivg_completion {
         uint32_t index;
         ivg_id stream, context; /* of the copy under way */
         bool pending;
-        uint64_t value;  /* awaited; grows */
-        uint64_t failed; /* the last failure read from the word: the same again means "not yet" until synchronized */
+        bool by_executor; /* which writes the word itself: no matter how far the stream is */
+        uint64_t value;   /* awaited; grows */
+        uint64_t failed;  /* the last failure read from the word: the same again means "not yet" until synchronized */
 };
 /* A word for one synchronous copy; NULL when all are in use (then synchronize the stream instead). Lock-free. */
 struct ivg_completion *ivg_completion_take(void);
@@ -138,26 +140,32 @@ void ivg_completion_give(struct ivg_completion *completion); /* must not be pend
 /* Notes the next copy and returns the value that it is to write. */
 uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context);
 bool ivg_completion_done(struct ivg_completion *completion); /* one look, no wait; a failure counts as done */
+/* The same with the result, told as ivg_completion_wait does. */
+bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result);
 /* Waits: spins, then synchronizes the stream. Returns the copy's error or one that the synchronization brought. */
 CUresult ivg_completion_wait(struct ivg_completion *completion);
 
 /* ---- copy_buffer.c ---- */
 
 #define IVG_COPY_CHUNK_BYTES (512u << 10)
-#define IVG_COPY_BUFFERS_MAX 64u /* one bit each; 32 MiB, and never more than a quarter of the arena */
-#define IVG_COPY_DEPTH_MAX 4u    /* of one copy: one filled, the others in DMA; more would only leave the cache */
+#define IVG_COPY_BUFFERS_MAX 64u /* of a kind; one bit each; 32 MiB, and never more than a quarter of the arena */
+#define IVG_COPY_DEPTH_MAX 16u   /* of one copy with helpers: each of them has one, the others are in DMA */
+#define IVG_COPY_DEPTH_ALONE 4u  /* one filled, the others in DMA; more would only leave the cache */
+struct ivg_copy_buffers;         /* of one kind */
 struct ivg_copy_buffer {
+        struct ivg_copy_buffers *kind;
         uint8_t *memory;
         uint64_t arena_offset;
         struct ivg_completion completion;
 };
+extern struct ivg_copy_buffers ivg_copy_buffers_for_dma; /* of IVG_COPY_CHUNK_BYTES; registered */
+extern struct ivg_copy_buffers
+        ivg_copy_buffers_to_read; /* of IVG_COPY_READ_BYTES_MAX; the executor's driver reads them */
 /* A buffer without a copy under way. Waits, bounded, when other threads have them all. */
-CUresult ivg_copy_buffer_take(struct ivg_copy_buffer **buffer);
+CUresult ivg_copy_buffer_take(struct ivg_copy_buffers *kind, struct ivg_copy_buffer **buffer);
 /* The same, but NULL instead of waiting. */
-struct ivg_copy_buffer *ivg_copy_buffer_try(void);
+struct ivg_copy_buffer *ivg_copy_buffer_try(struct ivg_copy_buffers *kind);
 void ivg_copy_buffer_give(struct ivg_copy_buffer *buffer); /* a copy may still be under way */
-
-extern struct ivg_arena_pool ivg_copy_pool;
 
 /* ---- pinned.c, staging.c, copy.c ---- */
 
@@ -191,6 +199,9 @@ CUresult ivg_advice_change(uint64_t address, uint64_t bytes, void (*change)(stru
 CUresult ivg_advice_read(uint64_t address, uint64_t bytes, void (*read)(const struct ivg_advice *advice, void *arg),
                          void *arg);
 
+/* As memcpy, by stores that leave the caches alone; complete for other threads and devices after a release. */
+void ivg_copy_bytes_past_caches(uint8_t *to, const uint8_t *from, size_t bytes);
+
 /* What a copy works on: the caller's context and stream, and whether it returns only after the copy. */
 struct ivg_copy {
         struct ivg_object *context;
@@ -201,6 +212,11 @@ struct ivg_copy {
 };
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes);
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);
+/* The record of one copy between arena and device; `device` is an address, or an offset into the copy's array. */
+CUresult ivg_copy_send(const struct ivg_copy *copy, bool to_device, uint64_t device, uint64_t arena_offset,
+                       uint64_t bytes, uint32_t index, uint64_t value);
+/* Pageable memory only, `bytes` > 0, not captured. */
+CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *program, uint64_t bytes, bool to_device);
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
 CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes);
 /* Between host memory and an array of one dimension. */

@@ -277,32 +277,32 @@ static CUresult of_event(CUevent handle, CUresult (*ask)(struct ivg_object *even
 
 CUresult cuStreamSynchronize(CUstream hStream)
 {
-        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_LEGACY));
+        return stream_synchronize(hStream, IVG_ID_STREAM_LEGACY);
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream hStream)
 {
-        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD));
+        return stream_synchronize(hStream, IVG_ID_STREAM_PER_THREAD);
 }
 
 CUresult cuStreamQuery(CUstream hStream)
 {
-        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_LEGACY));
+        return stream_query(hStream, IVG_ID_STREAM_LEGACY);
 }
 
 CUresult cuStreamQuery_ptsz(CUstream hStream)
 {
-        return IVG_IN_CONTEXT_OF(IVG_KIND_STREAM, hStream, stream_query(hStream, IVG_ID_STREAM_PER_THREAD));
+        return stream_query(hStream, IVG_ID_STREAM_PER_THREAD);
 }
 
 CUresult cuEventQuery(CUevent hEvent)
 {
-        return IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_poll));
+        return of_event(hEvent, event_poll);
 }
 
 CUresult cuEventSynchronize(CUevent hEvent)
 {
-        return IVG_IN_CONTEXT_OF(IVG_KIND_EVENT, hEvent, of_event(hEvent, event_wait));
+        return of_event(hEvent, event_wait);
 }
 
 CUresult cuCtxSynchronize(void)

@@ -25,15 +25,21 @@ CUresult ivg_host_ivgCopyHtoD(struct ivg_exec_call *call, const struct ivg_args_
 
         if (!source)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (args->read_on_return > 1 || (args->read_on_return && args->bytes > IVG_COPY_READ_BYTES_MAX))
+                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->bytes);
         result = ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
         if (result == CUDA_SUCCESS)
                 result = ivg_exec_device_range(call, args->dst, args->bytes);
+        /* A graph would look at the source again, long after it is gone. */
+        if (result == CUDA_SUCCESS && args->read_on_return && ivg_capture_under_way(exec, args->stream))
+                result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuMemcpyHtoDAsync_v2(args->dst, source, args->bytes, args->stream);
         if (result == CUDA_SUCCESS)
                 ivg_exec_count(&exec->counters.arena_bytes_from_guest, &exec->host_channel->arena_bytes_from_guest,
                                args->bytes);
-        return ivg_exec_completion_finish(call, &completion, args->stream, result);
+        return args->read_on_return ? ivg_exec_completion_finish_read(call, &completion, result)
+                                    : ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
 CUresult ivg_host_ivgCopyDtoH(struct ivg_exec_call *call, const struct ivg_args_ivgCopyDtoH *args)
@@ -149,6 +155,21 @@ static bool pool_attribute_bytes(int32_t attribute, uint32_t *bytes)
         default: /* of unknown size: it must not reach the driver */
                 return false;
         }
+}
+
+/* The guest may have been told by the GPU's own word that memory's last use is over, and a moment later the driver
+ * counts it so too: until then it would keep what the program knows to be free. */
+#define SIGNAL_LAG_NS 20000u
+
+CUresult ivg_host_cuMemPoolTrimTo(struct ivg_exec_call *call, const struct ivg_args_cuMemPoolTrimTo *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        const struct timespec lag = {.tv_nsec = SIGNAL_LAG_NS};
+
+        if (!driver->cuMemPoolTrimTo)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        (void)nanosleep(&lag, NULL); /* on a lane; interrupted or not */
+        return driver->cuMemPoolTrimTo(args->pool, args->minBytesToKeep);
 }
 
 CUresult ivg_host_cuMemPoolSetAttribute(struct ivg_exec_call *call, const struct ivg_args_cuMemPoolSetAttribute *args)

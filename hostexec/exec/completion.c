@@ -15,6 +15,12 @@ CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec
                                           &completion->address);
 }
 
+/* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
+static void store(struct ivg_exec *exec, const struct ivg_exec_completion *completion, uint64_t value)
+{
+        ivg_store_release_u64(&exec->completions[completion->index], value);
+}
+
 CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
                                     CUstream stream, CUresult result)
 {
@@ -25,8 +31,16 @@ CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuStreamWriteValue64_v2(stream, completion->address, completion->value,
                                                               CU_STREAM_WRITE_VALUE_DEFAULT);
-        /* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
         if (result != CUDA_SUCCESS)
-                ivg_store_release_u64(&exec->completions[completion->index], IVG_COMPLETION_FAILED | (uint32_t)result);
+                store(exec, completion, IVG_COMPLETION_FAILED | (uint32_t)result);
+        return result;
+}
+
+CUresult ivg_exec_completion_finish_read(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
+                                         CUresult result)
+{
+        if (call->fault == IVG_FAULT_NONE && completion->index != IVG_COMPLETION_NONE)
+                store(call->exec, completion,
+                      result == CUDA_SUCCESS ? completion->value : IVG_COMPLETION_FAILED | (uint32_t)result);
         return result;
 }

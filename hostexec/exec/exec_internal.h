@@ -274,6 +274,9 @@ CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec
  */
 CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
                                     CUstream stream, CUresult result);
+/* The same when the driver's return is all that is waited for. */
+CUresult ivg_exec_completion_finish_read(struct ivg_exec_call *call, const struct ivg_exec_completion *completion,
+                                         CUresult result);
 
 /* ---- deferred.c ---- */
 void ivg_deferred_note(struct ivg_exec *exec, CUresult result);

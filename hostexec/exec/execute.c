@@ -1,6 +1,7 @@
 /* One call from its private request to its answer. Runs on the consumer, on lanes and on the reaper alike. */
 #include "exec_internal.h"
 #include "ivgpu/sticky_error.h"
+#include "jit.h"
 #include <string.h>
 #include <unistd.h>
 
@@ -132,8 +133,9 @@ void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
                 call = fresh;
                 result = execute(&call, descriptor);
         }
-        /* The driver prints what kernels have printed when it synchronizes, which only calls of lanes make it do. */
-        if (descriptor->lane)
+        /* The driver prints what kernels have printed when it synchronizes, which only calls of lanes make it do.
+         * Kernels that cannot print may still fail an assertion: then so does the call. */
+        if (descriptor->lane && (result != CUDA_SUCCESS || ivg_exec_may_print(exec)))
                 ivg_output_publish(exec);
         if (call.fault != IVG_FAULT_NONE) {
                 char text[IVG_CALL_TEXT_BYTES];

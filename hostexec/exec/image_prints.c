@@ -193,3 +193,9 @@ void ivg_image_note_printing(struct ivg_exec *exec, const void *image, uint64_t 
                 offset += (parts[i] + IVG_IMAGE_PART_ALIGNMENT - 1) & ~(uint64_t)(IVG_IMAGE_PART_ALIGNMENT - 1);
         }
 }
+
+bool ivg_exec_may_print(const struct ivg_exec *exec)
+{
+        /* Acquire pairs with the release above; the launch came after the load in any case. */
+        return ivg_load_acquire_u64(&exec->completions[IVG_MAY_PRINT]) != 0;
+}

@@ -41,5 +41,6 @@ bool ivg_image_prints(const void *image, uint64_t bytes, uint32_t capability);
 /* Notes in the completion word IVG_MAY_PRINT when a loaded image, or a part of it, may print. Any thread. */
 void ivg_image_note_printing(struct ivg_exec *exec, const void *image, uint64_t bytes, const uint64_t *parts,
                              uint32_t parts_count);
+bool ivg_exec_may_print(const struct ivg_exec *exec); /* whether one was noted */
 
 #endif

@@ -6,7 +6,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#define LOCAL_REGION_BYTES_MAX (16ull << 30) /* of the default */
 #define REGION_MIB_MIN ((uint32_t)(IVG_REGION_BYTES_MIN >> 20))
 #define REGION_MIB_MAX ((uint32_t)(IVG_REGION_BYTES_MAX >> 20))
 /* More than any host keeps; each image is a descriptor too. */
@@ -435,6 +437,19 @@ static int read_file(struct reader *reader, config_t *file)
         return rc;
 }
 
+/* A quarter of this machine's memory, in a power of two: a local program may pin as much. Sparse, so that what it does
+ * not use costs nothing. A VM's has a fixed default instead: it is a BAR, and its memory counts as the VM's. */
+static uint32_t local_region_mib(void)
+{
+        const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+        const uint64_t quarter = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes / 4 : 0;
+        uint64_t bytes = IVG_REGION_BYTES_DEFAULT;
+
+        while (bytes * 2 <= quarter && bytes * 2 <= LOCAL_REGION_BYTES_MAX)
+                bytes *= 2;
+        return (uint32_t)(bytes >> 20);
+}
+
 void ivg_config_init(struct ivg_config *config)
 {
         memset(config, 0, sizeof(*config));
@@ -443,7 +458,7 @@ void ivg_config_init(struct ivg_config *config)
         config->ready_timeout_ms = 30000;
         config->warm_executors = IVG_WARM_UNSET;
         config->local.socket_mode = 0660;
-        config->local.region_mib = (uint32_t)(IVG_REGION_BYTES_DEFAULT >> 20);
+        config->local.region_mib = local_region_mib();
         config->images = (struct ivg_images_config){.share = IVG_IMAGES_HOST, .mib = 1024, .count = 1024};
 }
 

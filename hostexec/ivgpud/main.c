@@ -29,7 +29,7 @@
 extern char **environ;
 
 struct options {
-        const char *config, *local, *device, *driver, *executor, *warm;
+        const char *config, *local, *arena, *device, *driver, *executor, *warm;
         bool foreground, quiet, warm_once;
         int stats_fd, ready_fd;
 };
@@ -44,6 +44,7 @@ static void usage(FILE *out)
                 "usage: ivgpud [--config FILE] [options]\n"
                 "  --config FILE      VMs, pools, limits; see ivgpud.conf.example\n"
                 "  --local SOCKET     serve programs of this machine there\n"
+                "  --arena MIB        shared memory of each of them: a power of two, sparse\n"
                 "  --device soft|cuda the driver that executors load\n"
                 "  --driver PATH      its libcuda.so.1\n"
                 "  --executor PATH    ivgpu-exec, if not beside this program\n"
@@ -67,19 +68,13 @@ static int parse_fd(const char *text)
 static bool parse_options(int argc, char **argv, struct options *options)
 {
         static const struct option names[] = {
-                {"config", required_argument, NULL, 'c'},
-                {"local", required_argument, NULL, 'l'},
-                {"device", required_argument, NULL, 'd'},
-                {"driver", required_argument, NULL, 'D'},
-                {"executor", required_argument, NULL, 'e'},
-                {"warm", required_argument, NULL, 'w'},
-                {"warm-once", required_argument, NULL, 'W'},
-                {"foreground", no_argument, NULL, 'f'},
-                {"quiet", no_argument, NULL, 'q'},
-                {"stats-fd", required_argument, NULL, 's'},
-                {"ready-fd", required_argument, NULL, 'r'},
-                {"help", no_argument, NULL, 'h'},
-                {NULL, 0, NULL, 0},
+                {"config", required_argument, NULL, 'c'},   {"local", required_argument, NULL, 'l'},
+                {"arena", required_argument, NULL, 'a'},    {"device", required_argument, NULL, 'd'},
+                {"driver", required_argument, NULL, 'D'},   {"executor", required_argument, NULL, 'e'},
+                {"warm", required_argument, NULL, 'w'},     {"warm-once", required_argument, NULL, 'W'},
+                {"foreground", no_argument, NULL, 'f'},     {"quiet", no_argument, NULL, 'q'},
+                {"stats-fd", required_argument, NULL, 's'}, {"ready-fd", required_argument, NULL, 'r'},
+                {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
         };
         int option;
 
@@ -91,6 +86,9 @@ static bool parse_options(int argc, char **argv, struct options *options)
                         break;
                 case 'l':
                         options->local = optarg;
+                        break;
+                case 'a':
+                        options->arena = optarg;
                         break;
                 case 'd':
                         options->device = optarg;
@@ -161,6 +159,21 @@ static int warm_take(struct ivg_config *config, const struct options *options, s
         return 0;
 }
 
+static int arena_take(uint32_t *region_mib, const char *text, struct ivg_error *error)
+{
+        char *end;
+        const unsigned long value = strtoul(text, &end, 10);
+
+        if (*text < '0' || *text > '9' || *end != '\0' || value < IVG_REGION_BYTES_MIN >> 20 ||
+            value > IVG_REGION_BYTES_MAX >> 20 || (value & (value - 1)) != 0) {
+                ivg_error_set(error, "--arena: \"%s\" is no power of two in %llu..%llu (MiB)", text,
+                              IVG_REGION_BYTES_MIN >> 20, IVG_REGION_BYTES_MAX >> 20);
+                return -EINVAL;
+        }
+        *region_mib = (uint32_t)value;
+        return 0;
+}
+
 static int configure(const struct options *options, struct ivg_error *error)
 {
         struct ivg_config *config = &mediator.config;
@@ -172,6 +185,8 @@ static int configure(const struct options *options, struct ivg_error *error)
                 rc = ivg_config_read(config, options->config, error);
         if (rc == 0 && options->local)
                 rc = path_take(config->local.socket, sizeof(config->local.socket), "local", options->local, error);
+        if (rc == 0 && options->arena)
+                rc = arena_take(&config->local.region_mib, options->arena, error);
         if (rc == 0 && options->driver)
                 rc = path_take(config->driver, sizeof(config->driver), "driver", options->driver, error);
         if (rc == 0 && options->executor)

@@ -43,6 +43,9 @@ int ivg_region_map_arena(const struct ivg_region *region, int fd, void *address)
                 munmap(mapped, region->arena_bytes);
                 return -EEXIST;
         }
+        /* Extents are as large as a huge page: fewer faults, fewer entries for the GPU's page tables. Where the kernel
+         * does not do so for shared memory (shmem_enabled is `never`, or a BAR is mapped) nothing changes. */
+        (void)madvise(mapped, region->arena_bytes, MADV_HUGEPAGE);
         return 0;
 }
 

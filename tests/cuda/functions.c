@@ -109,7 +109,7 @@ static void libraries(void)
         CHECK(value == 50, "the function's carveout is %d", value);
 
         void *unified;
-        CU_EXPECT(CUDA_ERROR_NOT_FOUND, cuLibraryGetUnifiedFunction(&unified, from_data, "no_such_function"));
+        CU_EXPECT(CUDA_ERROR_INVALID_VALUE, cuLibraryGetUnifiedFunction(&unified, from_data, "no_such_function"));
         const CUresult managed = cuLibraryGetManaged(&address, &bytes, from_data, "no_such_variable");
         if (managed != CUDA_ERROR_NOT_FOUND)
                 test_supported(managed, "cuLibraryGetManaged");

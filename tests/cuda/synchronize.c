@@ -175,7 +175,18 @@ static void *ask_without_context(void *argument)
         CUevent event = argument;
         CUcontext current;
 
+        uint32_t value = 0;
+
         CU(cuCtxSetCurrent(NULL));
+        launch_increment(shared.stream, shared.device);
+        CU(cuMemcpyDtoDAsync_v2(shared.device + 64, shared.device, 4, shared.stream));
+        CU(cuMemsetD32Async(shared.device, 40, 1, shared.stream));
+        CU(cuMemcpyDtoHAsync_v2(&value, shared.device + 64, 4, shared.stream));
+        CU(cuEventRecord(event, shared.stream));
+        CU(cuStreamWaitEvent(shared.stream, event, 0));
+        CU(cuStreamSynchronize(shared.stream));
+        CHECK(value == *shared.word - 39, "%u copied, %u there", value, *shared.word);
+        CU_EXPECT(CUDA_ERROR_INVALID_CONTEXT, cuMemsetD32_v2(shared.device, 1, 1));
         CU(cuEventSynchronize(event));
         CU(cuEventQuery(event));
         CU(cuStreamSynchronize(shared.stream));
@@ -192,6 +203,7 @@ static void without_a_context(void)
         pthread_t thread;
         CUevent event;
 
+        shared.word = pinned_word(&shared.device);
         CU(cuStreamCreate(&shared.stream, 0));
         CU(cuEventCreate(&event, 0));
         CU(cuEventRecord(event, shared.stream));
@@ -199,6 +211,7 @@ static void without_a_context(void)
               "thread");
         CU(cuEventDestroy_v2(event));
         CU(cuStreamDestroy_v2(shared.stream));
+        CU(cuMemFreeHost((void *)(uintptr_t)shared.word));
 }
 
 /* What was freed is free: the driver's own count says so at once. */

@@ -66,6 +66,31 @@ static void bytes_travel_both_ways(void **state)
         assert_int_equal(ivg_load_relaxed_u64(&f->exec->host_channel->arena_bytes_to_guest), 4096);
 }
 
+/* The executor says so itself, by the same word. */
+static void copies_that_the_driver_reads_are_done_on_return(void **state)
+{
+        struct exec_fixture *f = *state;
+        struct ivg_request_ivgCopyHtoD request = {.bytes = IVG_COPY_READ_BYTES_MAX,
+                                                  .stream = FIXTURE_STREAM,
+                                                  .completion_index = 6,
+                                                  .completion_value = 1,
+                                                  .read_on_return = 1};
+
+        fixture_own_extents(f, 0, 1, FIXTURE_CHANNEL);
+        assert_int_equal(fixture_alloc(f, &f->producer, IVG_COPY_READ_BYTES_MAX, &request.dst), CUDA_SUCCESS);
+        for (uint32_t i = 0; i < IVG_COPY_READ_BYTES_MAX; i++)
+                f->arena[i] = (uint8_t)(i * 11);
+        fixture_async(f, &f->producer, IVG_CALL_ivgCopyHtoD, &request, sizeof(request));
+        assert_int_equal(word_reaches(f, 6, 1), 1);
+        copy_out(f, IVG_COPY_READ_BYTES_MAX, request.dst, IVG_COPY_READ_BYTES_MAX, 7, 1);
+        assert_int_equal(word_reaches(f, 7, 1), 1);
+        assert_memory_equal(f->arena, f->arena + IVG_COPY_READ_BYTES_MAX, IVG_COPY_READ_BYTES_MAX);
+        request.dst += 1; /* one byte beyond: told by the word */
+        request.completion_value = 2;
+        fixture_async(f, &f->producer, IVG_CALL_ivgCopyHtoD, &request, sizeof(request));
+        assert_int_equal(word_reaches(f, 6, FAILED | CUDA_ERROR_INVALID_VALUE), FAILED | CUDA_ERROR_INVALID_VALUE);
+}
+
 static void short_copies_travel_in_the_record(void **state)
 {
         struct exec_fixture *f = *state;
@@ -294,6 +319,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(bytes_travel_both_ways),
+                TEST(copies_that_the_driver_reads_are_done_on_return),
                 TEST(short_copies_travel_in_the_record),
                 TEST(the_executors_own_memory_is_refused),
                 TEST(boxes_with_arrays_are_bounded),

@@ -223,6 +223,20 @@ static void a_completion_word_out_of_range(void **state)
         expect_fault(f, IVG_FAULT_ARGUMENTS);
 }
 
+/* It would keep the consumer. */
+static void a_long_copy_for_the_driver_to_read(void **state)
+{
+        struct exec_fixture *f = *state;
+        struct ivg_request_ivgCopyHtoD request = {.bytes = IVG_COPY_READ_BYTES_MAX + 1,
+                                                  .stream = FIXTURE_STREAM,
+                                                  .completion_index = UINT32_MAX,
+                                                  .read_on_return = 1};
+
+        fixture_own_extents(f, 0, 1, FIXTURE_CHANNEL);
+        fixture_async(f, &f->producer, IVG_CALL_ivgCopyHtoD, &request, sizeof(request));
+        expect_fault(f, IVG_FAULT_ARGUMENTS);
+}
+
 /* ---- numbers ---- */
 
 static void a_new_object_with_a_taken_number(void **state)
@@ -330,6 +344,7 @@ int main(void)
                 TEST(a_copy_whose_length_wraps),
                 TEST(registering_foreign_extents),
                 TEST(a_completion_word_out_of_range),
+                TEST(a_long_copy_for_the_driver_to_read),
                 TEST(a_new_object_with_a_taken_number),
                 TEST(a_new_object_with_a_reserved_number),
                 TEST(a_first_slot_of_no_kind),

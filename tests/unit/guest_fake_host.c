@@ -27,6 +27,7 @@ static struct {
         uint32_t head, tail; /* done and given, modulo 2^32 */
         uint32_t delay_us;
         CUresult fail_copy, fail_register;
+        uint32_t fail_copy_after;
         uint8_t owned[EXTENTS_MAX];
         uint32_t registered_bytes[EXTENTS_MAX]; /* in extents, at the first of a range */
         struct fake_host_counts counts;
@@ -162,6 +163,10 @@ static void count_call(uint16_t number, struct queued *queued)
         case IVG_CALL_ivgCopyHtoD:
         case IVG_CALL_ivgCopyDtoH:
                 host.counts.copies++;
+                if (host.fail_copy_after > 0) {
+                        host.fail_copy_after--;
+                        return;
+                }
                 queued->fail = host.fail_copy;
                 if (host.fail_copy != CUDA_SUCCESS && host.counts.deferred == CUDA_SUCCESS)
                         host.counts.deferred = host.fail_copy;
@@ -336,7 +341,20 @@ _Atomic(uint64_t) *ivg_region_completions(const struct ivg_region *of, uint32_t 
         return words;
 }
 
+int ivg_link_alive(struct ivg_link *link)
+{
+        (void)link;
+        return 0;
+}
+
 /* ---- the rest of the shim ---- */
+
+CUresult ivg_process_lose(int negative_errno, const char *where)
+{
+        (void)negative_errno;
+        die(where);
+        return CUDA_ERROR_UNKNOWN;
+}
 
 CUresult ivg_process_refusal(void)
 {
@@ -436,8 +454,14 @@ void fake_host_settle(void)
 
 void fake_host_fail_next_copy(CUresult result)
 {
+        fake_host_fail_copy_after(0, result);
+}
+
+void fake_host_fail_copy_after(uint32_t copies, CUresult result)
+{
         pthread_mutex_lock(&host.lock);
         host.fail_copy = result;
+        host.fail_copy_after = copies;
         pthread_mutex_unlock(&host.lock);
 }
 
@@ -475,6 +499,11 @@ bool ivg_capture_takes(ivg_id stream)
 {
         (void)stream;
         return false;
+}
+
+void ivg_expect_dma(uint64_t bytes)
+{
+        (void)bytes;
 }
 
 uint64_t ivg_spin_ns(uint64_t usual)

@@ -13,6 +13,7 @@ void fake_host_settle(void); /* until all asynchronous calls are done */
 
 /* The next copy to or from the arena is not done: its completion word tells `result`, which is deferred as well. */
 void fake_host_fail_next_copy(CUresult result);
+void fake_host_fail_copy_after(uint32_t copies, CUresult result); /* the one after so many more */
 /* The next registration of extents is refused. */
 void fake_host_fail_next_register(CUresult result);
 

@@ -280,6 +280,22 @@ def uses_null_stream(row):
     return any(p.kind == "stream" and p.form == "handle" and not p.drop for p in row.ins)
 
 
+# Whose context a call is in where none is current, first found first: as NVIDIA's driver was seen to do.
+LENDERS = (("CUstream", "IVG_KIND_STREAM"), ("CUevent", "IVG_KIND_EVENT"), ("CUmodule", "IVG_KIND_MODULE"),
+           ("CUfunction", "IVG_KIND_FUNCTION"))
+
+
+def in_context(symbol, cparams, call):
+    """`call`, or where it finds no current context, once more in that of its stream or other handle."""
+    if symbol.startswith("cuOccupancy"):
+        return call
+    for type_, kind in LENDERS:
+        for p in cparams:
+            if p.type == type_:
+                return f"IVG_IN_CONTEXT_OF({kind}, {p.name}, {call})"
+    return call
+
+
 def exported(model, row, symbol, null_stream):
     """One exported name of a generated row."""
     plain = re.sub(r"_pt[sd][sz]$", "", symbol) if model.names[symbol][2] else symbol
@@ -290,9 +306,10 @@ def exported(model, row, symbol, null_stream):
         args = [p.name for p in cparams]
     if uses_null_stream(row):
         args.append(null_stream)
-    call = [f"        const CUresult result = stub_{row.symbol}({', '.join(args)});"]
+    stub_call = in_context(symbol, cparams, f"stub_{row.symbol}({', '.join(args)})")
+    call = [f"        const CUresult result = {stub_call};"]
     if row.settles and "NULL" in args:
-        call = [f"        CUresult result = stub_{row.symbol}({', '.join(args)});",
+        call = [f"        CUresult result = {stub_call};",
                 "        /* The program may look at such memory as soon as this function returns. */",
                 f"        if (result == CUDA_SUCCESS && ivg_memory_settles({row.settles}))",
                 f"                result = ivg_send_cuStreamSynchronize({null_stream});"]
@@ -327,7 +344,8 @@ def stubs_source(model):
         out += [f'        return ivg_refuse("{symbol}");', "}", ""]
         if symbol in printed:
             out += [f"CUresult {symbol}({parameters(cparams)})", "{",
-                    f"        const CUresult answered_ = {name}({', '.join(p.name for p in cparams)});"]
+                    "        const CUresult answered_ = "
+                    + in_context(symbol, cparams, f"{name}({', '.join(p.name for p in cparams)})") + ";"]
             out += log_line(symbol, cparams, "answered_") + ["        return answered_;", "}", ""]
     return "\n".join(out)
 

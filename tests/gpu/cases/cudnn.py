@@ -123,7 +123,7 @@ def ctc():
         torch.full((4,), 15, dtype=torch.int32),
     )
     expected = nn.functional.ctc_loss(log_probs.double(), targets.long(), lengths.long(), target_lengths.long())
-    actual = nn.functional.ctc_loss(log_probs.to(dev), targets, lengths, target_lengths)
+    actual = nn.functional.ctc_loss(log_probs.to(dev), targets.to(dev), lengths.to(dev), target_lengths.to(dev))
     support.close("ctc", actual.reshape(1), expected.reshape(1), 1e-4)
 
 

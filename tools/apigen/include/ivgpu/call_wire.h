@@ -123,6 +123,10 @@ struct ivg_wire_tensor_map {
         uint64_t words[16];
 };
 
+/* ivgCopyHtoD that the driver reads at once, as it does with pageable memory: one driver call instead of two, and of
+ * the shorter kind, but on the executor's consumer, hence the bound. */
+#define IVG_COPY_READ_BYTES_MAX (64u << 10)
+
 /* A part of a device (CUdevResource). What of it is the driver's own stays in the executor, under a number. */
 struct ivg_wire_dev_resource {
         uint32_t type;      /* CUdevResourceType */
