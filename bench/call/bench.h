@@ -17,6 +17,7 @@ struct bench {
         const char *only; /* a name's beginning, or NULL: everything */
         uint32_t passes;
         uint64_t copy_bytes_max;
+        uint32_t start_pause_ms; /* before each start */
         /* made by bench_device_open */
         CUdevice device;
         CUcontext context;

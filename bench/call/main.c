@@ -24,6 +24,7 @@ static void usage(FILE *out)
               "  --only NAME    only figures whose names begin so\n"
               "  --passes N     passes, whose median is shown (5, at most 9)\n"
               "  --max-bytes N  largest copy (1 GiB)\n"
+              "  --start-pause MS  before each start of a process: time for a host that prepares for the next\n"
               "  --json FILE    figures, distributions and what could not be measured\n"
               "  --idle SECONDS makes a context, launches once, and does nothing for so long\n",
               out);
@@ -36,6 +37,7 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
                 {"only", required_argument, NULL, 'o'},
                 {"passes", required_argument, NULL, 'p'},
                 {"max-bytes", required_argument, NULL, 'm'},
+                {"start-pause", required_argument, NULL, 's'},
                 {"json", required_argument, NULL, 'j'},
                 {"idle", required_argument, NULL, 'i'},
                 {"start-child", no_argument, NULL, 'C'},
@@ -59,6 +61,9 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
                         break;
                 case 'm':
                         bench->copy_bytes_max = strtoull(optarg, NULL, 10);
+                        break;
+                case 's':
+                        bench->start_pause_ms = (uint32_t)strtoul(optarg, NULL, 10);
                         break;
                 case 'j':
                         options->json = optarg;

@@ -68,8 +68,10 @@ void bench_start(struct bench *bench, const char *suffix)
         snprintf(context_name, sizeof(context_name), "start_context_%s", suffix);
         if (!bench_wants(bench, init_name) && !bench_wants(bench, context_name))
                 return;
-        for (uint32_t i = 0; i < starts; i++)
+        for (uint32_t i = 0; i < starts; i++) {
+                usleep(bench->start_pause_ms * 1000u);
                 start_once(&init_ms[i], &context_ms[i]);
+        }
         figure_add(init_name, "ms", init_ms, starts);
         figure_add(context_name, "ms", context_ms, starts);
 }

@@ -1,10 +1,13 @@
-/* What an executor tells its mediator: fixed-size messages on a SOCK_SEQPACKET pair; the mediator sends nothing.
+/* What an executor and its mediator tell each other: fixed-size messages on a SOCK_SEQPACKET pair.
  *
- *   READY    the ring is open: the channel may be called READY
- *   FAILED   start-up ended; `code` and `text` say why; the executor exits by itself
- *   FAULT    the guest broke a rule of the channel: the ring is closed with it, nothing more is executed; the executor
- *            waits to be ended, at most IVG_EXEC_FAULT_LINGER_MS
- * Either side's end-of-file means that the other is gone: the executor then closes the ring with PEER_GONE and exits.
+ *   executor -> mediator
+ *     WAITING  (started with --warm) the driver is up, a context is there: a channel may come. It may come before, too
+ *     READY    the ring is open: the channel may be called READY
+ *     FAILED   start-up ended; `code` and `text` say why; the executor exits by itself
+ *     FAULT    the guest broke a rule of the channel: the ring is closed with it, nothing more is executed; the
+ * executor waits to be ended, at most IVG_EXEC_FAULT_LINGER_MS mediator -> executor, once ADOPT    its channel, with
+ * the descriptors of it: all that makes an executor one VM's and one guest process's Either side's end-of-file means
+ * that the other is gone: the executor then closes the ring with PEER_GONE and exits.
  */
 #ifndef IVG_EXEC_CONTROL_H
 #define IVG_EXEC_CONTROL_H
@@ -13,20 +16,50 @@
 
 #define IVG_EXEC_CONTROL_MAGIC 0x45475649u /* "IVGE" */
 #define IVG_EXEC_FAULT_LINGER_MS 10000u
+/* A context that was made before the guest's process was known is kept for its first retain for so long (--warm):
+ * programs that ask for devices only, such as monitors, are then without one, as they would be natively. */
+#define IVG_EXEC_WARM_UNUSED_MS 30000
 #define IVG_EXEC_TEXT_BYTES 232u
 
-enum ivg_exec_message_type { IVG_EXEC_READY = 1, IVG_EXEC_FAILED = 2, IVG_EXEC_FAULT = 3 };
+enum ivg_exec_message_type {
+        IVG_EXEC_READY = 1,
+        IVG_EXEC_FAILED = 2,
+        IVG_EXEC_FAULT = 3,
+        IVG_EXEC_WAITING = 4,
+        IVG_EXEC_ADOPT = 5,
+};
 
 struct ivg_exec_message {
         uint32_t magic;
         uint32_t type;                  /* enum ivg_exec_message_type */
         uint32_t code;                  /* enum ivg_error_code of the region's layout; 0 for READY */
         uint32_t fault;                 /* enum ivg_ring_fault, for FAULT */
-        int32_t driver_version;         /* for READY: what the driver reports, e.g. 13000 */
-        int32_t device_count;           /* for READY */
+        int32_t driver_version;         /* for READY and WAITING: what the driver reports, e.g. 13000 */
+        int32_t device_count;           /* for READY and WAITING */
         char text[IVG_EXEC_TEXT_BYTES]; /* NUL-terminated; for FAILED and FAULT */
 };
 _Static_assert(sizeof(struct ivg_exec_message) == 256, "one message, one size: both ends are of one build");
+
+/* The descriptors that come with ADOPT, in this order; those not given are left out. */
+enum ivg_exec_slot {
+        IVG_EXEC_SLOT_REGION,
+        IVG_EXEC_SLOT_DOORBELL,
+        IVG_EXEC_SLOT_INTERRUPT, /* may lack */
+        IVG_EXEC_SLOT_IPC,       /* may lack */
+        IVG_EXEC_SLOT_SHARE,     /* share_protocol.h; may lack */
+        IVG_EXEC_SLOT_IMAGES,    /* may lack */
+        IVG_EXEC_SLOTS,
+};
+#define IVG_EXEC_SLOTS_NEEDED (1u << IVG_EXEC_SLOT_REGION | 1u << IVG_EXEC_SLOT_DOORBELL)
+
+struct ivg_exec_adoption {
+        uint32_t magic;
+        uint32_t type; /* IVG_EXEC_ADOPT */
+        uint32_t channel, generation;
+        uint32_t vm_id;
+        uint32_t given; /* bit by slot: its descriptor comes with this message */
+};
+_Static_assert(sizeof(struct ivg_exec_adoption) == 24, "one message, one size: both ends are of one build");
 
 /* The executor's exit status: why it ended. */
 enum ivg_exec_exit {

@@ -36,6 +36,27 @@ static void settle(struct ivg_exec_call *call)
         (void)ivg_exec_settle_frees(call);
 }
 
+/* ---- the warm context: no guest knows of it; the mutex is held ---- */
+
+/* Gives back the reference of before the guest's time. The context ends, unless the guest has just retained it. */
+static void warm_release(struct ivg_exec *exec)
+{
+        const CUresult result =
+                exec->warm_device < 0 ? CUDA_SUCCESS : exec->driver.cuDevicePrimaryCtxRelease_v2(exec->warm_device);
+
+        if (result != CUDA_SUCCESS)
+                ivg_log(IVG_LOG_ERROR, "the warm context of device %d stays: CUDA error %d", exec->warm_device,
+                        (int)result);
+        exec->warm_device = -1;
+}
+
+void ivg_context_warm_end(struct ivg_exec *exec)
+{
+        pthread_mutex_lock(&primary_mutex);
+        warm_release(exec);
+        pthread_mutex_unlock(&primary_mutex);
+}
+
 /* ---- primary contexts; the mutex is held ---- */
 
 static CUresult primary_start(struct ivg_exec_call *call, int32_t device, ivg_id id)
@@ -48,9 +69,12 @@ static CUresult primary_start(struct ivg_exec_call *call, int32_t device, ivg_id
                 return CUDA_ERROR_INVALID_DEVICE;
         if (exec->primary[device] != IVG_ID_NONE) /* one number for one context: the guest counts */
                 return ivg_exec_refuse(call, IVG_FAULT_HANDLE, id);
+        if (exec->warm_device != device) /* natively nothing of that device would be held */
+                warm_release(exec);
         result = exec->driver.cuDevicePrimaryCtxRetain(&context, device);
         if (result != CUDA_SUCCESS)
                 return result;
+        warm_release(exec);
         if (!ivg_handle_put(call, IVG_KIND_CONTEXT, id, context)) {
                 exec->driver.cuDevicePrimaryCtxRelease_v2(device);
                 return CUDA_ERROR_INVALID_VALUE;
@@ -125,6 +149,7 @@ static CUresult create(struct ivg_exec_call *call, const struct ivg_args_ivgCont
 
         if (!exec->driver.cuCtxPopCurrent_v2)
                 return CUDA_ERROR_NOT_SUPPORTED;
+        warm_release(exec);
         result = create_version(&exec->driver, &context, args);
         if (result != CUDA_SUCCESS)
                 return result;
@@ -239,6 +264,7 @@ CUresult ivg_host_cuCtxDestroy_v2(struct ivg_exec_call *call, const struct ivg_a
         return result;
 }
 
+/* Flags count from a context's making on: the one that was made without them goes. */
 CUresult ivg_host_cuDevicePrimaryCtxSetFlags_v2(struct ivg_exec_call *call,
                                                 const struct ivg_args_cuDevicePrimaryCtxSetFlags_v2 *args)
 {
@@ -246,6 +272,8 @@ CUresult ivg_host_cuDevicePrimaryCtxSetFlags_v2(struct ivg_exec_call *call,
 
         if (!driver->cuDevicePrimaryCtxSetFlags_v2 || dumps_core(args->flags))
                 return CUDA_ERROR_NOT_SUPPORTED;
+        if (args->flags != 0)
+                ivg_context_warm_end(call->exec);
         return driver->cuDevicePrimaryCtxSetFlags_v2(args->dev, args->flags);
 }
 

@@ -189,6 +189,8 @@ CUresult ivg_host_cuGreenCtxCreate(struct ivg_exec_call *call, const struct ivg_
         ivg_contexts_lock();
         result = create(call, args);
         ivg_contexts_unlock();
+        if (result == CUDA_SUCCESS) /* it has a reference of its own to what it is a part of */
+                ivg_context_warm_end(call->exec);
         return result;
 }
 

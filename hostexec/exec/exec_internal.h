@@ -145,6 +145,9 @@ struct ivg_exec {
         _Atomic(uint64_t) green[IVG_GREEN_CONTEXTS_MAX];
         _Atomic(uint32_t) green_count;
         ivg_id primary[IVG_EXEC_DEVICES_MAX]; /* primary contexts, by device; under calls_context.c's mutex */
+        /* The device whose primary context was retained before there was a guest; -1: none (any more). Under the same.
+         */
+        CUdevice warm_device;
 
         struct ivg_exec_counters counters;
         struct ivg_log_limit failure_log;
@@ -291,6 +294,9 @@ void ivg_context_forget(void);
 CUresult ivg_context_begins(struct ivg_exec *exec, ivg_id context);
 CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context); /* out of the table; NULL: was not there */
 void ivg_context_ended(struct ivg_exec *exec);
+/* Ends the context that was made before there was a guest, unless the guest has retained it: whatever makes another
+ * context, or changes how it would be made, calls this before. May block in the driver. */
+void ivg_context_warm_end(struct ivg_exec *exec);
 void ivg_context_close(struct ivg_exec *exec, ivg_id context); /* calls_context.c: whatever kind it is */
 /* Around starts and ends of contexts (calls_context.c). */
 void ivg_contexts_lock(void);

@@ -85,6 +85,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->region_fd = config->region_fd;
         exec->doorbell_fd = config->doorbell_fd;
         exec->interrupt_fd = config->interrupt_fd;
+        exec->warm_device = -1;
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
                 exec->producers[i].sequence = UINT32_MAX; /* the first thread's sequences start at 2^32 + 1 */
         exec->share_fd = config->share_fd;

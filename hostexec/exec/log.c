@@ -13,9 +13,14 @@ static char line_prefix[64] = "ivgpu-exec: ";
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
-void ivg_log_setup(enum ivg_log_level shown, uint32_t vm_id, uint32_t channel)
+void ivg_log_setup(enum ivg_log_level shown)
 {
         shown_level = shown;
+        snprintf(line_prefix, sizeof(line_prefix), "ivgpu-exec[no channel, pid=%d]: ", (int)getpid());
+}
+
+void ivg_log_setup_channel(uint32_t vm_id, uint32_t channel)
+{
         snprintf(line_prefix, sizeof(line_prefix), "ivgpu-exec[vm=%u channel=%u pid=%d]: ", vm_id, channel,
                  (int)getpid());
 }

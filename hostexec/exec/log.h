@@ -7,8 +7,9 @@
 
 enum ivg_log_level { IVG_LOG_ERROR, IVG_LOG_WARNING, IVG_LOG_INFO, IVG_LOG_DEBUG };
 
-/* Before any thread starts: what is shown, and what every line begins with. */
-void ivg_log_setup(enum ivg_log_level shown, uint32_t vm_id, uint32_t channel);
+/* Before any thread starts: what is shown; and, once there is a channel, whose every line is. */
+void ivg_log_setup(enum ivg_log_level shown);
+void ivg_log_setup_channel(uint32_t vm_id, uint32_t channel);
 /* Where lines go; stderr before. Before any thread starts. */
 void ivg_log_set_fd(int fd);
 int ivg_log_fd(void);

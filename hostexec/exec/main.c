@@ -1,14 +1,15 @@
 /* ivgpu-exec: one guest process's executor.
  *
- * Started by ivgpud with exactly the descriptors it needs; runs until the mediator's socket ends, SIGTERM, or a fault
- * of the channel. The main thread starts everything, then only waits; calls run on the consumer, the lanes and the
- * reaper.
+ * Started by ivgpud with one socket, over which its channel comes: at once, or when a program asks for one. Runs until
+ * that socket ends, SIGTERM, or a fault of the channel. The main thread starts everything, then only waits; calls run
+ * on the consumer, the lanes and the reaper.
  *
- *   region, driver, ring -> READY -> wait -> ring closed -> threads stopped -> contexts closed -> _exit
+ *   driver (warm: a context -> WAITING) -> channel -> region, ring -> READY -> wait -> ring closed -> threads stopped
+ *   -> contexts closed -> _exit
  *
  * The end must not depend on the driver: from the moment it begins a timer runs whose handler calls _exit, and so gives
  * the GPU's memory back through the kernel. Nothing is left to atexit handlers, which belong to the driver too. */
-#include "exec_internal.h"
+#include "adopt.h"
 #include "options.h"
 #include "rcu.h"
 #include <dlfcn.h>
@@ -88,10 +89,10 @@ __attribute__((noreturn)) static void fail(int control_fd, enum ivg_error_code c
         _exit(IVG_EXEC_EXIT_START);
 }
 
-static void tell_ready(int control_fd, int driver_version, int device_count)
+static void tell_start(int control_fd, enum ivg_exec_message_type type, int driver_version, int device_count)
 {
         const struct ivg_exec_message message = {.magic = IVG_EXEC_CONTROL_MAGIC,
-                                                 .type = IVG_EXEC_READY,
+                                                 .type = type,
                                                  .driver_version = driver_version,
                                                  .device_count = device_count};
 
@@ -112,23 +113,30 @@ static void tell_fault(int control_fd, enum ivg_ring_fault fault)
 /* ---- waiting ---- */
 
 /* Runs until told to end. The ring's end that the guest is to see goes to *state. */
-static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, int control_fd, int signal_fd, enum ivg_ring_state *state)
+static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, const struct ivg_exec_options *options, int signal_fd,
+                                       enum ivg_ring_state *state)
 {
-        struct pollfd fds[3] = {{.fd = control_fd, .events = POLLIN},
+        struct pollfd fds[3] = {{.fd = options->control_fd, .events = POLLIN},
                                 {.fd = signal_fd, .events = POLLIN},
                                 {.fd = exec->event_fd, .events = POLLIN}};
-        int timeout_ms = -1;
+        int timeout_ms = options->warm ? options->warm_unused_ms : -1;
 
         for (;;) {
                 const int ready = poll(fds, 3, timeout_ms);
 
                 if (ready < 0 && errno == EINTR)
                         continue;
+                if (ready == 0 && fds[2].fd >= 0) {
+                        ivg_context_warm_end(exec); /* a program that only asks for devices holds no memory of one */
+                        timeout_ms = -1;
+                        continue;
+                }
                 if (ready <= 0) { /* after a fault, and nobody ended us */
                         *state = IVG_RING_FAULT;
                         return IVG_EXEC_EXIT_FAULT;
                 }
-                /* The mediator sends nothing: this is its end. Looked at first, since its death also raises our signal.
+                /* The mediator sends nothing more: this is its end. Looked at first, since its death also raises our
+                 * signal.
                  */
                 if (fds[0].revents) {
                         *state = IVG_RING_PEER_GONE;
@@ -139,7 +147,7 @@ static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, int control_fd, in
                         return IVG_EXEC_EXIT_TOLD;
                 }
                 fds[2].fd = -1; /* once */
-                tell_fault(control_fd, (enum ivg_ring_fault)ivg_load_acquire_u32(&exec->fault));
+                tell_fault(options->control_fd, (enum ivg_ring_fault)ivg_load_acquire_u32(&exec->fault));
                 timeout_ms = (int)IVG_EXEC_FAULT_LINGER_MS;
         }
 }
@@ -182,27 +190,33 @@ static bool driver_complete(const struct ivg_driver *driver, const char **missin
         return true;
 }
 
-static bool start_driver(struct ivg_exec *exec, const char *path, int *version, int *device_count,
-                         char text[IVG_EXEC_TEXT_BYTES])
+struct driver_start {
+        struct ivg_driver driver;
+        int version, device_count;
+        int warm_device; /* whose primary context is retained; -1: none */
+};
+
+static bool start_driver(struct driver_start *start, const char *path, char text[IVG_EXEC_TEXT_BYTES])
 {
         const char *missing = NULL;
         CUresult result;
 
-        if (ivg_driver_open(&exec->driver, path)) {
+        start->warm_device = -1;
+        if (ivg_driver_open(&start->driver, path)) {
                 const char *reason = dlerror();
 
                 snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s: %s", path, reason ? reason : "cannot be loaded");
                 return false;
         }
-        if (!driver_complete(&exec->driver, &missing)) {
+        if (!driver_complete(&start->driver, &missing)) {
                 snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s lacks %s", path, missing);
                 return false;
         }
-        result = exec->driver.cuInit(0);
+        result = start->driver.cuInit(0);
         if (!result)
-                result = exec->driver.cuDriverGetVersion(version);
+                result = start->driver.cuDriverGetVersion(&start->version);
         if (!result)
-                result = exec->driver.cuDeviceGetCount(device_count);
+                result = start->driver.cuDeviceGetCount(&start->device_count);
         if (result) {
                 snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s: cuInit: CUDA error %d", path, (int)result);
                 return false;
@@ -210,7 +224,51 @@ static bool start_driver(struct ivg_exec *exec, const char *path, int *version, 
         return true;
 }
 
+/* In an exclusive mode the context would keep every other process from the device. */
+static bool device_is_shared(const struct ivg_driver *driver, CUdevice device)
+{
+        int mode = CU_COMPUTEMODE_DEFAULT;
+
+        return !driver->cuDeviceGetAttribute ||
+               driver->cuDeviceGetAttribute(&mode, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, device) != CUDA_SUCCESS ||
+               mode == CU_COMPUTEMODE_DEFAULT;
+}
+
+/* The primary context of the first device: that of nearly every program. Without it the driver's start is saved all the
+ * same. */
+static void warm_up(struct driver_start *start)
+{
+        CUcontext context = NULL;
+        CUdevice device = -1;
+        CUresult result = start->driver.cuDeviceGet(&device, 0);
+
+        if (result == CUDA_SUCCESS && !device_is_shared(&start->driver, device)) {
+                ivg_log(IVG_LOG_WARNING, "device 0 is for one process at a time: no context waits");
+                return;
+        }
+        if (result == CUDA_SUCCESS)
+                result = start->driver.cuDevicePrimaryCtxRetain(&context, device);
+        if (result == CUDA_SUCCESS)
+                start->warm_device = device;
+        else
+                ivg_log(IVG_LOG_WARNING, "no context waits: CUDA error %d", (int)result);
+}
+
 /* ---- the way through ---- */
+
+/* A channel, or the end. */
+static void adopt(const struct ivg_exec_options *options, int signal_fd, struct ivg_exec_config *config)
+{
+        struct ivg_error error = {.text = ""};
+        uint32_t vm_id = 0;
+        const int rc = ivg_exec_adopt(options->control_fd, signal_fd, config, &vm_id, &error);
+
+        if (rc == -EPROTO)
+                fail(options->control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
+        if (rc < 0) /* nothing is anybody's yet: the kernel takes the context back */
+                _exit(IVG_EXEC_EXIT_TOLD);
+        ivg_log_setup_channel(vm_id, config->channel);
+}
 
 static void end(struct ivg_exec *exec, enum ivg_ring_state state, enum ivg_exec_exit exit_code)
 {
@@ -233,32 +291,42 @@ int main(int argc, char **argv)
         const pid_t parent = getppid();
         struct ivg_exec_options options;
         struct ivg_exec *exec = NULL;
+        struct ivg_exec_config config;
         struct ivg_error error = {.text = ""};
+        struct driver_start start = {.version = 0};
         enum ivg_ring_state state = IVG_RING_CLOSED;
         enum ivg_exec_exit exit_code;
         char text[IVG_EXEC_TEXT_BYTES];
-        int signal_fd, version = 0, device_count = 0;
+        int signal_fd;
 
         if (!ivg_exec_options_parse(&options, argc, argv))
                 return IVG_EXEC_EXIT_USAGE;
         harden_process(parent);
-        ivg_log_setup(options.log_level, options.vm_id, options.channel.channel);
+        ivg_log_setup(options.log_level);
         signal_fd = open_signals();
         if (signal_fd < 0)
                 fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, "no signal descriptor");
         ivg_exec_thread_begins("ivgpu-exec");
 
-        if (ivg_exec_create(&options.channel, &exec, &error))
-                fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
         if (ivg_output_open()) /* the driver's first words are the log's, what kernels print is the guest's */
                 ivg_log(IVG_LOG_WARNING, "what kernels print cannot be caught: %s", strerror(errno));
-        if (!start_driver(exec, options.driver, &version, &device_count, text))
+        if (!start_driver(&start, options.driver, text))
                 fail(options.control_fd, IVG_ERROR_CUDA_ERROR, text);
+        if (options.warm) {
+                warm_up(&start);
+                tell_start(options.control_fd, IVG_EXEC_WAITING, start.version, start.device_count);
+        }
+        adopt(&options, signal_fd, &config);
+        if (ivg_exec_create(&config, &exec, &error))
+                fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
+        exec->driver = start.driver;
+        exec->warm_device = start.warm_device;
         if (ivg_exec_start(exec, &error))
                 fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
-        ivg_log(IVG_LOG_INFO, "ready: driver %s, version %d, %d device(s)", options.driver, version, device_count);
-        tell_ready(options.control_fd, version, device_count);
+        ivg_log(IVG_LOG_INFO, "ready: driver %s, version %d, %d device(s)", options.driver, start.version,
+                start.device_count);
+        tell_start(options.control_fd, IVG_EXEC_READY, start.version, start.device_count);
 
-        exit_code = wait_for_end(exec, options.control_fd, signal_fd, &state);
+        exit_code = wait_for_end(exec, &options, signal_fd, &state);
         end(exec, state, exit_code);
 }

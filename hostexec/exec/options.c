@@ -9,107 +9,63 @@
 #include <string.h>
 
 enum option_key {
-        OPTION_REGION_FD = 256,
-        OPTION_DOORBELL_FD,
-        OPTION_INTERRUPT_FD,
-        OPTION_CONTROL_FD,
-        OPTION_CHANNEL,
-        OPTION_GENERATION,
+        OPTION_CONTROL_FD = 256,
         OPTION_DRIVER,
-        OPTION_VM_ID,
+        OPTION_WARM,
         OPTION_LOG_LEVEL,
-        OPTION_IPC_FD,
-        OPTION_IMAGES_FD,
-        OPTION_SHARE_FD,
         OPTION_HELP,
 };
 
 static const struct option long_options[] = {
-        {"region-fd", required_argument, NULL, OPTION_REGION_FD},
-        {"doorbell-fd", required_argument, NULL, OPTION_DOORBELL_FD},
-        {"interrupt-fd", required_argument, NULL, OPTION_INTERRUPT_FD},
         {"control-fd", required_argument, NULL, OPTION_CONTROL_FD},
-        {"channel", required_argument, NULL, OPTION_CHANNEL},
-        {"generation", required_argument, NULL, OPTION_GENERATION},
         {"driver", required_argument, NULL, OPTION_DRIVER},
-        {"vm-id", required_argument, NULL, OPTION_VM_ID},
+        {"warm", required_argument, NULL, OPTION_WARM},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
-        {"ipc-fd", required_argument, NULL, OPTION_IPC_FD},
-        {"images-fd", required_argument, NULL, OPTION_IMAGES_FD},
-        {"share-fd", required_argument, NULL, OPTION_SHARE_FD},
         {"help", no_argument, NULL, OPTION_HELP},
         {NULL, 0, NULL, 0},
 };
 
-static const char usage[] = "usage: ivgpu-exec --region-fd N --doorbell-fd N --interrupt-fd N|-1 --control-fd N "
-                            "--channel C --generation G\n"
-                            "                  --driver PATH [--vm-id V] [--ipc-fd N] [--images-fd N] [--share-fd N]\n"
-                            "                  [--log-level error|warning|info|debug]\n"
-                            "Started by ivgpud for one guest process; see docs/ for the protocol of its descriptors.\n";
+static const char usage[] = "usage: ivgpu-exec --control-fd N --driver PATH [--warm MS] "
+                            "[--log-level error|warning|info|debug]\n"
+                            "Started by ivgpud, which gives it one guest process's channel over the control socket.\n";
 
-static bool parse_number(const char *option, const char *text, long long low, long long high, long long *number)
+static bool parse_number(const char *option, const char *text, int *number)
 {
         char *rest;
+        long value;
 
         errno = 0;
-        *number = strtoll(text, &rest, 10);
-        if (errno || rest == text || *rest || *number < low || *number > high) {
-                fprintf(stderr, "ivgpu-exec: --%s: '%s' is not a number from %lld to %lld\n", option, text, low, high);
+        value = strtol(text, &rest, 10);
+        if (errno || rest == text || *rest || value < 0 || value > INT_MAX) {
+                fprintf(stderr, "ivgpu-exec: --%s: '%s' is not a number from 0 to %d\n", option, text, INT_MAX);
+                return false;
+        }
+        *number = (int)value;
+        return true;
+}
+
+static bool parse_control_fd(const char *text, int *fd)
+{
+        if (!parse_number("control-fd", text, fd))
+                return false;
+        if (fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0) {
+                fprintf(stderr, "ivgpu-exec: --control-fd: descriptor %d: %s\n", *fd, strerror(errno));
                 return false;
         }
         return true;
 }
 
-static bool parse_fd(const char *option, const char *text, bool may_lack, int *fd)
-{
-        long long number;
-
-        if (!parse_number(option, text, may_lack ? -1 : 0, INT_MAX, &number))
-                return false;
-        *fd = (int)number;
-        if (*fd >= 0 && fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0) {
-                fprintf(stderr, "ivgpu-exec: --%s: descriptor %d: %s\n", option, *fd, strerror(errno));
-                return false;
-        }
-        return true;
-}
-
-static bool parse_u32(const char *option, const char *text, uint32_t *value)
-{
-        long long number;
-
-        if (!parse_number(option, text, 0, UINT32_MAX, &number))
-                return false;
-        *value = (uint32_t)number;
-        return true;
-}
-
-static bool parse_one(struct ivg_exec_options *options, int key, const char *name, const char *value)
+static bool parse_one(struct ivg_exec_options *options, int key, const char *value)
 {
         switch (key) {
-        case OPTION_REGION_FD:
-                return parse_fd(name, value, false, &options->channel.region_fd);
-        case OPTION_DOORBELL_FD:
-                return parse_fd(name, value, false, &options->channel.doorbell_fd);
-        case OPTION_INTERRUPT_FD:
-                return parse_fd(name, value, true, &options->channel.interrupt_fd);
         case OPTION_CONTROL_FD:
-                return parse_fd(name, value, false, &options->control_fd);
-        case OPTION_CHANNEL:
-                return parse_u32(name, value, &options->channel.channel);
-        case OPTION_GENERATION:
-                return parse_u32(name, value, &options->channel.generation);
+                return parse_control_fd(value, &options->control_fd);
         case OPTION_DRIVER:
                 options->driver = value;
                 return true;
-        case OPTION_VM_ID:
-                return parse_u32(name, value, &options->vm_id);
-        case OPTION_IPC_FD:
-                return parse_fd(name, value, true, &options->channel.ipc_fd);
-        case OPTION_IMAGES_FD:
-                return parse_fd(name, value, true, &options->channel.images_fd);
-        case OPTION_SHARE_FD:
-                return parse_fd(name, value, true, &options->channel.share_fd);
+        case OPTION_WARM:
+                options->warm = true;
+                return parse_number("warm", value, &options->warm_unused_ms);
         case OPTION_LOG_LEVEL:
                 if (ivg_log_level_parse(value, &options->log_level))
                         return true;
@@ -123,26 +79,19 @@ static bool parse_one(struct ivg_exec_options *options, int key, const char *nam
 
 bool ivg_exec_options_parse(struct ivg_exec_options *options, int argc, char **argv)
 {
-        uint32_t given = 0;
-        int key, index = 0;
+        int key;
 
-        *options = (struct ivg_exec_options){
-                .log_level = IVG_LOG_INFO, .channel.ipc_fd = -1, .channel.images_fd = -1, .channel.share_fd = -1};
-        while ((key = getopt_long(argc, argv, "", long_options, &index)) != -1) {
-                const char *name = key >= OPTION_REGION_FD ? long_options[key - OPTION_REGION_FD].name : "";
-
-                if (!parse_one(options, key, name, optarg))
+        *options = (struct ivg_exec_options){.control_fd = -1, .log_level = IVG_LOG_INFO};
+        while ((key = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+                if (!parse_one(options, key, optarg))
                         return false;
-                given |= 1u << (key - OPTION_REGION_FD);
-        }
         if (optind < argc) {
                 fprintf(stderr, "ivgpu-exec: unexpected argument '%s'\n", argv[optind]);
                 return false;
         }
-        for (key = OPTION_REGION_FD; key <= OPTION_DRIVER; key++)
-                if (!(given & 1u << (key - OPTION_REGION_FD))) {
-                        fprintf(stderr, "ivgpu-exec: --%s is missing\n", long_options[key - OPTION_REGION_FD].name);
-                        return false;
-                }
+        if (options->control_fd < 0 || !options->driver) {
+                fprintf(stderr, "ivgpu-exec: --%s is missing\n", options->control_fd < 0 ? "control-fd" : "driver");
+                return false;
+        }
         return true;
 }

@@ -1,14 +1,14 @@
-/* The executor's command line: written by the mediator, not by people. */
+/* The executor's command line: written by the mediator, not by people. What a channel is comes later (adopt.c). */
 #ifndef IVG_EXEC_OPTIONS_H
 #define IVG_EXEC_OPTIONS_H
 
-#include "exec_internal.h"
+#include "log.h"
 
 struct ivg_exec_options {
-        struct ivg_exec_config channel;
         int control_fd;
         const char *driver; /* path for dlopen */
-        uint32_t vm_id;
+        bool warm;          /* make a context before there is a channel */
+        int warm_unused_ms; /* and keep it so long for the guest's first retain */
         enum ivg_log_level log_level;
 };
 

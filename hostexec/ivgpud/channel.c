@@ -92,18 +92,23 @@ bool ivg_channel_clear(struct ivg_channel *channel)
 
 /* ---- from the guest ---- */
 
-static void start(struct ivg_channel *channel)
+static void start_executor(struct ivg_channel *channel, bool cold)
 {
         struct ivg_tenant *tenant = channel->tenant;
         struct ivg_error error = {""};
 
-        set_state(channel, IVG_HOST_CHANNEL_STARTING, IVG_ERROR_NONE);
-        if (ivg_executor_start(channel, &channel->executor, &error) < 0) {
+        if (ivg_executor_start(channel, cold, &channel->executor, &error) < 0) {
                 ivg_channel_failed(channel, IVG_ERROR_MEDIATOR_UNAVAILABLE, error.text);
                 return;
         }
         tenant->executors_alive++;
         ivg_store_relaxed_u32(&host_channel(channel)->executor_pid, (uint32_t)channel->executor->pid); /* to show */
+}
+
+static void start(struct ivg_channel *channel)
+{
+        set_state(channel, IVG_HOST_CHANNEL_STARTING, IVG_ERROR_NONE);
+        start_executor(channel, false);
 }
 
 void ivg_channel_look(struct ivg_channel *channel)
@@ -131,9 +136,9 @@ void ivg_channel_ready(struct ivg_channel *channel, const struct ivg_exec_messag
         set_state(channel, IVG_HOST_CHANNEL_READY, IVG_ERROR_NONE);
         ivg_log(IVG_LOG_INFO,
                 "[cuda-executor] CUDA_CALL_INIT vm=%u — pipeline live (%s, channel %u, generation %u, pid %d, driver "
-                "%d, %d devices)",
+                "%d, %d devices, %s)",
                 tenant->vm_id, tenant->name, channel->index, channel->generation, (int)channel->executor->pid,
-                message->driver_version, message->device_count);
+                message->driver_version, message->device_count, channel->executor->warm ? "warm" : "cold");
 }
 
 void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, const char *text)
@@ -158,6 +163,21 @@ void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_messag
                 IVG_ERROR_INVALID_REQUEST, ivg_error_code_name(IVG_ERROR_INVALID_REQUEST), message->text,
                 message->fault);
         set_state(channel, IVG_HOST_CHANNEL_DEAD, IVG_ERROR_INVALID_REQUEST);
+}
+
+bool ivg_channel_start_cold(struct ivg_channel *channel, const char *how)
+{
+        struct ivg_tenant *tenant = channel->tenant;
+
+        if (channel->state != IVG_HOST_CHANNEL_STARTING || tenant->ending || tenant->mediator->ending ||
+            tenant->epoch_pending != 0 || guest_state(channel) != IVG_GUEST_CHANNEL_OPEN)
+                return false;
+        ivg_log(IVG_LOG_WARNING, "%s, channel %u: %s, which had waited; a cold one is started", tenant->name,
+                channel->index, how);
+        channel->executor = NULL;
+        tenant->executors_alive--;
+        start_executor(channel, true);
+        return true;
 }
 
 void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const char *how)

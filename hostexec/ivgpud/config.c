@@ -201,6 +201,7 @@ KEY_READER(read_driver, struct ivg_config, read_text(reader, setting, sizeof(to-
 KEY_READER(read_executor, struct ivg_config, read_text(reader, setting, sizeof(to->executor), to->executor))
 KEY_READER(read_heartbeat, struct ivg_config, read_number(reader, setting, 0, 86400, &to->heartbeat_log_s))
 KEY_READER(read_ready_timeout, struct ivg_config, read_number(reader, setting, 100, 600000, &to->ready_timeout_ms))
+KEY_READER(read_warm, struct ivg_config, read_number(reader, setting, 0, IVG_WARM_EXECUTORS_MAX, &to->warm_executors))
 
 static const struct key mediator_keys[] = {
         {"device", false, read_device},
@@ -208,12 +209,15 @@ static const struct key mediator_keys[] = {
         {"executor", false, read_executor},
         {"heartbeat_log_s", false, read_heartbeat},
         {"ready_timeout_ms", false, read_ready_timeout},
+        {"warm_executors", false, read_warm},
         {NULL, false, NULL},
 };
 
 /* pools */
 KEY_READER(read_pool_name, struct ivg_pool_config, read_text(reader, setting, sizeof(to->name), to->name))
 KEY_READER(read_pool_gpus, struct ivg_pool_config, read_gpus(reader, setting, to))
+KEY_READER(read_pool_warm, struct ivg_pool_config,
+           read_number(reader, setting, 0, IVG_WARM_EXECUTORS_MAX, &to->warm_executors))
 
 static int read_pool_policy(struct reader *reader, const config_setting_t *setting, void *into)
 {
@@ -227,6 +231,7 @@ static int read_pool_policy(struct reader *reader, const config_setting_t *setti
 static const struct key pool_keys[] = {{"name", true, read_pool_name},
                                        {"gpus", false, read_pool_gpus},
                                        {"policy", false, read_pool_policy},
+                                       {"warm_executors", false, read_pool_warm},
                                        {NULL, false, NULL}};
 
 static int read_pool(struct reader *reader, const config_setting_t *group, void *into)
@@ -238,6 +243,7 @@ static int read_pool(struct reader *reader, const config_setting_t *group, void 
         (void)into;
         if (config->pool_count == IVG_POOLS_MAX)
                 return refuse(reader, group, "more than %u pools", IVG_POOLS_MAX);
+        pool->warm_executors = IVG_WARM_UNSET;
         rc = read_group(reader, group, pool_keys, pool);
         if (rc < 0)
                 return rc;
@@ -450,6 +456,7 @@ void ivg_config_init(struct ivg_config *config)
         config->device = IVG_DEVICE_CUDA;
         config->heartbeat_log_s = 30;
         config->ready_timeout_ms = 30000;
+        config->warm_executors = IVG_WARM_UNSET;
         config->local.socket_mode = 0660;
         config->local.region_mib = local_region_mib();
         config->images = (struct ivg_images_config){.share = IVG_IMAGES_HOST, .mib = 1024, .count = 1024};
@@ -477,8 +484,14 @@ int ivg_config_finish(struct ivg_config *config, struct ivg_error *error)
 {
         if (config->pool_count == 0) {
                 strcpy(config->pools[0].name, "A");
+                config->pools[0].warm_executors = IVG_WARM_UNSET;
                 config->pool_count = 1;
         }
+        if (config->warm_executors == IVG_WARM_UNSET)
+                config->warm_executors = config->device == IVG_DEVICE_CUDA ? 1 : 0;
+        for (uint32_t i = 0; i < config->pool_count; i++)
+                if (config->pools[i].warm_executors == IVG_WARM_UNSET)
+                        config->pools[i].warm_executors = config->warm_executors;
         if (config->vm_count == 0 && config->local.socket[0] == '\0') {
                 ivg_error_set(error, "nothing to serve: neither a VM nor a local socket is configured");
                 return -EINVAL;

@@ -5,10 +5,13 @@
 #define IVGPUD_CONFIG_H
 
 #include "ivgpu/region.h"
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define IVG_POOLS_MAX 32u
 #define IVG_POOL_GPUS_MAX 64u
+#define IVG_WARM_EXECUTORS_MAX 64u /* of a pool: each holds a context's memory of its first GPU */
+#define IVG_WARM_UNSET UINT32_MAX
 #define IVG_VMS_MAX 256u
 #define IVG_NAME_BYTES 32u /* as IVG_VM_NAME_BYTES: names travel in the region page */
 #define IVG_PATH_BYTES 4096u
@@ -21,6 +24,7 @@ struct ivg_pool_config {
         char name[IVG_NAME_BYTES];
         uint32_t gpu_count; /* 0: all that the driver shows */
         uint32_t gpus[IVG_POOL_GPUS_MAX];
+        uint32_t warm_executors; /* that wait for programs; IVG_WARM_UNSET until ivg_config_finish */
 };
 
 struct ivg_vm_config {
@@ -59,6 +63,8 @@ struct ivg_config {
         char executor[IVG_PATH_BYTES]; /* empty: beside ivgpud */
         uint32_t heartbeat_log_s;      /* 0: no such lines */
         uint32_t ready_timeout_ms;
+        uint32_t warm_executors; /* of pools that say nothing of their own; IVG_WARM_UNSET: 1 for CUDA, 0 for soft */
+        bool warm_once;          /* at the start only: what programs take is not replaced */
         uint32_t pool_count, vm_count;
         struct ivg_pool_config pools[IVG_POOLS_MAX];
         struct ivg_vm_config vms[IVG_VMS_MAX];

@@ -1,4 +1,6 @@
-/* One ivgpu-exec process: started with exactly its descriptors, listened to, ended within a bound, always reaped. */
+/* One ivgpu-exec process: started with one socket, given a channel over it, listened to, ended within a bound, always
+ * reaped. */
+#include "ivgpu/fd_pass.h"
 #include "mediator.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -12,44 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Where the executor finds its descriptors. main.c keeps these numbers taken in the mediator, so that none of the
- * sources lies among them. */
-enum {
-        CHILD_REGION_FD = 3,
-        CHILD_DOORBELL_FD,
-        CHILD_INTERRUPT_FD,
-        CHILD_CONTROL_FD,
-        CHILD_IPC_FD,
-        CHILD_SHARE_FD,
-        CHILD_IMAGES_FD
-};
+/* Where the executor finds its socket. main.c keeps this number taken in the mediator, so that the source is another.
+ */
+enum { CHILD_CONTROL_FD = 3 };
 
 /* ---- the process ---- */
-
-static int spawn_actions(posix_spawn_file_actions_t *actions, const struct ivg_channel *channel, int control_fd,
-                         int share_fd, int images_fd)
-{
-        const struct ivg_tenant *tenant = channel->tenant;
-        int rc = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-
-        if (rc == 0)
-                rc = posix_spawn_file_actions_adddup2(actions, tenant->memfd, CHILD_REGION_FD);
-        if (rc == 0)
-                rc = posix_spawn_file_actions_adddup2(actions, ivg_tenant_doorbell_fd(tenant, channel->index),
-                                                      CHILD_DOORBELL_FD);
-        if (rc == 0)
-                rc = posix_spawn_file_actions_adddup2(actions, ivg_tenant_interrupt_fd(tenant, channel->index),
-                                                      CHILD_INTERRUPT_FD);
-        if (rc == 0)
-                rc = posix_spawn_file_actions_adddup2(actions, control_fd, CHILD_CONTROL_FD);
-        if (rc == 0)
-                rc = posix_spawn_file_actions_adddup2(actions, tenant->ipc_fd, CHILD_IPC_FD);
-        if (rc == 0)
-                rc = posix_spawn_file_actions_adddup2(actions, share_fd, CHILD_SHARE_FD);
-        if (rc == 0 && images_fd >= 0)
-                rc = posix_spawn_file_actions_adddup2(actions, images_fd, CHILD_IMAGES_FD);
-        return rc;
-}
 
 int ivg_child_attributes(posix_spawnattr_t *attributes)
 {
@@ -91,50 +60,37 @@ static void executor_layout_end(int layout)
                 (void)personality((unsigned long)layout);
 }
 
-static int spawn(struct ivg_channel *channel, int control_fd, int share_fd, int images_fd, pid_t *pid)
+static int spawn(struct ivg_executor *executor, int control_fd)
 {
-        struct ivg_mediator *mediator = channel->tenant->mediator;
-        char index[32], generation[32], vm_id[32], region[32], doorbell[32], interrupt[32], control[32], ipc[32],
-                images[32], share[32];
-        char driver[IVG_PATH_BYTES + 16], log_level[] = "--log-level=warning";
-        char *arguments[] = {mediator->executor_path,
-                             region,
-                             doorbell,
-                             interrupt,
-                             control,
-                             index,
-                             generation,
-                             driver,
-                             vm_id,
-                             ipc,
-                             images,
-                             share,
-                             mediator->quiet ? log_level : NULL,
-                             NULL};
+        struct ivg_mediator *mediator = executor->mediator;
+        char control[32], driver[IVG_PATH_BYTES + 16], warm[32], log_level[] = "--log-level=warning";
+        char *arguments[6];
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
-        int layout, rc;
+        int count = 0, layout, rc;
 
-        snprintf(region, sizeof(region), "--region-fd=%d", CHILD_REGION_FD);
-        snprintf(doorbell, sizeof(doorbell), "--doorbell-fd=%d", CHILD_DOORBELL_FD);
-        snprintf(interrupt, sizeof(interrupt), "--interrupt-fd=%d", CHILD_INTERRUPT_FD);
         snprintf(control, sizeof(control), "--control-fd=%d", CHILD_CONTROL_FD);
-        snprintf(images, sizeof(images), "--images-fd=%d", images_fd >= 0 ? CHILD_IMAGES_FD : -1);
-        snprintf(ipc, sizeof(ipc), "--ipc-fd=%d", CHILD_IPC_FD);
-        snprintf(share, sizeof(share), "--share-fd=%d", CHILD_SHARE_FD);
-        snprintf(index, sizeof(index), "--channel=%u", channel->index);
-        snprintf(generation, sizeof(generation), "--generation=%u", channel->generation);
         snprintf(driver, sizeof(driver), "--driver=%s", mediator->driver_path);
-        snprintf(vm_id, sizeof(vm_id), "--vm-id=%u", channel->tenant->vm_id);
+        snprintf(warm, sizeof(warm), "--warm=%d", IVG_EXEC_WARM_UNUSED_MS);
+        arguments[count++] = mediator->executor_path;
+        arguments[count++] = control;
+        arguments[count++] = driver;
+        if (executor->warm)
+                arguments[count++] = warm;
+        if (mediator->quiet)
+                arguments[count++] = log_level;
+        arguments[count] = NULL;
         posix_spawn_file_actions_init(&actions);
         posix_spawnattr_init(&attributes);
         layout = executor_layout_begin();
-        rc = spawn_actions(&actions, channel, control_fd, share_fd, images_fd);
+        rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        if (rc == 0)
+                rc = posix_spawn_file_actions_adddup2(&actions, control_fd, CHILD_CONTROL_FD);
         if (rc == 0)
                 rc = ivg_child_attributes(&attributes);
         if (rc == 0)
-                rc = posix_spawn(pid, mediator->executor_path, &actions, &attributes, arguments,
-                                 mediator->executor_environment[channel->tenant->pool]);
+                rc = posix_spawn(&executor->pid, mediator->executor_path, &actions, &attributes, arguments,
+                                 mediator->executor_environment[executor->pool]);
         executor_layout_end(layout);
         posix_spawnattr_destroy(&attributes);
         posix_spawn_file_actions_destroy(&actions);
@@ -143,9 +99,27 @@ static int spawn(struct ivg_channel *channel, int control_fd, int share_fd, int 
 
 /* ---- what it says ---- */
 
+static void waiting(struct ivg_executor *executor, const struct ivg_exec_message *message)
+{
+        if (executor->phase == IVG_EXECUTOR_WARMING) {
+                executor->phase = IVG_EXECUTOR_WAITING;
+                ivg_warm_waits(executor, message);
+        } else if (executor->phase == IVG_EXECUTOR_STARTING && executor->warm) { /* its channel came earlier */
+                executor->deadline_ms = ivg_loop_now_ms() + IVG_ADOPTION_MS;
+        }
+}
+
 static void message_handle(struct ivg_executor *executor, const struct ivg_exec_message *message)
 {
+        if (!executor->channel && message->type != IVG_EXEC_WAITING && message->type != IVG_EXEC_FAILED) {
+                ivg_log(IVG_LOG_WARNING, "executor %d: message of type %u before it had a channel", (int)executor->pid,
+                        message->type);
+                return;
+        }
         switch (message->type) {
+        case IVG_EXEC_WAITING:
+                waiting(executor, message);
+                return;
         case IVG_EXEC_READY:
                 if (executor->phase == IVG_EXECUTOR_STARTING) {
                         executor->phase = IVG_EXECUTOR_READY;
@@ -153,6 +127,10 @@ static void message_handle(struct ivg_executor *executor, const struct ivg_exec_
                 }
                 return;
         case IVG_EXEC_FAILED:
+                if (executor->warm) { /* it ends; if a program waits for it, a cold one is tried */
+                        ivg_log(IVG_LOG_WARNING, "[WARM] executor %d: %s", (int)executor->pid, message->text);
+                        return;
+                }
                 ivg_channel_failed(executor->channel,
                                    message->code != IVG_ERROR_NONE && message->code <= IVG_ERROR_VM_QUARANTINED
                                            ? (enum ivg_error_code)message->code
@@ -176,6 +154,9 @@ static bool messages_receive(struct ivg_executor *executor)
                 struct ivg_exec_message message;
                 const ssize_t bytes = recv(executor->control.fd, &message, sizeof(message), MSG_DONTWAIT | MSG_TRUNC);
 
+                if (bytes < 0 &&
+                    errno == ECONNRESET) /* it ended without taking its channel; its words are still there */
+                        continue;
                 if (bytes < 0)
                         return errno == EAGAIN || errno == EINTR;
                 if (bytes == 0)
@@ -212,13 +193,34 @@ static void describe_end(const siginfo_t *info, char *text, size_t capacity)
                          info->si_status, strsignal(info->si_status));
 }
 
+/* Tells whoever it was for. */
+static void gone(struct ivg_executor *executor, const char *how)
+{
+        const bool ended = executor->phase == IVG_EXECUTOR_TERM || executor->phase == IVG_EXECUTOR_KILL;
+        struct ivg_channel *channel = executor->channel;
+
+        if (!channel) {
+                if (executor->told)
+                        ivg_log(IVG_LOG_INFO, "[WARM] %s", how);
+                else
+                        ivg_warm_lost(executor, how);
+                return;
+        }
+        if (executor->warm && !executor->told && ivg_channel_start_cold(channel, how)) {
+                executor->mediator->warm[executor->pool].lost++;
+                return;
+        }
+        if (ended)
+                ivg_log(IVG_LOG_INFO, "[CONNECTION] %s, channel %u: %s", channel->tenant->name, channel->index, how);
+        ivg_channel_executor_gone(channel, ended, how);
+}
+
 static void process_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
 {
         struct ivg_executor *executor = (void *)((char *)source - offsetof(struct ivg_executor, process));
         struct ivg_executor **link = &mediator->executors;
         siginfo_t info = {0};
         char how[160];
-        bool told;
 
         (void)events;
         if (waitid(P_PID, (id_t)executor->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
@@ -227,49 +229,82 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 (void)messages_receive(executor); /* its last words count before its end */
         /* Only now: until it is reaped its number cannot be another's, whatever a message makes us send it. */
         (void)waitid(P_PID, (id_t)executor->pid, &info, WEXITED | WNOHANG);
-        told = executor->phase == IVG_EXECUTOR_TERM || executor->phase == IVG_EXECUTOR_KILL;
         describe_end(&info, how, sizeof(how));
-        if (told)
-                ivg_log(IVG_LOG_INFO, "[CONNECTION] %s, channel %u: %s", executor->channel->tenant->name,
-                        executor->channel->index, how);
         while (*link != executor)
                 link = &(*link)->next;
         *link = executor->next;
         ivg_loop_close(mediator, &executor->control);
         ivg_loop_close(mediator, &executor->share);
         ivg_loop_close(mediator, &executor->process);
-        ivg_shares_end_of(executor->channel->tenant->shares, executor); /* the driver frees that memory now */
-        ivg_channel_executor_gone(executor->channel, told, how);
+        if (executor->channel) /* the driver frees that memory now */
+                ivg_shares_end_of(executor->channel->tenant->shares, executor);
+        gone(executor, how);
         ivg_loop_free(mediator, &executor->garbage);
 }
 
 void ivg_executor_end(struct ivg_executor *executor)
 {
+        executor->told = true;
         if (executor->phase == IVG_EXECUTOR_TERM || executor->phase == IVG_EXECUTOR_KILL)
                 return;
+        if (!executor->channel) { /* it holds nothing of anybody: its end need not be in order */
+                executor->phase = IVG_EXECUTOR_KILL;
+                kill(executor->pid, SIGKILL);
+                return;
+        }
         executor->phase = IVG_EXECUTOR_TERM;
         executor->deadline_ms = ivg_loop_now_ms() + IVG_EXECUTOR_TERM_MS;
         kill(executor->pid, SIGTERM); /* not reaped yet: the number is still its own */
 }
 
+static void too_late(struct ivg_executor *executor)
+{
+        struct ivg_mediator *mediator = executor->mediator;
+        char text[96];
+
+        snprintf(text, sizeof(text), "the executor (pid %d) was not ready within %u ms", (int)executor->pid,
+                 mediator->config.ready_timeout_ms);
+        if (!executor->warm)
+                ivg_channel_failed(executor->channel, IVG_ERROR_TIMEOUT, text);
+        else /* with a channel: a cold one follows when this one is gone, since two must not write one ring */
+                ivg_log(IVG_LOG_WARNING, "[WARM] the executor (pid %d) hangs: it is killed", (int)executor->pid);
+}
+
 void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms)
 {
-        if (executor->phase == IVG_EXECUTOR_READY && now_ms != UINT64_MAX)
-                return;
-        if (executor->phase == IVG_EXECUTOR_KILL || now_ms < executor->deadline_ms)
-                return;
-        if (executor->phase == IVG_EXECUTOR_STARTING && now_ms != UINT64_MAX) {
-                char text[96];
+        const bool all = now_ms == UINT64_MAX;
 
-                snprintf(text, sizeof(text), "the executor (pid %d) was not ready within %u ms", (int)executor->pid,
-                         executor->channel->tenant->mediator->config.ready_timeout_ms);
-                ivg_channel_failed(executor->channel, IVG_ERROR_TIMEOUT, text);
+        if ((executor->phase == IVG_EXECUTOR_READY || executor->phase == IVG_EXECUTOR_WAITING) && !all)
+                return;
+        if (now_ms < executor->deadline_ms)
+                return;
+        if (executor->phase == IVG_EXECUTOR_KILL) {
+                if (!all && executor->warm && executor->channel && !executor->told &&
+                    executor->channel->state == IVG_HOST_CHANNEL_STARTING)
+                        ivg_channel_failed(executor->channel, IVG_ERROR_TIMEOUT,
+                                           "the kernel does not let a hanging executor go");
+                return;
         }
+        if ((executor->phase == IVG_EXECUTOR_STARTING || executor->phase == IVG_EXECUTOR_WARMING) && !all)
+                too_late(executor);
         executor->phase = IVG_EXECUTOR_KILL;
+        executor->deadline_ms = ivg_loop_now_ms() + IVG_KILLED_GONE_MS;
         kill(executor->pid, SIGKILL);
 }
 
 /* ---- its beginning ---- */
+
+static void drop(struct ivg_executor *executor, bool running)
+{
+        if (running) {
+                kill(executor->pid, SIGKILL);
+                waitpid(executor->pid, NULL, 0); /* killed: a moment */
+        }
+        ivg_loop_close(executor->mediator, &executor->process);
+        ivg_loop_close(executor->mediator, &executor->control);
+        ivg_loop_close(executor->mediator, &executor->share);
+        free(executor);
+}
 
 static int pair_open(int pair[2])
 {
@@ -282,56 +317,146 @@ static void close_if_open(int fd)
                 close(fd);
 }
 
-int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **out, struct ivg_error *error)
+static int send_channel(struct ivg_executor *executor, const struct ivg_channel *channel, int share_fd)
 {
-        struct ivg_mediator *mediator = channel->tenant->mediator;
+        const struct ivg_tenant *tenant = channel->tenant;
+        const int images_fd = ivg_images_connect(executor->mediator, tenant);
+        const int slots[IVG_EXEC_SLOTS] = {
+                [IVG_EXEC_SLOT_REGION] = tenant->memfd,
+                [IVG_EXEC_SLOT_DOORBELL] = ivg_tenant_doorbell_fd(tenant, channel->index),
+                [IVG_EXEC_SLOT_INTERRUPT] = ivg_tenant_interrupt_fd(tenant, channel->index),
+                [IVG_EXEC_SLOT_IPC] = tenant->ipc_fd,
+                [IVG_EXEC_SLOT_SHARE] = share_fd,
+                [IVG_EXEC_SLOT_IMAGES] = images_fd,
+        };
+        struct ivg_exec_adoption message = {.magic = IVG_EXEC_CONTROL_MAGIC,
+                                            .type = IVG_EXEC_ADOPT,
+                                            .channel = channel->index,
+                                            .generation = channel->generation,
+                                            .vm_id = tenant->vm_id};
+        int fds[IVG_EXEC_SLOTS], rc;
+        uint32_t count = 0;
+
+        for (uint32_t slot = 0; slot < IVG_EXEC_SLOTS; slot++)
+                if (slots[slot] >= 0) {
+                        fds[count++] = slots[slot];
+                        message.given |= 1u << slot;
+                }
+        rc = executor->control.fd < 0 ? -EPIPE
+                                      : ivg_fds_send(executor->control.fd, &message, sizeof(message), fds, count);
+        close_if_open(images_fd);
+        return rc;
+}
+
+/* The executor is the channel's from then on. */
+static int give(struct ivg_executor *executor, struct ivg_channel *channel)
+{
+        int share[2] = {-1, -1};
+        int rc = pair_open(share);
+
+        executor->share = (struct ivg_source){.fd = share[0], .ready = ivg_shares_ready};
+        if (rc == 0)
+                rc = ivg_loop_watch(executor->mediator, &executor->share);
+        if (rc == 0)
+                rc = send_channel(executor, channel, share[1]);
+        close_if_open(share[1]);
+        if (rc < 0) {
+                ivg_loop_close(executor->mediator, &executor->share);
+                return rc;
+        }
+        if (executor->phase == IVG_EXECUTOR_WAITING) /* else as long as it would have had anyway */
+                executor->deadline_ms = ivg_loop_now_ms() + IVG_ADOPTION_MS;
+        executor->phase = IVG_EXECUTOR_STARTING;
+        executor->channel = channel;
+        return 0;
+}
+
+/* A process, watched. Without a channel it is a warm one. */
+static int start(struct ivg_mediator *mediator, uint32_t pool, struct ivg_channel *channel, struct ivg_executor **out,
+                 struct ivg_error *error)
+{
         struct ivg_executor *executor = calloc(1, sizeof(*executor));
-        int control[2] = {-1, -1}, share[2] = {-1, -1}, images_fd, rc;
+        int pair[2] = {-1, -1}, rc;
 
         if (!executor) {
                 ivg_error_set(error, "no memory for an executor");
                 return -ENOMEM;
         }
-        rc = pair_open(control);
+        executor->mediator = mediator;
+        executor->pool = pool;
+        executor->warm = !channel;
+        executor->phase = IVG_EXECUTOR_WARMING;
+        executor->deadline_ms = ivg_loop_now_ms() + mediator->config.ready_timeout_ms;
+        rc = pair_open(pair);
+        executor->share.fd = -1;
+        executor->control = (struct ivg_source){.fd = pair[0], .ready = control_ready};
+        executor->process = (struct ivg_source){.fd = -1, .ready = process_ready};
+        /* Before the process: one that fails at once still says why, and not that its socket is closed. */
+        if (rc == 0 && channel)
+                rc = give(executor, channel);
         if (rc == 0)
-                rc = pair_open(share);
-        images_fd = rc == 0 ? ivg_images_connect(mediator, channel->tenant) : -1;
-        if (rc == 0)
-                rc = spawn(channel, control[1], share[1], images_fd, &executor->pid);
-        close_if_open(control[1]);
-        close_if_open(share[1]);
-        close_if_open(images_fd);
+                rc = spawn(executor, pair[1]);
+        close_if_open(pair[1]);
         if (rc < 0) {
                 ivg_error_set(error, "%s: %s", mediator->executor_path, strerror(-rc));
-                close_if_open(control[0]);
-                close_if_open(share[0]);
-                free(executor);
+                drop(executor, false);
                 return rc;
         }
-        executor->channel = channel;
-        executor->phase = IVG_EXECUTOR_STARTING;
-        executor->deadline_ms = ivg_loop_now_ms() + mediator->config.ready_timeout_ms;
-        executor->control = (struct ivg_source){.fd = control[0], .ready = control_ready};
-        executor->share = (struct ivg_source){.fd = share[0], .ready = ivg_shares_ready};
-        executor->process =
-                (struct ivg_source){.fd = (int)syscall(SYS_pidfd_open, executor->pid, 0), .ready = process_ready};
+        executor->process.fd = (int)syscall(SYS_pidfd_open, executor->pid, 0);
         rc = executor->process.fd < 0 ? -errno : ivg_loop_watch(mediator, &executor->process);
         if (rc == 0)
                 rc = ivg_loop_watch(mediator, &executor->control);
-        if (rc == 0)
-                rc = ivg_loop_watch(mediator, &executor->share);
         if (rc < 0) {
                 ivg_error_set(error, "watching executor %d: %s", (int)executor->pid, strerror(-rc));
-                kill(executor->pid, SIGKILL);
-                waitpid(executor->pid, NULL, 0); /* killed: a moment */
-                ivg_loop_close(mediator, &executor->process);
-                ivg_loop_close(mediator, &executor->control);
-                ivg_loop_close(mediator, &executor->share);
-                free(executor);
+                drop(executor, true);
                 return rc;
         }
         executor->next = mediator->executors;
         mediator->executors = executor;
         *out = executor;
         return 0;
+}
+
+int ivg_executor_start_spare(struct ivg_mediator *mediator, uint32_t pool, struct ivg_error *error)
+{
+        struct ivg_executor *executor;
+
+        return start(mediator, pool, NULL, &executor, error);
+}
+
+static struct ivg_executor *adopt(struct ivg_channel *channel)
+{
+        struct ivg_mediator *mediator = channel->tenant->mediator;
+        struct ivg_executor *executor;
+
+        while ((executor = ivg_warm_take(mediator, channel->tenant->pool)) != NULL) {
+                const int rc = give(executor, channel);
+
+                if (rc == 0)
+                        return executor;
+                if (rc != -EPIPE && rc != -ECONNRESET) /* our own trouble, which the start of a cold one will name */
+                        return NULL;
+                /* It is dying: its end is told by its pidfd, and counts as a loss. */
+                executor->phase = IVG_EXECUTOR_KILL;
+                kill(executor->pid, SIGKILL);
+        }
+        return NULL;
+}
+
+int ivg_executor_start(struct ivg_channel *channel, bool cold, struct ivg_executor **out, struct ivg_error *error)
+{
+        struct ivg_mediator *mediator = channel->tenant->mediator;
+        const uint32_t pool = channel->tenant->pool;
+        struct ivg_executor *executor = cold ? NULL : adopt(channel);
+        int rc;
+
+        if (executor) {
+                mediator->warm[pool].taken++;
+                *out = executor;
+                return 0;
+        }
+        rc = start(mediator, pool, channel, out, error);
+        if (rc == 0)
+                mediator->warm[pool].cold++;
+        return rc;
 }

@@ -72,6 +72,7 @@ static void tick(struct ivg_mediator *mediator)
         for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
                 ivg_executor_tick(executor, now_ms);
         ivg_local_tick(mediator, now_ms);
+        ivg_warm_tick(mediator, now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
                 mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;
                 ivg_log(IVG_LOG_INFO, "[HEARTBEAT] alive");
@@ -110,7 +111,7 @@ static void signals_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 if (info.ssi_signo == SIGUSR1)
                         ivg_stats_write(mediator, STDERR_FILENO);
                 else if (info.ssi_signo == SIGHUP)
-                        ivg_log(IVG_LOG_WARNING, "SIGHUP: the configuration is read at start only; nothing changed");
+                        ivg_warm_reload(mediator);
                 else
                         ivg_loop_end(mediator, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
         }
@@ -158,6 +159,7 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
         for (uint32_t i = 0; i < mediator->config.vm_count; i++)
                 ivg_vm_close(&mediator->vms[i]);
         ivg_local_close(mediator);
+        ivg_warm_end(mediator);
 }
 
 static int loop_open(struct ivg_mediator *mediator)
@@ -167,6 +169,8 @@ static int loop_open(struct ivg_mediator *mediator)
         if (rc == 0)
                 rc = timer_open(mediator);
         mediator->next_heartbeat_log_ms = ivg_loop_now_ms() + mediator->config.heartbeat_log_s * 1000ull;
+        if (rc == 0)
+                ivg_warm_tick(mediator, ivg_loop_now_ms());
         return rc;
 }
 

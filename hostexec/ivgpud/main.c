@@ -29,8 +29,8 @@
 extern char **environ;
 
 struct options {
-        const char *config, *local, *arena, *device, *driver, *executor;
-        bool foreground, quiet;
+        const char *config, *local, *arena, *device, *driver, *executor, *warm;
+        bool foreground, quiet, warm_once;
         int stats_fd, ready_fd;
 };
 
@@ -48,6 +48,8 @@ static void usage(FILE *out)
                 "  --device soft|cuda the driver that executors load\n"
                 "  --driver PATH      its libcuda.so.1\n"
                 "  --executor PATH    ivgpu-exec, if not beside this program\n"
+                "  --warm N           executors that wait for a program, in each pool, with a context\n"
+                "  --warm-once N      the same, not replaced when programs take them\n"
                 "  --foreground       stay in the foreground\n"
                 "  --quiet            say warnings and errors only\n"
                 "  --stats-fd N       at the end, write the [MEDIATOR STATS] block to this descriptor and close it\n"
@@ -69,6 +71,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
                 {"config", required_argument, NULL, 'c'},   {"local", required_argument, NULL, 'l'},
                 {"arena", required_argument, NULL, 'a'},    {"device", required_argument, NULL, 'd'},
                 {"driver", required_argument, NULL, 'D'},   {"executor", required_argument, NULL, 'e'},
+                {"warm", required_argument, NULL, 'w'},     {"warm-once", required_argument, NULL, 'W'},
                 {"foreground", no_argument, NULL, 'f'},     {"quiet", no_argument, NULL, 'q'},
                 {"stats-fd", required_argument, NULL, 's'}, {"ready-fd", required_argument, NULL, 'r'},
                 {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
@@ -95,6 +98,11 @@ static bool parse_options(int argc, char **argv, struct options *options)
                         break;
                 case 'e':
                         options->executor = optarg;
+                        break;
+                case 'w':
+                case 'W':
+                        options->warm = optarg;
+                        options->warm_once = option == 'W';
                         break;
                 case 'f':
                         options->foreground = true;
@@ -132,6 +140,25 @@ static int path_take(char *to, size_t capacity, const char *option, const char *
         return 0;
 }
 
+/* For every pool, whatever the file says. */
+static int warm_take(struct ivg_config *config, const struct options *options, struct ivg_error *error)
+{
+        char *end;
+        const unsigned long number = strtoul(options->warm, &end, 10);
+
+        if (options->warm[0] < '0' || options->warm[0] > '9' || *end != '\0' || number > IVG_WARM_EXECUTORS_MAX) {
+                ivg_error_set(error, "--warm%s: \"%s\" is no number from 0 to %u", options->warm_once ? "-once" : "",
+                              options->warm, IVG_WARM_EXECUTORS_MAX);
+                return -EINVAL;
+        }
+        config->warm_once = options->warm_once;
+        config->warm_executors = (uint32_t)number;
+        for (uint32_t i = 0; i < config->pool_count; i++)
+                config->pools[i].warm_executors = (uint32_t)number;
+        mediator.warm_given = true;
+        return 0;
+}
+
 static int arena_take(uint32_t *region_mib, const char *text, struct ivg_error *error)
 {
         char *end;
@@ -153,6 +180,7 @@ static int configure(const struct options *options, struct ivg_error *error)
         int rc = 0;
 
         ivg_config_init(config);
+        mediator.config_path = options->config;
         if (options->config)
                 rc = ivg_config_read(config, options->config, error);
         if (rc == 0 && options->local)
@@ -163,6 +191,8 @@ static int configure(const struct options *options, struct ivg_error *error)
                 rc = path_take(config->driver, sizeof(config->driver), "driver", options->driver, error);
         if (rc == 0 && options->executor)
                 rc = path_take(config->executor, sizeof(config->executor), "executor", options->executor, error);
+        if (rc == 0 && options->warm)
+                rc = warm_take(config, options, error);
         if (rc == 0 && options->device) {
                 if (strcmp(options->device, "soft") != 0 && strcmp(options->device, "cuda") != 0) {
                         ivg_error_set(error, "--device: \"%s\" is neither \"soft\" nor \"cuda\"", options->device);

@@ -5,6 +5,7 @@
  *                      │     └────┬─ tenant.c    one region and its channels (of a QEMU or of a local program)
  *                      │          ├─ channel.c   a channel's states (region_layout.h)
  *                      │          └─ executor.c  one ivgpu-exec process
+ *                      ├─ warm.c    executors that wait for a program
  *                      ├─ images.c  ivgpu-images, and each executor's way to it
  *                      ├─ share.c   descriptors that a tenant's executors share
  *                      └─ stats.c, log.c
@@ -31,6 +32,14 @@
 /* A local program connects and says hello in one breath; one that does not is holding a place. */
 #define IVG_HELLO_MS 5000u
 #define IVG_LOCAL_PROGRAMS_MAX 256u
+/* An executor that waits has its driver and its context: from its adoption to READY are a few mappings and a thread.
+ * One that takes longer than this hangs, and a cold one is started in its place. */
+#define IVG_ADOPTION_MS 2000u
+/* A killed process is gone in a moment, unless the kernel's driver holds it; the program is told after so long. */
+#define IVG_KILLED_GONE_MS 1000u
+/* A waiting executor that dies is replaced, later each time, until one gets as far as waiting. */
+#define IVG_WARM_RETRY_MS 1000u
+#define IVG_WARM_RETRY_MS_MAX 60000u
 /* Messages of one executor handled in one turn, so that one that asks a lot leaves room for the others. */
 #define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
 /* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
@@ -150,29 +159,61 @@ void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, c
 void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_message *message);
 /* `told`: we had asked it to end. */
 void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const char *how);
+/* A warm executor that was to serve this channel is gone before it did. True: a cold one is started in its place. */
+bool ivg_channel_start_cold(struct ivg_channel *channel, const char *how);
 
 /* ---- executor.c ---- */
 
-enum ivg_executor_phase { IVG_EXECUTOR_STARTING, IVG_EXECUTOR_READY, IVG_EXECUTOR_TERM, IVG_EXECUTOR_KILL };
+/* Cold: STARTING, READY. Warm: WARMING, WAITING, and, when it is given a channel in either, STARTING, READY. */
+enum ivg_executor_phase {
+        IVG_EXECUTOR_STARTING,
+        IVG_EXECUTOR_WARMING,
+        IVG_EXECUTOR_WAITING,
+        IVG_EXECUTOR_READY,
+        IVG_EXECUTOR_TERM,
+        IVG_EXECUTOR_KILL,
+};
 
 struct ivg_executor {
         struct ivg_garbage garbage;
         struct ivg_executor *next;
-        struct ivg_channel *channel;
+        struct ivg_mediator *mediator;
+        struct ivg_channel *channel; /* NULL: it waits for one */
+        uint32_t pool;
+        bool warm; /* started without a channel */
+        bool told; /* ivg_executor_end */
         pid_t pid;
         struct ivg_source process; /* pidfd */
         struct ivg_source control;
         struct ivg_source share; /* share_protocol.h */
         enum ivg_executor_phase phase;
-        uint64_t deadline_ms; /* STARTING: be ready; TERM: be gone */
+        uint64_t deadline_ms; /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
 };
 
-int ivg_executor_start(struct ivg_channel *channel, struct ivg_executor **executor, struct ivg_error *error);
+/* An executor for this channel: one that waits, or, when there is none or `cold`, a new one. */
+int ivg_executor_start(struct ivg_channel *channel, bool cold, struct ivg_executor **executor, struct ivg_error *error);
+int ivg_executor_start_spare(struct ivg_mediator *mediator, uint32_t pool, struct ivg_error *error);
 void ivg_executor_end(struct ivg_executor *executor);                   /* SIGTERM, later SIGKILL */
 void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks at the deadline */
 
 /* How every child begins: no signal blocked or ignored, a process group of its own. 0 or an error number. */
 int ivg_child_attributes(posix_spawnattr_t *attributes);
+
+/* ---- warm.c ---- */
+
+struct ivg_warm {               /* of a pool */
+        uint64_t next_start_ms; /* not before */
+        uint32_t pause_ms;      /* after the latest loss */
+        uint64_t begun, taken, cold, lost;
+};
+void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* starts what is missing, ends what is too many */
+void ivg_warm_end(struct ivg_mediator *mediator);
+void ivg_warm_reload(struct ivg_mediator *mediator); /* SIGHUP */
+/* A spare executor of the pool to be given a channel; NULL: there is none. */
+struct ivg_executor *ivg_warm_take(struct ivg_mediator *mediator, uint32_t pool);
+void ivg_warm_waits(struct ivg_executor *executor, const struct ivg_exec_message *message);
+void ivg_warm_lost(struct ivg_executor *executor, const char *how);
+uint32_t ivg_warm_count(const struct ivg_mediator *mediator, uint32_t pool, enum ivg_executor_phase phase);
 
 /* ---- images.c ---- */
 
@@ -247,6 +288,9 @@ struct ivg_mediator {
         struct ivg_executor *executors;
         struct ivg_local local;
         struct ivg_account pools[IVG_POOLS_MAX];
+        struct ivg_warm warm[IVG_POOLS_MAX];
+        const char *config_path; /* NULL: none */
+        bool warm_given;         /* on the command line */
         struct ivg_vm vms[IVG_VMS_MAX];
 };
 

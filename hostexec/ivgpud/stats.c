@@ -131,6 +131,15 @@ void ivg_stats_write(struct ivg_mediator *mediator, int fd)
                 (void)totals_now(mediator, i, NULL, &totals);
                 text_add(&text, "  Pool %s processed: %llu\n", mediator->config.pools[i].name, (number)totals.records);
         }
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
+                const struct ivg_warm *warm = &mediator->warm[i];
+
+                text_add(&text,
+                         "  Pool %s executors: %u wait, %u warm up; taken warm %llu, started cold %llu, lost %llu\n",
+                         mediator->config.pools[i].name, ivg_warm_count(mediator, i, IVG_EXECUTOR_WAITING),
+                         ivg_warm_count(mediator, i, IVG_EXECUTOR_WARMING), (number)warm->taken, (number)warm->cold,
+                         (number)warm->lost);
+        }
         for (uint32_t i = 0; i < mediator->config.vm_count; i++) {
                 running = totals_now(mediator, 0, &mediator->vms[i].account, &totals);
                 snprintf(name, sizeof(name), "VM %u (%s)", mediator->config.vms[i].vm_id, mediator->config.vms[i].name);

@@ -31,6 +31,7 @@ struct options {
         const char *device; /* "soft", "cuda"; NULL: find out */
         const char *driver; /* path, or NULL */
         const char *log;    /* "calls", or NULL */
+        const char *warm;   /* executors that wait for processes; NULL: one, for the first */
         const char *arena;  /* MiB, or NULL */
         bool stats;
         char **program;
@@ -57,8 +58,8 @@ static void say(const char *format, ...)
 
 static void usage(FILE *out)
 {
-        fputs("usage: ivgpu-run [--device soft|cuda] [--driver PATH] [--arena MIB] [--stats] [--log=calls] [--] "
-              "PROGRAM [ARGUMENTS]\n"
+        fputs("usage: ivgpu-run [--device soft|cuda] [--driver PATH] [--arena MIB] [--stats] [--log=calls]\n"
+              "                 [--warm N] [--] PROGRAM [ARGUMENTS]\n"
               "Runs an unmodified CUDA program through ivgpu on this machine, without a VM.\n"
               "  --device soft   kernels run on the CPU (no GPU needed)\n"
               "  --device cuda   this machine's GPU; the default where there is one\n"
@@ -68,6 +69,9 @@ static void usage(FILE *out)
               "                  1024 to 16384\n"
               "  --stats         prints the counters of ring and executor at the end\n"
               "  --log=calls     prints every call with its arguments on stderr\n"
+              "  --warm N        keeps N contexts ready for the program's processes, each some hundred MiB of the "
+              "GPU;\n"
+              "                  without it one is begun at once and not replaced; 0: none\n"
               "The exit code is the program's; 125: ivgpu-run itself failed.\n",
               out);
 }
@@ -75,10 +79,15 @@ static void usage(FILE *out)
 static bool options_read(int argc, char **argv, struct options *options)
 {
         static const struct option names[] = {
-                {"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'},
-                {"arena", required_argument, NULL, 'a'},  {"stats", no_argument, NULL, 's'},
-                {"log", required_argument, NULL, 'l'},    {"help", no_argument, NULL, 'h'},
-                {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+                {"device", required_argument, NULL, 'd'},
+                {"driver", required_argument, NULL, 'D'},
+                {"warm", required_argument, NULL, 'w'},
+                {"arena", required_argument, NULL, 'a'},
+                {"stats", no_argument, NULL, 's'},
+                {"log", required_argument, NULL, 'l'},
+                {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, 'v'},
+                {NULL, 0, NULL, 0},
         };
         int option;
         while ((option = getopt_long(argc, argv, "+h", names, NULL)) != -1) {
@@ -105,6 +114,9 @@ static bool options_read(int argc, char **argv, struct options *options)
                                 say("--log knows 'calls', not '%s'", optarg);
                                 return false;
                         }
+                        break;
+                case 'w':
+                        options->warm = optarg; /* ivgpud names what is no number */
                         break;
                 case 'h':
                         usage(stdout);
@@ -193,7 +205,7 @@ static bool folder_make(struct run *run)
 static void mediator_exec(const struct run *run, const struct options *options, int ready_fd, int stats_fd)
 {
         char path[PATH_MAX + 16], ready[16], stats[16];
-        const char *arguments[18];
+        const char *arguments[24];
         int count = 0;
         snprintf(path, sizeof path, "%s/bin/ivgpud", run->prefix);
         snprintf(ready, sizeof ready, "%d", ready_fd);
@@ -207,6 +219,9 @@ static void mediator_exec(const struct run *run, const struct options *options, 
                 arguments[count++] = "--driver";
                 arguments[count++] = options->driver;
         }
+        /* At once: the driver starts while the program loads what it is made of. */
+        arguments[count++] = options->warm ? "--warm" : "--warm-once";
+        arguments[count++] = options->warm ? options->warm : "1";
         if (options->arena) {
                 arguments[count++] = "--arena";
                 arguments[count++] = options->arena;

@@ -107,6 +107,7 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
         struct sg_context *context = sg_object_new(SG_CONTEXT);
         if (context == NULL)
                 return CUDA_ERROR_OUT_OF_MEMORY;
+        sg_context_pause();
         context->device = device;
         context->id = atomic_fetch_add(&sg_context_ids, 1);
         context->flags = flags;

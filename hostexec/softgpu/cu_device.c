@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "softgpu.h"
 
+#define SG_START_MS_MAX 60000u
 #define SG_PCI_DEVICE_ID 4u /* every device sits in slot 4 of its own bus */
 
 static pthread_once_t sg_devices_once = PTHREAD_ONCE_INIT;
@@ -47,6 +49,20 @@ static void sg_end(void)
                 sg_contexts_abort();
 }
 
+static unsigned long sg_context_ms;
+
+static void sg_pause_ms(unsigned long ms)
+{
+        const struct timespec pause = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+        if (ms != 0)
+                (void)nanosleep(&pause, NULL); /* a signal's part is no matter */
+}
+
+void sg_context_pause(void)
+{
+        sg_pause_ms(sg_context_ms);
+}
+
 /* The machine's devices that the program sees, in its order: all, or what CUDA_VISIBLE_DEVICES lists up to the first
  * entry that names none, or one a second time. */
 static unsigned sg_devices_choose(unsigned long count, int slots[SG_DEVICES_MAX])
@@ -72,7 +88,13 @@ static unsigned sg_devices_choose(unsigned long count, int slots[SG_DEVICES_MAX]
 static void sg_devices_open(void)
 {
         int slots[SG_DEVICES_MAX];
-        unsigned long count, mib;
+        unsigned long count, mib, init_ms;
+        if (!sg_environment_number("IVGPU_SOFT_INIT_MS", 0, SG_START_MS_MAX, 0, &init_ms) ||
+            !sg_environment_number("IVGPU_SOFT_CONTEXT_MS", 0, SG_START_MS_MAX, 0, &sg_context_ms)) {
+                sg_devices_result = CUDA_ERROR_NO_DEVICE;
+                return;
+        }
+        sg_pause_ms(init_ms);
         if (!sg_environment_number("IVGPU_SOFT_DEVICES", 1, SG_DEVICES_MAX, 1, &count) ||
             !sg_environment_number("IVGPU_SOFT_MEMORY_MIB", 1, SG_MEMORY_MIB_MAX, SG_MEMORY_DEFAULT_MIB, &mib)) {
                 sg_devices_result = CUDA_ERROR_NO_DEVICE;

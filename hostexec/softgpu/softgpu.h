@@ -149,6 +149,7 @@ CUresult sg_ready(void);
 CUresult sg_device_find(CUdevice ordinal, struct sg_device **out);
 int sg_driver_version(void); /* what it claims to be */
 unsigned sg_device_count(void);
+void sg_context_pause(void); /* takes as long as the environment asks a context to take */
 struct sg_device *sg_device_at(unsigned index);
 unsigned sg_processor_count(void);
 CUresult sg_device_attribute(const struct sg_device *device, CUdevice_attribute attribute, int *value);

@@ -19,7 +19,7 @@
 #define CONNECT_RETRY_NS IVG_NS_PER_MS
 
 enum { FD_REGION, FD_CONTROL, FD_DOORBELL, FD_INTERRUPT, FDS };
-_Static_assert(FDS == IVG_FDS_PER_MESSAGE_MAX, "a welcome brings exactly these");
+_Static_assert((uint32_t)FDS <= IVG_FDS_PER_MESSAGE_MAX, "a welcome brings these");
 
 static int socket_wait(int socket, uint64_t deadline_ns)
 {
@@ -153,6 +153,8 @@ static int welcome_receive(struct ivg_link *link, struct ivg_local_welcome *welc
         link->control_fd = fds[FD_CONTROL];
         link->doorbell_fd = fds[FD_DOORBELL];
         link->interrupt_fd = fds[FD_INTERRUPT];
+        for (uint32_t i = FDS; i < fd_count; i++)
+                close(fds[i]);
         return welcome_check(welcome, bytes, fd_count, request);
 }
 

@@ -30,6 +30,7 @@ set(cuda_programs
     handles
     images
     memory
+    primary
     proc_address
     streams
     synchronize
@@ -84,6 +85,8 @@ foreach(claim "12020;12020" "13050;13000" "11080;11080")
   set_tests_properties(cuda_proc_address_over_${claimed} PROPERTIES ENVIRONMENT "IVGPU_SOFT_DRIVER_VERSION=${claimed}")
 endforeach()
 ivg_cuda_test(callbacks_of_a_failed_context ${cuda_bin}/callbacks fault)
+ivg_cuda_test(primary_after_a_created_one ${cuda_bin}/primary created)
+ivg_cuda_test(primary_without_flags ${cuda_bin}/primary plain)
 ivg_cuda_test(threads_beyond_lines ${cuda_bin}/threads 160)
 
 foreach(program contexts green devices functions memory_forms stream_forms link diagnostics)

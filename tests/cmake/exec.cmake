@@ -25,13 +25,14 @@ if(BUILD_TESTING)
   add_library(exec_process_driver SHARED ${CMAKE_SOURCE_DIR}/tests/unit/exec_process_driver.c)
   target_link_libraries(exec_process_driver PRIVATE ivg_calls)
   set_target_properties(exec_process_driver PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  ivg_add_test(exec_process_ends_when_told SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_process_ends_when_told.c
-               LIBS ivg_calls ivg_glue ivg_ring LABELS unit exec)
-  add_dependencies(exec_process_ends_when_told ivgpu-exec exec_process_driver)
-  target_include_directories(exec_process_ends_when_told PRIVATE ${CMAKE_SOURCE_DIR}/hostexec/common)
-  target_compile_definitions(exec_process_ends_when_told
-                             PRIVATE EXEC_PROGRAM="$<TARGET_FILE:ivgpu-exec>"
-                                     EXEC_DRIVER="$<TARGET_FILE:exec_process_driver>")
+  foreach(test exec_process_ends_when_told exec_warm_context_is_invisible)
+    ivg_add_test(${test} SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_process.c
+                 LIBS ivg_calls ivg_glue ivg_ring LABELS unit exec)
+    add_dependencies(${test} ivgpu-exec exec_process_driver)
+    target_include_directories(${test} PRIVATE ${CMAKE_SOURCE_DIR}/hostexec/common)
+    target_compile_definitions(${test} PRIVATE EXEC_PROGRAM="$<TARGET_FILE:ivgpu-exec>"
+                                               EXEC_DRIVER="$<TARGET_FILE:exec_process_driver>")
+  endforeach()
 endif()
 
 # Loads by name, with the keeper itself behind them.

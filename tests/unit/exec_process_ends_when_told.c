@@ -4,182 +4,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#include "exec_control.h"
-#include "ivgpu/region.h"
-#include "ivgpu/ring.h"
+#include "exec_process.h"
 #include "ivgpu_calls.h"
 #include <cmocka.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-#ifndef EXEC_PROGRAM
-#error "the build names the program and its driver"
-#endif
-
-#define GENERATION 7u
-#define REGION_BYTES (32ull << 20)
-#define PATIENCE_MS 20000
-
-struct process {
-        pid_t pid;
-        int memfd, doorbell, interrupt, control; /* control: the mediator's end */
-        struct ivg_region region;                /* the guest's mapping */
-        struct ivg_ring ring;
-        struct ivg_producer producer;
-};
-
-static uint64_t now_ms(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static void make_region(struct process *p)
-{
-        const struct ivg_region_config config = {.region_bytes = REGION_BYTES,
-                                                 .channel_count = 1,
-                                                 .vector_count = 2,
-                                                 .vm_name = "test",
-                                                 .call_table_fingerprint = IVG_CALL_TABLE_FINGERPRINT};
-        struct ivg_error error = {.text = ""};
-        void *page;
-
-        assert_int_equal(ivg_region_create(&config, &p->memfd, &error), 0);
-        page = mmap(NULL, IVG_PAGE_BYTES, PROT_READ, MAP_SHARED, p->memfd, 0);
-        assert_ptr_not_equal(page, MAP_FAILED);
-        assert_int_equal(ivg_region_check(page, REGION_BYTES, IVG_CALL_TABLE_FINGERPRINT, &p->region, &error), 0);
-        munmap(page, IVG_PAGE_BYTES);
-        assert_int_equal(ivg_region_map(&p->region, p->memfd, IVG_SIDE_GUEST, 0, &error), 0);
-}
-
-static void exec_child(const struct process *p, int control, const char *driver)
-{
-        char region[16], doorbell[16], interrupt[16], control_text[16];
-        const int keep[] = {p->memfd, p->doorbell, p->interrupt, control};
-
-        for (size_t i = 0; i < 4; i++)
-                fcntl(keep[i], F_SETFD, 0);
-        snprintf(region, sizeof(region), "%d", p->memfd);
-        snprintf(doorbell, sizeof(doorbell), "%d", p->doorbell);
-        snprintf(interrupt, sizeof(interrupt), "%d", p->interrupt);
-        snprintf(control_text, sizeof(control_text), "%d", control);
-        execl(EXEC_PROGRAM, EXEC_PROGRAM, "--region-fd", region, "--doorbell-fd", doorbell, "--interrupt-fd", interrupt,
-              "--control-fd", control_text, "--channel", "0", "--generation", "7", "--driver", driver, "--log-level",
-              "error", (char *)NULL);
-        _exit(99);
-}
-
-static void start(struct process *p, const char *driver, const char *misbehaviour)
-{
-        int pair[2];
-
-        memset(p, 0, sizeof(*p));
-        make_region(p);
-        p->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        p->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-        p->control = pair[0];
-        setenv("FAKE_DRIVER", misbehaviour, 1);
-        p->pid = fork();
-        assert_true(p->pid >= 0);
-        if (p->pid == 0)
-                exec_child(p, pair[1], driver);
-        close(pair[1]);
-}
-
-static bool receive(struct process *p, struct ivg_exec_message *message)
-{
-        struct pollfd fd = {.fd = p->control, .events = POLLIN};
-
-        return poll(&fd, 1, PATIENCE_MS) == 1 &&
-               recv(p->control, message, sizeof(*message), 0) == (ssize_t)sizeof(*message) &&
-               message->magic == IVG_EXEC_CONTROL_MAGIC;
-}
-
-static void start_ready(struct process *p, const char *misbehaviour)
-{
-        struct ivg_exec_message message;
-
-        start(p, EXEC_DRIVER, misbehaviour);
-        assert_true(receive(p, &message));
-        assert_int_equal(message.type, IVG_EXEC_READY);
-        assert_int_equal(message.driver_version, 13000);
-        assert_int_equal(message.device_count, 1);
-        assert_int_equal(ivg_ring_init(&p->ring, ivg_region_ring_guest(&p->region, 0),
-                                       ivg_region_ring_host(&p->region, 0), GENERATION),
-                         0);
-        assert_int_equal(ivg_producer_open(&p->ring, 1, &p->producer), 0);
-}
-
-/* The exit status, or -1 when it does not end in time. */
-static int wait_for_exit(struct process *p, uint32_t bound_ms)
-{
-        const uint64_t end = now_ms() + bound_ms;
-        int status = 0;
-
-        while (waitpid(p->pid, &status, WNOHANG) == 0) {
-                if (now_ms() > end) {
-                        kill(p->pid, SIGKILL);
-                        waitpid(p->pid, &status, 0);
-                        return -1;
-                }
-                usleep(2000);
-        }
-        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void finish(struct process *p)
-{
-        if (p->control >= 0)
-                close(p->control);
-        close(p->doorbell);
-        close(p->interrupt);
-        ivg_region_unmap(&p->region);
-        close(p->memfd);
-}
-
-static CUresult call(struct process *p, uint16_t number, void *request, uint32_t bytes)
-{
-        struct ivg_call_header *header = request;
-        struct ivg_record record = {0};
-        struct ivg_answer_header answer;
-        uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES];
-        const uint64_t end = now_ms() + PATIENCE_MS;
-
-        header->sequence_low = (uint32_t)++p->producer.sequence;
-        header->bytes = (uint16_t)bytes;
-        header->producer = (uint8_t)p->producer.index;
-        header->flags = IVG_CALL_WANTS_ANSWER;
-        assert_int_equal(ivg_producer_reserve(&p->producer, bytes, &record), 0);
-        ivg_record_write(&p->producer, &record, 0, request, bytes);
-        if (ivg_producer_commit(&p->producer, &record, number))
-                assert_int_equal(eventfd_write(p->doorbell, 1), 0);
-        while (!ivg_producer_poll_answer(&p->producer, p->producer.sequence, &answer, payload)) {
-                assert_true(now_ms() < end);
-                usleep(100);
-        }
-        return (CUresult)answer.result;
-}
-
-static void retain_context(struct process *p)
-{
-        struct ivg_request_cuDevicePrimaryCtxRetain request = {.dev = 0, .pctx = IVG_ID_FIRST};
-
-        assert_int_equal(call(p, IVG_CALL_cuDevicePrimaryCtxRetain, &request, sizeof(request)), CUDA_SUCCESS);
-}
 
 /* ---- ends ---- */
 
@@ -313,6 +147,58 @@ static void it_sleeps_when_nothing_comes(void **state)
         finish(&p);
 }
 
+/* ---- waiting for a channel ---- */
+
+static void a_waiting_one_becomes_a_guests(void **state)
+{
+        struct process p;
+
+        (void)state;
+        start_waiting(&p, "", 0);
+        assert_int_equal(adopt(&p, ALL_THREE), 0);
+        become_ready(&p);
+        retain_context(&p);
+        kill(p.pid, SIGTERM);
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_TOLD);
+        finish(&p);
+}
+
+static void a_waiting_one_ends_when_told_or_left(void **state)
+{
+        struct process p;
+
+        (void)state;
+        start_waiting(&p, "", 0);
+        kill(p.pid, SIGTERM);
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_TOLD);
+        finish(&p);
+        start_waiting(&p, "", 0);
+        close(p.control);
+        p.control = -1;
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_TOLD);
+        finish(&p);
+}
+
+static void a_channel_without_its_descriptors_is_refused(void **state)
+{
+        static const uint32_t wrong[] = {ALL_THREE & ~(1u << IVG_EXEC_SLOT_REGION), ALL_THREE | 1u << IVG_EXEC_SLOT_IPC,
+                                         ALL_THREE | 1u << IVG_EXEC_SLOTS};
+
+        (void)state;
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+                struct ivg_exec_message message;
+                struct process p;
+
+                start_waiting(&p, "", 0);
+                assert_int_equal(adopt(&p, wrong[i]), 0);
+                assert_true(receive(&p, &message));
+                assert_int_equal(message.type, IVG_EXEC_FAILED);
+                assert_non_null(strstr(message.text, "no channel in a message"));
+                assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_START);
+                finish(&p);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -324,6 +210,9 @@ int main(void)
                 cmocka_unit_test(a_driver_without_device_is_told),
                 cmocka_unit_test(after_a_fault_it_waits_to_be_ended),
                 cmocka_unit_test(it_sleeps_when_nothing_comes),
+                cmocka_unit_test(a_waiting_one_becomes_a_guests),
+                cmocka_unit_test(a_waiting_one_ends_when_told_or_left),
+                cmocka_unit_test(a_channel_without_its_descriptors_is_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,178 @@
+/* Executors that wait for a program, per pool: their driver is started and has a context, which is most of a program's
+ * start. Replaced in the background, one at a time; each serves one guest process and ends, like any other. */
+#include "mediator.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_spare(const struct ivg_executor *executor, uint32_t pool)
+{
+        return !executor->channel && executor->pool == pool &&
+               (executor->phase == IVG_EXECUTOR_WARMING || executor->phase == IVG_EXECUTOR_WAITING);
+}
+
+uint32_t ivg_warm_count(const struct ivg_mediator *mediator, uint32_t pool, enum ivg_executor_phase phase)
+{
+        uint32_t count = 0;
+
+        for (const struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                count += is_spare(executor, pool) && executor->phase == phase;
+        return count;
+}
+
+/* A pool that nobody can use needs none. */
+static bool pool_is_used(const struct ivg_mediator *mediator, uint32_t pool)
+{
+        const struct ivg_config *config = &mediator->config;
+
+        if (config->local.socket[0] != '\0' && config->local.pool == pool)
+                return true;
+        for (uint32_t i = 0; i < config->vm_count; i++)
+                if (config->vms[i].pool == pool)
+                        return true;
+        return false;
+}
+
+/* ---- more, or fewer ---- */
+
+static void delay(struct ivg_warm *warm)
+{
+        warm->pause_ms = warm->pause_ms == 0 ? IVG_WARM_RETRY_MS : warm->pause_ms * 2;
+        if (warm->pause_ms > IVG_WARM_RETRY_MS_MAX)
+                warm->pause_ms = IVG_WARM_RETRY_MS_MAX;
+        warm->next_start_ms = ivg_loop_now_ms() + warm->pause_ms;
+}
+
+static void start_one(struct ivg_mediator *mediator, uint32_t pool)
+{
+        struct ivg_warm *warm = &mediator->warm[pool];
+        struct ivg_error error = {""};
+
+        warm->begun++;
+        if (ivg_executor_start_spare(mediator, pool, &error) == 0)
+                return;
+        ivg_log(IVG_LOG_WARNING, "[WARM] pool %s: %s", mediator->config.pools[pool].name, error.text);
+        delay(warm);
+}
+
+static void end_surplus(struct ivg_mediator *mediator, uint32_t pool, uint32_t surplus)
+{
+        for (struct ivg_executor *executor = mediator->executors; executor && surplus > 0; executor = executor->next)
+                if (is_spare(executor, pool)) {
+                        ivg_executor_end(executor);
+                        surplus--;
+                }
+}
+
+static void pool_fill(struct ivg_mediator *mediator, uint32_t pool, uint64_t now_ms)
+{
+        const struct ivg_warm *warm = &mediator->warm[pool];
+        const uint32_t wanted = mediator->config.pools[pool].warm_executors;
+        const uint32_t warming = ivg_warm_count(mediator, pool, IVG_EXECUTOR_WARMING);
+        const uint32_t have = warming + ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING);
+
+        if (have > wanted)
+                end_surplus(mediator, pool, have - wanted);
+        else if (have < wanted && warming == 0 && now_ms >= warm->next_start_ms &&
+                 !(mediator->config.warm_once && warm->begun >= wanted))
+                start_one(mediator, pool);
+}
+
+void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+{
+        if (mediator->ending)
+                return;
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+                if (pool_is_used(mediator, i))
+                        pool_fill(mediator, i, now_ms);
+}
+
+void ivg_warm_end(struct ivg_mediator *mediator)
+{
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+                end_surplus(mediator, i, UINT32_MAX);
+}
+
+/* ---- what becomes of them ---- */
+
+struct ivg_executor *ivg_warm_take(struct ivg_mediator *mediator, uint32_t pool)
+{
+        struct ivg_executor *found = NULL;
+
+        /* One that still starts is ahead of one that would start now. */
+        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                if (is_spare(executor, pool) && (!found || executor->phase == IVG_EXECUTOR_WAITING))
+                        found = executor;
+        return found;
+}
+
+void ivg_warm_waits(struct ivg_executor *executor, const struct ivg_exec_message *message)
+{
+        struct ivg_mediator *mediator = executor->mediator;
+
+        mediator->warm[executor->pool].pause_ms = 0;
+        ivg_log(IVG_LOG_INFO, "[WARM] pool %s: executor %d waits for a program (driver %d, %d devices)",
+                mediator->config.pools[executor->pool].name, (int)executor->pid, message->driver_version,
+                message->device_count);
+}
+
+void ivg_warm_lost(struct ivg_executor *executor, const char *how)
+{
+        struct ivg_mediator *mediator = executor->mediator;
+        struct ivg_warm *warm = &mediator->warm[executor->pool];
+
+        warm->lost++;
+        delay(warm);
+        ivg_log(IVG_LOG_WARNING, "[WARM] pool %s: %s before a program came; the next is started in %u ms",
+                mediator->config.pools[executor->pool].name, how, warm->pause_ms);
+}
+
+/* ---- another number ---- */
+
+static int reread(const struct ivg_mediator *mediator, struct ivg_config *fresh, struct ivg_error *error)
+{
+        int rc;
+
+        ivg_config_init(fresh);
+        rc = ivg_config_read(fresh, mediator->config_path, error);
+        /* What the command line says in place of the file. */
+        fresh->device = mediator->config.device;
+        fresh->local = mediator->config.local;
+        return rc == 0 ? ivg_config_finish(fresh, error) : rc;
+}
+
+static void pool_follow(struct ivg_mediator *mediator, struct ivg_pool_config *pool, const struct ivg_config *fresh)
+{
+        for (uint32_t i = 0; i < fresh->pool_count; i++) {
+                if (strcmp(fresh->pools[i].name, pool->name) != 0 ||
+                    fresh->pools[i].warm_executors == pool->warm_executors)
+                        continue;
+                ivg_log(IVG_LOG_INFO, "[WARM] pool %s: %u executors wait from now on, not %u", pool->name,
+                        fresh->pools[i].warm_executors, pool->warm_executors);
+                pool->warm_executors = fresh->pools[i].warm_executors;
+                mediator->warm[pool - mediator->config.pools].next_start_ms = 0;
+        }
+}
+
+void ivg_warm_reload(struct ivg_mediator *mediator)
+{
+        struct ivg_config *fresh;
+        struct ivg_error error = {""};
+
+        if (!mediator->config_path || mediator->warm_given) {
+                ivg_log(IVG_LOG_WARNING, "SIGHUP: nothing changed: %s",
+                        mediator->config_path ? "--warm was given" : "there is no configuration file");
+                return;
+        }
+        fresh = calloc(1, sizeof(*fresh));
+        if (!fresh || reread(mediator, fresh, &error) < 0) {
+                ivg_log(IVG_LOG_ERROR, "SIGHUP: nothing changed: %s", fresh ? error.text : "no memory");
+                free(fresh);
+                return;
+        }
+        ivg_log(IVG_LOG_INFO, "SIGHUP: warm_executors is read anew; everything else needs a start");
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+                pool_follow(mediator, &mediator->config.pools[i], fresh);
+        free(fresh);
+        ivg_warm_tick(mediator, ivg_loop_now_ms());
+}
