@@ -175,12 +175,8 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
                 return CUDA_ERROR_INVALID_VALUE;
         const CUresult result =
                 settle(copy, destination, destination, copy_to_device(copy, destination, source, bytes));
-        /* The next launch may go to a stream that does not wait for this one's: the bytes had better be there. Natively
-         * they are but for a moment that a thread's own next call takes longer than; here that call takes 0.1 us. */
-        if (result == CUDA_SUCCESS && copy->synchronous && !copy->captured &&
-            ivg_load_relaxed_u32(&ivg_independent_streams) != 0)
-                return ivg_stream_wait(copy->stream, copy->context);
-        return result;
+        return result == CUDA_SUCCESS && copy->synchronous && !copy->captured ? ivg_stream_settle(copy->stream)
+                                                                              : result;
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)

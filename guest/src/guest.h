@@ -274,8 +274,10 @@ void ivg_context_return(void);
 
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
 extern _Atomic(uint32_t) ivg_independent_streams;
-/* Waits for all work of the stream, by the GPU's word where that is right. */
-CUresult ivg_stream_wait(ivg_id stream, const struct ivg_object *context);
+/* After a synchronous form that natively is done but for a moment (an upload, a set): where a stream exists that does
+ * not wait for `stream`, gives that moment, so that the program's next launch there finds it done. Bounded: it may wait
+ * for what only the program can end. CUDA_SUCCESS, or an error that was due. */
+CUresult ivg_stream_settle(ivg_id stream);
 /* Waits for all work of the context, which is current. */
 CUresult ivg_context_synchronize(struct ivg_object *context);
 

@@ -15,8 +15,9 @@
 #include "guest_send.h"
 #include "memory.h"
 
-#define QUERIES_AGAIN_MAX 16u /* half a microsecond each: longer than the driver takes to see what the GPU has told */
-#define EVENT_POLLS_MAX 48u   /* questions of half a microsecond each before a thread waits on its lane */
+#define QUERIES_AGAIN_MAX 16u  /* half a microsecond each: longer than the driver takes to see what the GPU has told */
+#define SETTLE_QUERIES_MAX 64u /* about 30 us, or what one of them waits for a lane */
+#define EVENT_POLLS_MAX 48u    /* questions of half a microsecond each before a thread waits on its lane */
 
 static const _Atomic(uint64_t) *host_words(void)
 {
@@ -150,9 +151,15 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
         return CUDA_SUCCESS;
 }
 
-CUresult ivg_stream_wait(ivg_id stream, const struct ivg_object *context)
+CUresult ivg_stream_settle(ivg_id stream)
 {
-        return needs_trip() ? synchronize_by_trip(stream) : synchronize_by_word(stream, context, NULL);
+        CUresult result = CUDA_ERROR_NOT_READY;
+
+        if (ivg_load_relaxed_u32(&ivg_independent_streams) == 0 || ivg_capturing())
+                return CUDA_SUCCESS;
+        for (uint32_t ask = 0; ask < SETTLE_QUERIES_MAX && result == CUDA_ERROR_NOT_READY; ask++)
+                result = ivg_send_cuStreamQuery(stream);
+        return result == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : result;
 }
 
 static CUresult stream_begin(CUstream handle, ivg_id null_stream, struct ivg_object **context, ivg_id *id)

@@ -1,6 +1,5 @@
 /* Managed memory: one pointer for the program and the kernels, copies of every kind, advice and what is told of it. */
 #include "check.h"
-#include <stdbool.h>
 
 enum { COUNT = 300000 };
 static CUmodule module;
@@ -75,7 +74,7 @@ static void pointers_say_what_they_are(void)
         CUdeviceptr memory, start;
         size_t bytes;
         int value = 0;
-        bool managed = false;
+        unsigned managed = 0; /* a boolean of four bytes */
         CUmemorytype type = (CUmemorytype)0;
         void *host = NULL;
         CU(cuCtxGetDevice(&device));
