@@ -146,22 +146,26 @@ class Warm(Mediator):
         self.assertEqual(self.executors_line()[3], 0)
         guest.close()
 
-    def test_those_that_never_get_to_wait_do_no_harm(self):
-        for how, words in (("waiting-crash", "signal 11"), ("waiting-fail", "no driver today"),
-                           ("waiting-silent", "hangs: it is killed")):
-            with self.subTest(how):
-                self.start_warm(1, how, ready_timeout_ms=300)
-                wait_until(lambda words=words: words in self.log() and "the next is started in" in self.log(), words)
-                self.mode("ready")
-                guest = self.attach_qemu(epoch=3)
-                guest.ask(0, GUEST_OPEN)
-                wait_until(lambda: "CUDA_CALL_INIT" in self.log(), "a program's start")
-                self.assertEqual(self.logged_waiting(), self.executors_line()[0])
-                guest.close()
-                self.end()
+    def never_waits(self, how, words):
+        self.start_warm(1, how, ready_timeout_ms=3000)
+        wait_until(lambda: words in self.log() and "the next is started in" in self.log(), words)
+        self.assertEqual(self.logged_waiting(), 0)
+        self.mode("ready")
+        guest = self.attach_qemu(epoch=3)
+        guest.open(0)
+        guest.close()
+
+    def test_one_that_crashes_at_its_start_does_no_harm(self):
+        self.never_waits("waiting-crash", "signal 11")
+
+    def test_one_that_fails_at_its_start_does_no_harm(self):
+        self.never_waits("waiting-fail", "no driver today")
+
+    def test_one_that_hangs_at_its_start_does_no_harm(self):
+        self.never_waits("waiting-silent", "hangs: it is killed")
 
     def test_channel_may_come_before_it_waits(self):
-        self.start_warm(1, "waiting-silent", ready_timeout_ms=1500)
+        self.start_warm(1, "waiting-silent", ready_timeout_ms=3000)
         wait_until(lambda: os.path.exists(self.notes_path + ".begun"), "its start")
         self.mode("ready")
         guest = self.attach_qemu(epoch=3)
@@ -225,16 +229,20 @@ class Warm(Mediator):
         wait_until(lambda: "SIGHUP: nothing changed: " in self.log(), "the mistake")
         self.assertEqual(self.executors_line(), (0, 0, 0, 0, 0))
 
-    def test_end_leaves_none(self):
-        for number, end in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
-            with self.subTest(number):
-                self.start_warm(3)
-                self.wait_counts(3, 0, 0, 0, 0)
-                pids = list(map(int, self.children()))
-                self.assertEqual(len(pids), 3)
-                self.process.send_signal(number)
-                self.assertEqual(self.process.wait(WAIT_S), end)
-                wait_until(lambda pids=pids: not any(map(process_is_there, pids)), "their end")
+    def ended_by(self, number, status):
+        self.start_warm(3)
+        self.wait_counts(3, 0, 0, 0, 0)
+        pids = list(map(int, self.children()))
+        self.assertEqual(len(pids), 3)
+        self.process.send_signal(number)
+        self.assertEqual(self.process.wait(WAIT_S), status)
+        wait_until(lambda: not any(map(process_is_there, pids)), "their end")
+
+    def test_its_end_leaves_none(self):
+        self.ended_by(signal.SIGTERM, 0)
+
+    def test_its_death_leaves_none(self):
+        self.ended_by(signal.SIGKILL, -signal.SIGKILL)
 
     def test_once_is_once(self):
         self.process = self.spawn(["--local", self.local_path, "--device", "soft", "--driver", __file__, "--executor",
