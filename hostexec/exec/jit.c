@@ -186,12 +186,13 @@ static bool elf_contained(const uint8_t *image, uint32_t bytes)
                elf_sections_contained(image, bytes, &header) && elf_segments_contained(image, bytes, &header);
 }
 
-/* Anything that is not text could be one of the driver's own formats, some of which hold addresses. */
+/* Anything that is not text could be one of the driver's own formats, some of which hold addresses. A fatbin wrapper's
+ * bytes could be a comment's but for the first, which is not ASCII. */
 static bool text_contained(const uint8_t *image, uint32_t bytes)
 {
         const uint8_t *end = memchr(image, '\0', bytes);
 
-        if (!end || end == image)
+        if (!end || end == image || *image >= 0x7f)
                 return false;
         for (const uint8_t *at = image; at < end; at++)
                 if (*at < ' ' && !(*at >= '\t' && *at <= '\r'))

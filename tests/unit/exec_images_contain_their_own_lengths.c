@@ -130,8 +130,12 @@ static void texts(void **state)
         const char text[] = "// \xc3\xa4\n.version 7.5\n\t.target sm_75\n";
         uint64_t wrapper[3] = {0x1466243B1ull, 0x1234, 0}; /* holds an address of this process */
         const char binary[] = "abc\x01\x02\x03";
+        /* Text up to its NUL, and a wrapper with an address all the same: found by the fuzz target `images`. */
+        const char text_and_wrapper[] = "\xb1"
+                                        "CbF\t\0\0\0\x10\x20\x30\x40\x55\x55\0\0\0\0\0\0\0\0\0";
 
         (void)state;
+        assert_false(contained(text_and_wrapper, sizeof(text_and_wrapper)));
         every_cut_is_refused(text, sizeof(text));
         assert_false(contained(wrapper, sizeof(wrapper)));
         assert_false(contained(binary, sizeof(binary)));
