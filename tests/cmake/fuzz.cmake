@@ -25,7 +25,7 @@ function(ivg_fuzz_target name runs)
 endfunction()
 
 set(unit ${CMAKE_CURRENT_SOURCE_DIR}/unit)
-ivg_fuzz_target(calls 20000 SOURCES ${unit}/exec_fake_driver.c LIBS ivg_exec_core ARGS -dict=${fuzz_dir}/calls.dict -max_len=8192)
+ivg_fuzz_target(calls 8000 SOURCES ${unit}/exec_fake_driver.c LIBS ivg_exec_core ARGS -dict=${fuzz_dir}/calls.dict -max_len=8192)
 target_include_directories(fuzz_calls PRIVATE ${unit})
 target_link_options(fuzz_calls PRIVATE -Wl,--wrap=urcu_memb_call_rcu,--wrap=urcu_memb_barrier,--wrap=urcu_memb_synchronize_rcu)
 ivg_fuzz_target(ring 20000 LIBS ivg_ring)
