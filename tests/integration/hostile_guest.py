@@ -56,6 +56,22 @@ class HostileGuest(unittest.TestCase):
         folder = f"/proc/{self.mediator.pid}/fd"
         return len(executors_of(self.mediator.pid)), len(os.listdir(folder))
 
+    def start_neighbour(self):
+        """An honest program that compares all its results, until its standard input ends."""
+        neighbour = self.start([os.path.join(PROGRAMS, "loop"), "600", "check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               stdin=subprocess.PIPE, text=True)
+        self.assertEqual(neighbour.stdout.readline(), "loop: running\n")
+        time.sleep(0.1)
+        return neighbour
+
+    def end_neighbour(self, neighbour):
+        neighbour.stdin.close()
+        neighbour.stdin = None
+        out, err = neighbour.communicate(timeout=60)
+        self.assertEqual(neighbour.returncode, 0, out + err)
+        self.assertIn("nothing broke", out)
+        wait_until(lambda: self.left()[0] == 0, "the neighbour's own end", LEFT_S)
+
     def attack(self, name, end, reason, before):
         logged = len(self.log())
         done = self.start([HOSTILE, name], stderr=subprocess.PIPE, text=True)
@@ -72,10 +88,7 @@ class HostileGuest(unittest.TestCase):
             self.assertIn(f"{reason} broken", self.log()[logged:])
 
     def test_every_wrong_thing_ends_its_own_channel_only(self):
-        neighbour = self.start([os.path.join(PROGRAMS, "loop"), "600", "check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               stdin=subprocess.PIPE, text=True)
-        self.assertEqual(neighbour.stdout.readline(), "loop: running\n")
-        time.sleep(0.1)
+        neighbour = self.start_neighbour()
         before = self.left()
         self.assertEqual(before[0], 1)
         wanted = os.environ.get("HOSTILE_CASE")
@@ -85,18 +98,10 @@ class HostileGuest(unittest.TestCase):
             with self.subTest(case=name):
                 self.attack(name, end, reason[0] if reason else None, before)
                 self.assertIsNone(neighbour.poll(), "the neighbour has ended")
-        neighbour.stdin.close()  # it has run long enough
-        neighbour.stdin = None
-        out, err = neighbour.communicate(timeout=60)
-        self.assertEqual(neighbour.returncode, 0, out + err)
-        self.assertIn("nothing broke", out)
-        wait_until(lambda: self.left()[0] == 0, "the neighbour's own end", LEFT_S)
+        self.end_neighbour(neighbour)
 
     def test_many_at_once_leave_nothing(self):
-        neighbour = self.start([os.path.join(PROGRAMS, "loop"), "600", "check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               stdin=subprocess.PIPE, text=True)
-        self.assertEqual(neighbour.stdout.readline(), "loop: running\n")
-        time.sleep(0.1)
+        neighbour = self.start_neighbour()
         before = self.left()
         names = ["storm_of_doorbells", "call_number_65535", "host_words_flicker", "guest_words_of_no_state",
                  "boot_epochs_without_end", "many_unanswered_calls"]
@@ -109,10 +114,7 @@ class HostileGuest(unittest.TestCase):
             self.assertEqual(child.returncode, 0, f"{name}: {err}")
         killed.wait()
         wait_until(lambda: self.left() == before, f"what it was before, {before}, is {self.left()}", LEFT_S)
-        neighbour.stdin.close()
-        neighbour.stdin = None
-        out, err = neighbour.communicate(timeout=60)
-        self.assertEqual(neighbour.returncode, 0, out + err)
+        self.end_neighbour(neighbour)
 
 
 if __name__ == "__main__":
