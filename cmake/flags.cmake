@@ -31,4 +31,13 @@ elseif(IVG_SANITIZE)
   add_compile_definitions(IVG_ASAN=1)
 endif()
 
+# All code then tells libFuzzer its way; tests/cmake/fuzz.cmake makes the programs.
+option(IVG_FUZZ "Build the fuzz targets (clang only; preset fuzz)" OFF)
+if(IVG_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "IVG_FUZZ needs clang and its libFuzzer, this is ${CMAKE_C_COMPILER_ID}")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 find_package(Threads REQUIRED)

@@ -133,22 +133,23 @@ static bool fatbin_contained(const uint8_t *image, uint32_t bytes)
         return header.header_bytes >= sizeof(header) && inside(header.header_bytes, header.payload_bytes, bytes);
 }
 
-static bool elf_contained(const uint8_t *image, uint32_t bytes)
+static bool elf_sections_contained(const uint8_t *image, uint32_t bytes, const Elf64_Ehdr *header)
 {
-        Elf64_Ehdr header;
+        uint64_t count = header->e_shnum;
+        Elf64_Shdr section;
 
-        if (bytes < sizeof(header))
+        if (header->e_shoff == 0)
+                return count == 0;
+        if (header->e_shentsize != sizeof(section) || !inside(header->e_shoff, sizeof(section), bytes))
                 return false;
-        memcpy(&header, image, sizeof(header));
-        if (header.e_ident[EI_CLASS] != ELFCLASS64 || (header.e_shnum && header.e_shentsize != sizeof(Elf64_Shdr)) ||
-            (header.e_phnum && header.e_phentsize != sizeof(Elf64_Phdr)) ||
-            !inside(header.e_shoff, (uint64_t)header.e_shnum * sizeof(Elf64_Shdr), bytes) ||
-            !inside(header.e_phoff, (uint64_t)header.e_phnum * sizeof(Elf64_Phdr), bytes))
+        if (count == 0) { /* 0xff00 sections or more: the number stands in the first one */
+                memcpy(&section, image + header->e_shoff, sizeof(section));
+                count = section.sh_size;
+        }
+        if (count > bytes / sizeof(section) || !inside(header->e_shoff, count * sizeof(section), bytes))
                 return false;
-        for (uint32_t i = 0; i < header.e_shnum; i++) {
-                Elf64_Shdr section;
-
-                memcpy(&section, image + header.e_shoff + i * sizeof(section), sizeof(section));
+        for (uint64_t i = 0; i < count; i++) {
+                memcpy(&section, image + header->e_shoff + i * sizeof(section), sizeof(section));
                 if (section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL &&
                     !inside(section.sh_offset, section.sh_size, bytes))
                         return false;
@@ -156,12 +157,42 @@ static bool elf_contained(const uint8_t *image, uint32_t bytes)
         return true;
 }
 
-/* Anything that is not text could be one of the driver's own formats, some of which hold addresses. */
+static bool elf_segments_contained(const uint8_t *image, uint32_t bytes, const Elf64_Ehdr *header)
+{
+        Elf64_Phdr segment;
+
+        if (header->e_phnum == 0)
+                return true;
+        if (header->e_phoff == 0 || header->e_phentsize != sizeof(segment) ||
+            !inside(header->e_phoff, (uint64_t)header->e_phnum * sizeof(segment), bytes))
+                return false;
+        for (uint32_t i = 0; i < header->e_phnum; i++) {
+                memcpy(&segment, image + header->e_phoff + i * sizeof(segment), sizeof(segment));
+                if (!inside(segment.p_offset, segment.p_filesz, bytes))
+                        return false;
+        }
+        return true;
+}
+
+/* What the guest measures (guest/src/image.c) counts here too: an honest image passes. */
+static bool elf_contained(const uint8_t *image, uint32_t bytes)
+{
+        Elf64_Ehdr header;
+
+        if (bytes < sizeof(header))
+                return false;
+        memcpy(&header, image, sizeof(header));
+        return header.e_ident[EI_CLASS] == ELFCLASS64 && header.e_ident[EI_DATA] == ELFDATA2LSB &&
+               elf_sections_contained(image, bytes, &header) && elf_segments_contained(image, bytes, &header);
+}
+
+/* Anything that is not text could be one of the driver's own formats, some of which hold addresses. A fatbin wrapper's
+ * bytes could be a comment's but for the first, which is not ASCII. */
 static bool text_contained(const uint8_t *image, uint32_t bytes)
 {
         const uint8_t *end = memchr(image, '\0', bytes);
 
-        if (!end || end == image)
+        if (!end || end == image || *image >= 0x7f)
                 return false;
         for (const uint8_t *at = image; at < end; at++)
                 if (*at < ' ' && !(*at >= '\t' && *at <= '\r'))

@@ -40,3 +40,26 @@ ivg_add_test(exec_images_are_asked_for_by_name
              SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_images_are_asked_for_by_name.c
                      ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
              LIBS ivg_exec_core ivg_image_keeper LABELS unit exec images)
+
+# The executor once more, with every fetch of a shared word handed to the test, which then changes the word.
+get_target_property(exec_core_sources ivg_exec_core SOURCES)
+list(TRANSFORM exec_core_sources PREPEND ${CMAKE_SOURCE_DIR}/hostexec/exec/ REGEX "^[^/]")
+set_source_files_properties(${IVG_GENERATED_HOST_SOURCES} ${CMAKE_BINARY_DIR}/generated/call_samples.c PROPERTIES GENERATED TRUE)
+file(GLOB hooked_ring_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ring/src/*.c)
+ivg_add_test(exec_fetches_each_record_word_once
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_fetches_each_record_word_once.c
+                     ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
+                     ${exec_core_sources} ${hooked_ring_sources} ${CMAKE_BINARY_DIR}/generated/call_samples.c
+             LABELS unit exec)
+if(TARGET exec_fetches_each_record_word_once)
+  add_dependencies(exec_fetches_each_record_word_once ivg_generate)
+  target_compile_definitions(exec_fetches_each_record_word_once PRIVATE IVG_LOAD_HOOK)
+  foreach(property INCLUDE_DIRECTORIES LINK_LIBRARIES)
+    get_target_property(value ivg_exec_core INTERFACE_${property})
+    if(property STREQUAL "INCLUDE_DIRECTORIES")
+      target_include_directories(exec_fetches_each_record_word_once PRIVATE ${value})
+    else()
+      target_link_libraries(exec_fetches_each_record_word_once PRIVATE ${value})
+    endif()
+  endforeach()
+endif()

@@ -1,7 +1,9 @@
 /* Works until something breaks: launches, copies, synchronizes for argv[1] seconds. When a call fails it must keep
  * failing (a lost executor is lost for good): exit code 3 and the error on stdout. argv[2] "sleep": sleeps in one long
- * wait instead. Exit code 0: nothing broke. */
+ * wait instead; "check": compares every result with C's, and ends early when its standard input does. Exit code 0:
+ * nothing broke. */
 #include "check.h"
+#include <poll.h>
 #include <time.h>
 
 static double now_s(void)
@@ -25,8 +27,24 @@ static int broken(CUresult result, const char *call)
         return 3;
 }
 
+/* What spin_rounds leaves for thread `thread`. */
+static uint32_t spun(uint32_t seed, uint32_t thread, uint32_t rounds)
+{
+        uint32_t x = seed + thread;
+        for (uint32_t i = 0; i < rounds; i++)
+                x = x * 1664525u + 1013904223u;
+        return x;
+}
+
+static int input_has_ended(void)
+{
+        struct pollfd input = {.fd = 0, .events = POLLIN};
+        return poll(&input, 1, 0) > 0;
+}
+
 int main(int argc, char **argv)
 {
+        const int checks = argc > 2 && strcmp(argv[2], "check") == 0;
         const double end = now_s() + (argc > 1 ? atof(argv[1]) : 5);
         const uint32_t rounds = argc > 2 && strcmp(argv[2], "sleep") == 0 ? 4000000000u : 1000u;
         static uint32_t host[4096];
@@ -38,7 +56,7 @@ int main(int argc, char **argv)
         CU(cuMemAlloc_v2(&data, sizeof host));
         puts("loop: running");
         fflush(stdout);
-        while (now_s() < end) {
+        while (now_s() < end && !(checks && input_has_ended())) {
                 uint32_t seed = 1, count = rounds;
                 void *parameters[] = {&data, &seed, &count};
                 result = cuLaunchKernel(spin, 1, 1, 1, 64, 1, 1, 0, NULL, parameters, NULL);
@@ -47,6 +65,9 @@ int main(int argc, char **argv)
                 result = cuMemcpyDtoH_v2(host, data, sizeof host);
                 if (result != CUDA_SUCCESS)
                         return broken(result, "cuMemcpyDtoH");
+                for (uint32_t i = 0; checks && i < 64; i++)
+                        CHECK(host[i] == spun(seed, i, count), "thread %u: %u", i, host[i]);
+                memset(host, 0, 64 * sizeof host[0]);
         }
         puts("loop: nothing broke");
         return 0;

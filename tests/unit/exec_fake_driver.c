@@ -37,6 +37,21 @@ static uint64_t block_remove(uint64_t start)
         return bytes;
 }
 
+bool fake_any_block(CUdeviceptr *start, size_t *bytes)
+{
+        bool found = false;
+
+        pthread_mutex_lock(&blocks_mutex);
+        for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]) && !found; i++)
+                if (blocks[i].bytes) {
+                        *start = blocks[i].start;
+                        *bytes = blocks[i].bytes;
+                        found = true;
+                }
+        pthread_mutex_unlock(&blocks_mutex);
+        return found;
+}
+
 static CUresult fake_sticky(void)
 {
         return (CUresult)atomic_load(&fake.sticky);
@@ -225,7 +240,6 @@ static CUresult fake_mem_info(size_t *free_bytes, size_t *total_bytes)
         return CUDA_SUCCESS;
 }
 
-void fake_driver_fill(struct ivg_driver *driver);
 void fake_driver_fill(struct ivg_driver *driver)
 {
         memset(&fake, 0, sizeof(fake));

@@ -17,8 +17,6 @@
 
 #define PATIENCE_NS 20000000000ull /* sanitizers on a busy machine */
 
-void fake_driver_fill(struct ivg_driver *driver);
-
 static void make_region(struct exec_fixture *f)
 {
         const struct ivg_region_config config = {.region_bytes = FIXTURE_REGION_BYTES,

@@ -29,6 +29,10 @@ struct fake_driver {
         sem_t release;
 };
 extern struct fake_driver fake;
+/* Fills in what this driver has; the rest stays NULL. */
+void fake_driver_fill(struct ivg_driver *driver);
+/* Some block that nobody has freed. False: there is none. */
+bool fake_any_block(CUdeviceptr *start, size_t *bytes);
 
 struct exec_fixture {
         struct ivg_exec *exec;

@@ -59,6 +59,7 @@ static void elf_files(void **state)
         memset(&elf, 0, sizeof(elf));
         memcpy(elf.header.e_ident, ELFMAG, SELFMAG);
         elf.header.e_ident[EI_CLASS] = ELFCLASS64;
+        elf.header.e_ident[EI_DATA] = ELFDATA2LSB;
         elf.header.e_shoff = offsetof(typeof(elf), sections);
         elf.header.e_shnum = 2;
         elf.header.e_shentsize = sizeof(Elf64_Shdr);
@@ -79,13 +80,62 @@ static void elf_files(void **state)
         assert_false(contained(&elf, sizeof(elf)));
 }
 
+/* Found by the fuzz target `images`: lengths that only the guest's measure looked at. */
+static void elf_files_of_many_sections_and_of_segments(void **state)
+{
+        struct {
+                Elf64_Ehdr header;
+                Elf64_Shdr sections[2];
+                Elf64_Phdr segment;
+        } elf;
+
+        (void)state;
+        memset(&elf, 0, sizeof(elf));
+        memcpy(elf.header.e_ident, ELFMAG, SELFMAG);
+        elf.header.e_ident[EI_CLASS] = ELFCLASS64;
+        elf.header.e_ident[EI_DATA] = ELFDATA2LSB;
+        elf.header.e_phoff = offsetof(typeof(elf), segment);
+        elf.header.e_phnum = 1;
+        elf.header.e_phentsize = sizeof(Elf64_Phdr);
+        elf.segment = (Elf64_Phdr){.p_offset = 64, .p_filesz = sizeof(elf) - 64};
+        every_cut_is_refused(&elf, sizeof(elf));
+        elf.segment.p_filesz++;
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.segment = (Elf64_Phdr){.p_offset = UINT64_MAX - 7, .p_filesz = 16};
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.segment = (Elf64_Phdr){.p_offset = 0};
+        elf.header.e_phoff = 0; /* where the driver begins to read is anyone's guess */
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.header.e_phnum = 0;
+        elf.header.e_shoff = offsetof(typeof(elf), sections);
+        elf.header.e_shentsize = sizeof(Elf64_Shdr);
+        elf.sections[0].sh_size = 2; /* how many there are */
+        assert_true(contained(&elf, sizeof(elf)));
+        elf.sections[1] = (Elf64_Shdr){.sh_type = SHT_PROGBITS, .sh_offset = 64, .sh_size = sizeof(elf)};
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.sections[0].sh_size = 3000;
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.sections[0].sh_size = UINT64_MAX / 32;
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.header.e_shoff = 0;
+        elf.header.e_shnum = 2;
+        assert_false(contained(&elf, sizeof(elf)));
+        elf.header.e_shnum = 0;
+        elf.header.e_ident[EI_DATA] = ELFDATA2MSB;
+        assert_false(contained(&elf, sizeof(elf)));
+}
+
 static void texts(void **state)
 {
         const char text[] = "// \xc3\xa4\n.version 7.5\n\t.target sm_75\n";
         uint64_t wrapper[3] = {0x1466243B1ull, 0x1234, 0}; /* holds an address of this process */
         const char binary[] = "abc\x01\x02\x03";
+        /* Text up to its NUL, and a wrapper with an address all the same: found by the fuzz target `images`. */
+        const char text_and_wrapper[] = "\xb1"
+                                        "CbF\t\0\0\0\x10\x20\x30\x40\x55\x55\0\0\0\0\0\0\0\0\0";
 
         (void)state;
+        assert_false(contained(text_and_wrapper, sizeof(text_and_wrapper)));
         every_cut_is_refused(text, sizeof(text));
         assert_false(contained(wrapper, sizeof(wrapper)));
         assert_false(contained(binary, sizeof(binary)));
@@ -139,6 +189,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(fatbins),
                 cmocka_unit_test(elf_files),
+                cmocka_unit_test(elf_files_of_many_sections_and_of_segments),
                 cmocka_unit_test(texts),
                 cmocka_unit_test(options_with_addresses_do_not_pass),
                 cmocka_unit_test(logs_are_cut_with_their_nul),
