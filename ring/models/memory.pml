@@ -1,0 +1,77 @@
+/* Memory as x86 has it (TSO): each processor's stores wait in a first-in, first-out buffer of its own, from which its own
+ * loads are served, and reach memory some time later. A locked instruction (exchange) and a full barrier wait until the
+ * buffer is empty. Loads are not reordered. What a weaker machine or a compiler may do beyond that is shown by variants
+ * that swap two statements.
+ *
+ * Who includes this has defined CPUS, WORDS and, if three pending stores are too few, DEPTH. Processes 0 .. CPUS-1 are
+ * the buffers themselves, so `cpu` in the models is a number that the model gives its own processes. */
+#ifndef DEPTH
+#define DEPTH 3
+#endif
+
+typedef store_buffer_t {
+        byte count;
+        byte word[DEPTH];
+        byte value[DEPTH]
+};
+store_buffer_t pending[CPUS];
+byte memory[WORDS];
+hidden byte scan; /* used inside d_step alone */
+
+/* A plain, relaxed or release store: all the same on this machine. Waits while the buffer is full. */
+inline store(cpu, w, v)
+{
+        d_step {
+                pending[cpu].count < DEPTH ->
+                pending[cpu].word[pending[cpu].count] = w;
+                pending[cpu].value[pending[cpu].count] = v;
+                pending[cpu].count++
+        }
+}
+
+/* Any load: the newest of one's own pending stores, else memory. */
+inline load(cpu, w, to)
+{
+        d_step {
+                to = memory[w];
+                scan = 0;
+                do
+                :: scan < pending[cpu].count ->
+                        if
+                        :: pending[cpu].word[scan] == (w) -> to = pending[cpu].value[scan]
+                        :: else
+                        fi;
+                        scan++
+                :: else -> break
+                od;
+                scan = 0
+        }
+}
+
+/* A sequentially consistent exchange: store and full barrier in one. */
+inline exchange(cpu, w, v)
+{
+        d_step { pending[cpu].count == 0 -> memory[w] = v }
+}
+
+active [CPUS] proctype store_buffer()
+{
+end:    do
+        :: d_step {
+                pending[_pid].count > 0 ->
+                memory[pending[_pid].word[0]] = pending[_pid].value[0];
+                scan = 1;
+                do
+                :: scan < pending[_pid].count ->
+                        pending[_pid].word[scan - 1] = pending[_pid].word[scan];
+                        pending[_pid].value[scan - 1] = pending[_pid].value[scan];
+                        scan++
+                :: else -> break
+                od;
+                pending[_pid].count--;
+                pending[_pid].word[pending[_pid].count] = 0; /* equal states are to look equal */
+                pending[_pid].value[pending[_pid].count] = 0;
+                scan = 0
+        }
+        od
+}
