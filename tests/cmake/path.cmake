@@ -9,8 +9,6 @@ if(BUILD_TESTING)
     add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
     set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;cuda" ENVIRONMENT "${path_environment}")
   endforeach()
-  set_tests_properties(path_faults PROPERTIES TIMEOUT 300 LABELS "integration;cuda" ENVIRONMENT "${path_environment}")
-
   # A guest that breaks every rule, beside one that keeps them.
   add_executable(hostile_guest ${CMAKE_SOURCE_DIR}/tests/integration/hostile_guest.c)
   target_link_libraries(hostile_guest PRIVATE ivg_calls ivg_glue ivg_ring)
