@@ -82,10 +82,18 @@ static CUresult allocate(struct ivg_object *context, const struct allocator *all
         return CUDA_SUCCESS;
 }
 
+/* With an answer: see the call table. */
+static CUresult free_and_wait(uint64_t pointer)
+{
+        struct ivg_request_cuMemFree_v2 request = {.dptr = pointer};
+
+        return ivg_call_sync(IVG_CALL_cuMemFree_v2, &request, sizeof(request), NULL, 0, 0, NULL);
+}
+
 static CUresult send_free_plain(uint64_t pointer, void *request)
 {
         (void)request;
-        return ivg_send_cuMemFree_v2(pointer);
+        return free_and_wait(pointer);
 }
 
 static CUresult send_plain(uint64_t *pointer, uint64_t *bytes, void *request)
@@ -159,9 +167,9 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
                 return result;
         if (ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_DEVICE, &range) ||
             ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_POOLED, &range))
-                return ivg_send_cuMemFree_v2(dptr);
+                return free_and_wait(dptr);
         if (is_graph_memory(dptr))
-                return ivg_send_cuMemFree_v2(dptr);
+                return free_and_wait(dptr);
         return ivg_managed_free(dptr, &result) ? result : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -251,6 +259,7 @@ static CUresult free_in_order(CUdeviceptr pointer, CUstream stream, ivg_id null_
             !ivg_memory_remove(&ivg_memory_of_device, pointer, IVG_MEMORY_POOLED, &range) &&
             !ivg_memory_remove(&ivg_memory_of_device, pointer, IVG_MEMORY_DEVICE, &range))
                 return CUDA_ERROR_INVALID_VALUE;
+        ivg_store_relaxed_u32(&ivg_frees_in_order, 1);
         return ivg_send_cuMemFreeAsync(pointer, id);
 }
 

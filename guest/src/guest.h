@@ -278,6 +278,8 @@ extern _Atomic(uint32_t) ivg_independent_streams;
  * not wait for `stream`, gives that moment, so that the program's next launch there finds it done. Bounded: it may wait
  * for what only the program can end. CUDA_SUCCESS, or an error that was due. */
 CUresult ivg_stream_settle(ivg_id stream);
+/* Non-zero once memory was freed in stream order: the driver gives such memory back when it synchronizes itself. */
+extern _Atomic(uint32_t) ivg_frees_in_order;
 /* Waits for all work of the context, which is current. */
 CUresult ivg_context_synchronize(struct ivg_object *context);
 

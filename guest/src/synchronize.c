@@ -77,9 +77,12 @@ static void errors_taken(void)
         ivg_store_relaxed_u64(&deferred_seen, ivg_load_acquire_u64(&host_words()[IVG_DEFERRED_NOTED]));
 }
 
+_Atomic(uint32_t) ivg_frees_in_order;
+
 static bool needs_trip(void)
 {
-        return ivg_capturing() || errors_are_due() || ivg_load_acquire_u64(&host_words()[IVG_MAY_PRINT]) != 0;
+        return ivg_capturing() || ivg_load_relaxed_u32(&ivg_frees_in_order) != 0 || errors_are_due() ||
+               ivg_load_acquire_u64(&host_words()[IVG_MAY_PRINT]) != 0;
 }
 
 /* ---- what this thread did itself ----

@@ -157,21 +157,6 @@ static bool pool_attribute_bytes(int32_t attribute, uint32_t *bytes)
         }
 }
 
-/* The guest may have been told by the GPU's own word that memory's last use is over, and a moment later the driver
- * counts it so too: until then it would keep what the program knows to be free. */
-#define SIGNAL_LAG_NS 20000u
-
-CUresult ivg_host_cuMemPoolTrimTo(struct ivg_exec_call *call, const struct ivg_args_cuMemPoolTrimTo *args)
-{
-        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
-        const struct timespec lag = {.tv_nsec = SIGNAL_LAG_NS};
-
-        if (!driver->cuMemPoolTrimTo)
-                return CUDA_ERROR_NOT_SUPPORTED;
-        (void)nanosleep(&lag, NULL); /* on a lane; interrupted or not */
-        return driver->cuMemPoolTrimTo(args->pool, args->minBytesToKeep);
-}
-
 CUresult ivg_host_cuMemPoolSetAttribute(struct ivg_exec_call *call, const struct ivg_args_cuMemPoolSetAttribute *args)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);

@@ -4,8 +4,6 @@
  * Where a call runs:
  *   wants an answer, may block (lane)           its guest thread's lane
  *   wants an answer, that lane is not idle yet  the lane too: a mailbox has one writer at a time
- *   wants an answer, its thread's frees are     the lane too: the answer is to show them done (cuMemGetInfo)
- *     with the reaper
  *   wants an answer, the process captures       the lane too: a capture knows operating-system threads (capture_mode.c)
  *   no answer, may block                        the reaper, in the ring's order
  *   all else                                    here, in the ring's order
@@ -118,8 +116,7 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
         if (!accept_record(exec, record, &request))
                 return;
         if (request.wants_answer &&
-            (request.descriptor->lane || request.capturing || ivg_lane_pending(exec, request.producer) > 0 ||
-             !ivg_reaper_has_done(exec, exec->producers[request.producer].reaper_last))) {
+            (request.descriptor->lane || request.capturing || ivg_lane_pending(exec, request.producer) > 0)) {
                 hand_to_lane(exec, record, &request);
         } else if (request.descriptor->lane) {
                 if (!ivg_reaper_submit(exec, &request))

@@ -390,8 +390,6 @@ bool ivg_reaper_submit(struct ivg_exec *exec, const struct ivg_exec_request *req
 /* Waits until the reaper has finished `ticket`, at most timeout_ms. Not on consumer or reaper. -ETIMEDOUT, -ESHUTDOWN
  */
 int ivg_reaper_wait(struct ivg_exec *exec, uint64_t ticket, uint32_t timeout_ms);
-/* Whether that ticket is done. Any thread; one load. */
-bool ivg_reaper_has_done(struct ivg_exec *exec, uint64_t ticket);
 void ivg_reaper_wake(struct ivg_exec *exec);
 void ivg_reaper_destroy(struct ivg_exec *exec); /* its thread has been joined */
 

@@ -112,11 +112,6 @@ static bool is_done(const struct ivg_reaper *reaper, uint64_t ticket)
         return ivg_load_seq_cst_u64(&reaper->done) >= ticket;
 }
 
-bool ivg_reaper_has_done(struct ivg_exec *exec, uint64_t ticket)
-{
-        return is_done(&exec->reaper, ticket);
-}
-
 int ivg_reaper_wait(struct ivg_exec *exec, uint64_t ticket, uint32_t timeout_ms)
 {
         struct ivg_reaper *reaper = &exec->reaper;

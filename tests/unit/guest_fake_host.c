@@ -267,6 +267,9 @@ static CUresult execute_sync(uint16_t number, const void *request, void *answer)
                 ((struct ivg_answer_cuMemAlloc_v2 *)answer)->dptr =
                         device_memory(((const struct ivg_request_cuMemAlloc_v2 *)request)->bytesize);
                 return CUDA_SUCCESS;
+        case IVG_CALL_cuMemFree_v2:
+                host.counts.allocations_live--;
+                return CUDA_SUCCESS;
         default:
                 die("synchronous call it does not know");
                 return CUDA_ERROR_UNKNOWN;
@@ -517,3 +520,5 @@ CUresult ivg_stream_settle(ivg_id stream)
         (void)stream;
         return CUDA_SUCCESS;
 }
+
+_Atomic(uint32_t) ivg_frees_in_order;
