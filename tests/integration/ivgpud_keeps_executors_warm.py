@@ -33,7 +33,9 @@ class Warm(Mediator):
             return []
 
     def wait_waiting(self, count):
-        return wait_until(lambda: self.logged_waiting() >= count and self.waiting(), f"{count} that wait")
+        # Told in two places, which a loaded machine writes some time apart.
+        return wait_until(lambda: self.logged_waiting() >= count and len(self.waiting()) >= count and self.waiting(),
+                          f"{count} that wait")
 
     def logged_waiting(self):
         return self.log().count("waits for a program")
