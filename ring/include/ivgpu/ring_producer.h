@@ -53,6 +53,26 @@ static inline int ivg_ring_state_errno(const struct ivg_ring *ring)
         return ivg_ring_status_errno(status, ring->generation);
 }
 
+/* What orders two producers' writes to a slot, lap after lap, is the consumer between them (C3, P1): often in another
+ * process, where ThreadSanitizer does not see it. It is told here: who claims a slot comes after who committed it. */
+#if defined(__SANITIZE_THREAD__)
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+static inline void ivg_slots_tsan_take(struct ivg_ring *ring, uint64_t position, uint32_t slots)
+{
+        for (uint32_t i = 0; i < slots; i++)
+                __tsan_acquire(ivg_ring_slot_at(ring, position + i));
+}
+static inline void ivg_slots_tsan_give(struct ivg_ring *ring, uint64_t position, uint32_t slots)
+{
+        for (uint32_t i = 0; i < slots; i++)
+                __tsan_release(ivg_ring_slot_at(ring, position + i));
+}
+#else
+#define ivg_slots_tsan_take(ring, position, slots) ((void)0)
+#define ivg_slots_tsan_give(ring, position, slots) ((void)0)
+#endif
+
 /* Room for `slots` from `tail` on? Signed: a tail read before others moved it may lie behind head; P2 then refuses it.
  */
 static inline bool ivg_producer_has_room(struct ivg_producer *producer, uint64_t tail, uint32_t slots)
@@ -97,6 +117,7 @@ static inline int ivg_producer_reserve(struct ivg_producer *producer, uint32_t p
                 /* P2, the claim; pairs with itself and R1. Failure leaves no trace but the note. */
         } while (!ivg_compare_exchange_acq_rel_u64(&ring->guest->tail, &tail, tail + slots));
 
+        ivg_slots_tsan_take(ring, tail, slots);
         record->position = tail;
         record->slots = slots;
         record->payload_bytes = payload_bytes;
@@ -131,6 +152,7 @@ static inline bool ivg_ring_publish_record(struct ivg_ring *ring, uint64_t posit
                 ivg_store_relaxed_u64(&ivg_ring_slot_at(ring, position + i)->commit,
                                       ivg_commit_word(position + i, 0, IVG_SLOT_CONT, 0));
 
+        ivg_slots_tsan_give(ring, position, slots);
         /* P4, pairs with C1 (ring_consumer.c): the record is complete. An exchange, not a release store, because it is
          * also the full barrier of the sleep handshake: without it P5 may be served while P4 still waits in the store
          * buffer, the consumer (C4, C5) misses the record, this side misses the sleeper, and nobody rings. */
