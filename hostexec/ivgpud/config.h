@@ -5,6 +5,7 @@
 #define IVGPUD_CONFIG_H
 
 #include "ivgpu/region.h"
+#include "vm_limits.h"
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -15,24 +16,27 @@
 #define IVG_VMS_MAX 256u
 #define IVG_NAME_BYTES 32u /* as IVG_VM_NAME_BYTES: names travel in the region page */
 #define IVG_PATH_BYTES 4096u
+#define IVG_ADDRESS_BYTES 46u      /* INET6_ADDRSTRLEN */
 #define IVG_SOCKET_PATH_BYTES 108u /* sockaddr_un's */
 
 enum ivg_device_kind { IVG_DEVICE_CUDA, IVG_DEVICE_SOFT };
-enum ivg_priority { IVG_PRIORITY_LOW = 0, IVG_PRIORITY_MEDIUM = 1, IVG_PRIORITY_HIGH = 2 };
+/* How a pool's executors come to run: by weighted shares with several on the GPU at once, or one VM at a time. */
+enum ivg_policy { IVG_POLICY_FAIR, IVG_POLICY_TURNS };
 
 struct ivg_pool_config {
         char name[IVG_NAME_BYTES];
         uint32_t gpu_count; /* 0: all that the driver shows */
         uint32_t gpus[IVG_POOL_GPUS_MAX];
         uint32_t warm_executors; /* that wait for programs; IVG_WARM_UNSET until ivg_config_finish */
+        enum ivg_policy policy;
+        bool mps; /* its executors run under an MPS server of their own */
 };
 
 struct ivg_vm_config {
         uint32_t vm_id;
         char name[IVG_NAME_BYTES];
         uint32_t pool; /* index */
-        enum ivg_priority priority;
-        uint32_t weight; /* 1..100 */
+        struct ivg_limits limits;
         char socket[IVG_SOCKET_PATH_BYTES];
         mode_t socket_mode;
         uint32_t region_mib; /* a power of two */
@@ -45,6 +49,23 @@ struct ivg_local_config {
         mode_t socket_mode;
         uint32_t region_mib;
         uint32_t pool;
+        struct ivg_limits limits; /* of all local programs together, as if they were one VM */
+};
+
+/* The socket of ivgpuctl. */
+struct ivg_control_config {
+        char socket[IVG_SOCKET_PATH_BYTES]; /* empty: none */
+        mode_t socket_mode;
+        uid_t user;  /* (uid_t)-1: the mediator's own. It and root may change things; */
+        gid_t group; /* (gid_t)-1: none. Its members may, too; others who can connect may look */
+};
+
+/* Where Prometheus finds the counters: a TCP port, a UNIX socket, or neither. */
+struct ivg_metrics_config {
+        char address[IVG_ADDRESS_BYTES];
+        uint32_t port;                      /* 0: none */
+        char socket[IVG_SOCKET_PATH_BYTES]; /* empty: none */
+        mode_t socket_mode;
 };
 
 /* Who is given an image that a process has brought: other processes of its VM, or of any VM. */
@@ -70,6 +91,8 @@ struct ivg_config {
         struct ivg_vm_config vms[IVG_VMS_MAX];
         struct ivg_local_config local;
         struct ivg_images_config images;
+        struct ivg_control_config control;
+        struct ivg_metrics_config metrics;
 };
 
 /* Defaults; one pool "A" with all GPUs is added by ivg_config_finish when there is none. */
