@@ -48,6 +48,8 @@ enum ivg_exec_slot {
         IVG_EXEC_SLOT_IPC,       /* may lack */
         IVG_EXEC_SLOT_SHARE,     /* share_protocol.h; may lack */
         IVG_EXEC_SLOT_IMAGES,    /* may lack */
+        IVG_EXEC_SLOT_BOARD,     /* board.h; may lack: then nothing is scheduled or limited */
+        IVG_EXEC_SLOT_KICK,      /* an eventfd, for the executor to write: look at the boards; may lack */
         IVG_EXEC_SLOTS,
 };
 #define IVG_EXEC_SLOTS_NEEDED (1u << IVG_EXEC_SLOT_REGION | 1u << IVG_EXEC_SLOT_DOORBELL)

@@ -54,6 +54,8 @@ int ivg_exec_adopt(int control_fd, int signal_fd, struct ivg_exec_config *config
                 .ipc_fd = slots[IVG_EXEC_SLOT_IPC],
                 .share_fd = slots[IVG_EXEC_SLOT_SHARE],
                 .images_fd = slots[IVG_EXEC_SLOT_IMAGES],
+                .board_fd = slots[IVG_EXEC_SLOT_BOARD],
+                .kick_fd = slots[IVG_EXEC_SLOT_KICK],
                 .channel = message.channel,
                 .generation = message.generation,
         };

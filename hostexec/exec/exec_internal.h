@@ -10,6 +10,7 @@
 #ifndef IVG_EXEC_INTERNAL_H
 #define IVG_EXEC_INTERNAL_H
 
+#include "board.h"
 #include "exec.h"
 #include "exec_control.h"
 #include "log.h"
@@ -127,6 +128,8 @@ struct ivg_exec {
         struct ivg_graph_things *graph_things;
         struct ivg_user_object *user_objects; /* under calls_user_object.c's mutex */
         struct ivg_images *images;
+        struct ivg_board *board;
+        int kick_fd;                    /* -1: none */
         struct ivg_ipc_table *ipc;      /* NULL: none */
         int share_fd;                   /* to the mediator, for descriptors (share.c); -1: none */
         _Atomic(uint32_t) ipc_exported; /* something of this process stands in the table: frees look there */
@@ -166,6 +169,8 @@ struct ivg_exec_config {
         int ipc_fd;    /* the tenant's table of shared objects; -1: none, then nothing is shared */
         int images_fd; /* to the keeper of module images; -1: none, then each is sent. Owned by the executor */
         int share_fd;  /* to the mediator, for what is shared by descriptor; -1: none */
+        int board_fd;  /* board.h; -1: none, then nothing is scheduled or limited */
+        int kick_fd;   /* to make the mediator look at the board; -1: none */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
@@ -180,6 +185,11 @@ void ivg_exec_destroy(struct ivg_exec *exec); /* after a successful stop */
 /* Around the body of every thread that runs calls: its name, its part in RCU. */
 void ivg_exec_thread_begins(const char *name);
 void ivg_exec_thread_ends(void);
+
+/* ---- board.c ---- */
+/* Maps the board behind `fd`; with -1, a private one without limits. NULL: not one of ours, or no memory. */
+struct ivg_board *ivg_board_map(int fd);
+void ivg_board_unmap(struct ivg_board *board);
 
 /* ---- ipc.c: what the processes of one tenant share ---- */
 struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */

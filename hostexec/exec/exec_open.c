@@ -89,6 +89,8 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
                 exec->producers[i].sequence = UINT32_MAX; /* the first thread's sequences start at 2^32 + 1 */
         exec->share_fd = config->share_fd;
+        exec->kick_fd = config->kick_fd;
+        exec->board = ivg_board_map(config->board_fd);
         exec->ipc = config->ipc_fd >= 0 ? ivg_ipc_map(config->ipc_fd) : NULL;
         exec->images = ivg_images_create(config->images_fd);
         exec->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -99,7 +101,7 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
         exec->callbacks = ivg_callbacks_create();
         exec->graph_things = ivg_graph_things_create();
         if (exec->stop_fd < 0 || exec->event_fd < 0 || !exec->handles || !exec->ranges || !exec->pinned ||
-            !exec->callbacks || !exec->images || !exec->graph_things) {
+            !exec->callbacks || !exec->images || !exec->graph_things || !exec->board) {
                 ivg_error_set(error, "tables or event descriptors: %s", strerror(errno));
                 result = -ENOMEM;
         } else {
@@ -247,6 +249,7 @@ void ivg_exec_destroy(struct ivg_exec *exec)
         ivg_graph_things_destroy(exec->graph_things);
         ivg_callbacks_destroy(exec->callbacks);
         ivg_ipc_unmap(exec->ipc);
+        ivg_board_unmap(exec->board);
         ivg_images_destroy(exec->images);
         ivg_pinned_destroy(exec->pinned);
         ivg_ranges_destroy(exec->ranges);

@@ -239,6 +239,7 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
         if (executor->channel) /* the driver frees that memory now */
                 ivg_shares_end_of(executor->channel->tenant->shares, executor);
         gone(executor, how);
+        ivg_board_close(executor->board); /* after its counters have been taken over */
         ivg_loop_free(mediator, &executor->garbage);
 }
 
@@ -303,6 +304,7 @@ static void drop(struct ivg_executor *executor, bool running)
         ivg_loop_close(executor->mediator, &executor->process);
         ivg_loop_close(executor->mediator, &executor->control);
         ivg_loop_close(executor->mediator, &executor->share);
+        ivg_board_close(executor->board);
         free(executor);
 }
 
@@ -317,7 +319,7 @@ static void close_if_open(int fd)
                 close(fd);
 }
 
-static int send_channel(struct ivg_executor *executor, const struct ivg_channel *channel, int share_fd)
+static int send_channel(struct ivg_executor *executor, const struct ivg_channel *channel, int share_fd, int board_fd)
 {
         const struct ivg_tenant *tenant = channel->tenant;
         const int images_fd = ivg_images_connect(executor->mediator, tenant);
@@ -328,6 +330,8 @@ static int send_channel(struct ivg_executor *executor, const struct ivg_channel 
                 [IVG_EXEC_SLOT_IPC] = tenant->ipc_fd,
                 [IVG_EXEC_SLOT_SHARE] = share_fd,
                 [IVG_EXEC_SLOT_IMAGES] = images_fd,
+                [IVG_EXEC_SLOT_BOARD] = board_fd,
+                [IVG_EXEC_SLOT_KICK] = -1,
         };
         struct ivg_exec_adoption message = {.magic = IVG_EXEC_CONTROL_MAGIC,
                                             .type = IVG_EXEC_ADOPT,
@@ -351,16 +355,21 @@ static int send_channel(struct ivg_executor *executor, const struct ivg_channel 
 /* The executor is the channel's from then on. */
 static int give(struct ivg_executor *executor, struct ivg_channel *channel)
 {
-        int share[2] = {-1, -1};
+        int share[2] = {-1, -1}, board_fd = -1;
         int rc = pair_open(share);
 
         executor->share = (struct ivg_source){.fd = share[0], .ready = ivg_shares_ready};
         if (rc == 0)
                 rc = ivg_loop_watch(executor->mediator, &executor->share);
         if (rc == 0)
-                rc = send_channel(executor, channel, share[1]);
+                rc = board_fd = ivg_board_create(&executor->board);
+        if (rc >= 0)
+                rc = send_channel(executor, channel, share[1], board_fd);
         close_if_open(share[1]);
+        close_if_open(board_fd);
         if (rc < 0) {
+                ivg_board_close(executor->board);
+                executor->board = NULL;
                 ivg_loop_close(executor->mediator, &executor->share);
                 return rc;
         }

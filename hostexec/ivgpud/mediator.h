@@ -15,6 +15,7 @@
 #ifndef IVGPUD_MEDIATOR_H
 #define IVGPUD_MEDIATOR_H
 
+#include "board.h"
 #include "config.h"
 #include "exec_control.h"
 #include "ivgpu/ring.h"
@@ -186,6 +187,7 @@ struct ivg_executor {
         struct ivg_source process; /* pidfd */
         struct ivg_source control;
         struct ivg_source share; /* share_protocol.h */
+        struct ivg_board *board; /* from its channel on; NULL before */
         enum ivg_executor_phase phase;
         uint64_t deadline_ms; /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
 };
@@ -198,6 +200,12 @@ void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks
 
 /* How every child begins: no signal blocked or ignored, a process group of its own. 0 or an error number. */
 int ivg_child_attributes(posix_spawnattr_t *attributes);
+
+/* ---- board.c ---- */
+
+/* A board without limits, mapped. Its descriptor, sealed in its size, or -errno. */
+int ivg_board_create(struct ivg_board **board);
+void ivg_board_close(struct ivg_board *board); /* NULL: nothing */
 
 /* ---- warm.c ---- */
 

@@ -326,6 +326,8 @@ static void begin(void)
                                                .ipc_fd = -1,
                                                .images_fd = -1,
                                                .share_fd = -1,
+                                               .board_fd = -1,
+                                               .kick_fd = -1,
                                                .doorbell_fd = f.doorbell_fd,
                                                .interrupt_fd = f.interrupt_fd,
                                                .channel = FIXTURE_CHANNEL,

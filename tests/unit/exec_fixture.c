@@ -91,6 +91,8 @@ int fixture_setup(void **state)
                                           .ipc_fd = -1,
                                           .images_fd = -1,
                                           .share_fd = -1,
+                                          .board_fd = -1,
+                                          .kick_fd = -1,
                                           .doorbell_fd = f->doorbell_fd,
                                           .interrupt_fd = f->interrupt_fd,
                                           .channel = FIXTURE_CHANNEL,

@@ -1,0 +1,5 @@
+# Who may run when: the board, the policy, the executor's gate, and all of it together on the soft GPU.
+ivg_add_test(board_is_one_executors
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/board_is_one_executors.c ${CMAKE_SOURCE_DIR}/hostexec/ivgpud/board.c
+             LIBS ivg_exec_core LABELS unit sched)
+target_include_directories(board_is_one_executors PRIVATE ${CMAKE_SOURCE_DIR}/hostexec/ivgpud)
