@@ -20,7 +20,7 @@ READY, FAILED, FAULT, WAITING, ADOPT = 1, 2, 3, 4, 5
 MESSAGE = struct.Struct("<IIIIii232s")
 ADOPTION = struct.Struct("<IIIIII")
 MAGIC = 0x45475649
-SLOTS = ("region", "doorbell", "interrupt", "ipc", "share", "images")
+SLOTS = ("region", "doorbell", "interrupt", "ipc", "share", "images", "board", "kick")
 
 
 def message(kind, code=0, fault=0, text=b""):

@@ -36,7 +36,7 @@ class LocalPrograms(Mediator):
         qemu.open(2)
         notes = {note["options"]["vm-id"]: note for note in self.notes()}
         for note in notes.values():
-            self.assertEqual(note["descriptors"], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+            self.assertEqual(note["descriptors"], list(range(11)))
             self.assertEqual(note["pgid"], note["pid"])
             self.assertEqual(note["ours"], [])
         self.assertEqual(notes["7"]["visible"], "0,2")
