@@ -166,6 +166,7 @@ void fixture_send(struct exec_fixture *f, struct ivg_producer *producer, uint16_
                 sched_yield();
         assert_int_equal(error, 0);
         ivg_record_write(producer, &record, 0, request, bytes);
+        ivg_rcu_tsan_release(f->exec->host_channel); /* pairs with the acquire in take_turn */
         if (ivg_producer_commit(producer, &record, number))
                 assert_int_equal(eventfd_write(f->doorbell_fd, 1), 0);
 }
