@@ -18,6 +18,7 @@
 
 #include "ivgpu/atomics.h"
 #include "ivgpu/histogram.h"
+#include "ivgpu/ring_layout.h"
 #include <stddef.h>
 
 #define IVG_BOARD_MAGIC 0x31445242u   /* "BRD1" */
@@ -88,7 +89,8 @@ struct ivg_board_counters {
          */
         _Atomic(uint32_t) call;
         _Atomic(uint64_t) call_since_ns;
-        _Atomic(uint64_t) reserved[6];
+        _Atomic(uint64_t) reserved[5];
+        _Atomic(uint64_t) lane_since_ns[IVG_RING_PRODUCERS]; /* the same of the lanes' calls, each its lane's word */
 };
 _Static_assert(sizeof(struct ivg_board_counters) % 64 == 0, "whole lines");
 

@@ -3,3 +3,5 @@ ivg_add_test(board_is_one_executors
              SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/board_is_one_executors.c ${CMAKE_SOURCE_DIR}/hostexec/ivgpud/board.c
              LIBS ivg_exec_core LABELS unit sched)
 target_include_directories(board_is_one_executors PRIVATE ${CMAKE_SOURCE_DIR}/hostexec/ivgpud)
+
+ivg_add_test(sched_shares_hold SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/sched_shares_hold.c LIBS ivg_sched_sim LABELS unit sched)
