@@ -57,8 +57,9 @@ CUresult ivg_process_refusal(void)
 
 /* ---- losing the executor ---- */
 
-/* Why, in words, from what the host left in shared memory. Each word is read once, and only to be shown. */
-static void loss_cause(int negative_errno, char *text, size_t capacity)
+/* Why, in words, from what the host left in shared memory. Each word is read once, and only to be shown. The number
+ * that goes with it: what the mediator ended the program for, or that it is without an executor. */
+static enum ivg_error_code loss_cause(int negative_errno, char *text, size_t capacity)
 {
         const struct ivg_region *region = ivg_link_region(ivg_process.link);
         const struct ivg_host_channel *channel =
@@ -67,6 +68,11 @@ static void loss_cause(int negative_errno, char *text, size_t capacity)
         const uint32_t reason = ivg_load_acquire_u32(&channel->reason);
         const uint64_t fault = ivg_load_acquire_u64(&ring->fault);
 
+        if (reason == IVG_ERROR_TIMEOUT || reason == IVG_ERROR_VM_QUARANTINED) {
+                snprintf(text, capacity, "the mediator has ended this program (%s)",
+                         reason == IVG_ERROR_TIMEOUT ? "its VM's time limit is over" : "its VM is in quarantine");
+                return (enum ivg_error_code)reason;
+        }
         switch (negative_errno) {
         case -EPROTO:
                 snprintf(text, capacity, "the executor found a broken rule: %s, value %u, at position %llu",
@@ -85,21 +91,22 @@ static void loss_cause(int negative_errno, char *text, size_t capacity)
                 snprintf(text, capacity, "%s", strerror(-negative_errno));
                 break;
         }
+        return IVG_ERROR_MEDIATOR_UNAVAILABLE;
 }
 
 CUresult ivg_process_lose(int negative_errno, const char *where)
 {
         const CUresult result = ivg_result_from_errno(negative_errno);
+        enum ivg_error_code code;
         uint32_t lost = 0;
         char cause[200];
 
         if (!ivg_compare_exchange_acq_rel_u32(&ivg_process.lost, &lost, result))
                 return ivg_process_refusal();
         if (ivg_load_acquire_u32(&ivg_process.state) != IVG_PROCESS_ENDED) {
-                loss_cause(negative_errno, cause, sizeof(cause));
-                ivg_log("error %d (%s): %s, while %s: %s; every further call answers CUDA error %d",
-                        IVG_ERROR_MEDIATOR_UNAVAILABLE, ivg_error_code_name(IVG_ERROR_MEDIATOR_UNAVAILABLE),
-                        ivg_link_name(ivg_process.link), where, cause, (int)result);
+                code = loss_cause(negative_errno, cause, sizeof(cause));
+                ivg_log("error %d (%s): %s, while %s: %s; every further call answers CUDA error %d", (int)code,
+                        ivg_error_code_name(code), ivg_link_name(ivg_process.link), where, cause, (int)result);
         }
         return result;
 }

@@ -102,13 +102,23 @@ static void start_executor(struct ivg_channel *channel, bool cold)
                 return;
         }
         tenant->executors_alive++;
+        tenant->member->executors_alive++;
         ivg_store_relaxed_u32(&host_channel(channel)->executor_pid, (uint32_t)channel->executor->pid); /* to show */
 }
 
 static void start(struct ivg_channel *channel)
 {
+        struct ivg_error error = {""};
+        const enum ivg_error_code refusal = ivg_member_admit(channel->tenant->member, &error);
+
         set_state(channel, IVG_HOST_CHANNEL_STARTING, IVG_ERROR_NONE);
-        start_executor(channel, false);
+        if (refusal == IVG_ERROR_NONE) {
+                start_executor(channel, false);
+                return;
+        }
+        ivg_log(IVG_LOG_WARNING, "%s, channel %u: error %d (%s): %s", channel->tenant->name, channel->index,
+                (int)refusal, ivg_error_code_name(refusal), error.text);
+        set_state(channel, IVG_HOST_CHANNEL_FAILED, refusal);
 }
 
 void ivg_channel_look(struct ivg_channel *channel)
@@ -145,7 +155,7 @@ void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, c
 {
         struct ivg_tenant *tenant = channel->tenant;
 
-        tenant->account->ended.executor_failures++;
+        tenant->member->account.ended.executor_failures++;
         tenant->mediator->pools[tenant->pool].ended.executor_failures++;
         ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s", tenant->name, channel->index, (int)code,
                 ivg_error_code_name(code), text);
@@ -157,12 +167,23 @@ void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_messag
 {
         struct ivg_tenant *tenant = channel->tenant;
 
-        tenant->account->ended.faults++;
-        tenant->mediator->pools[tenant->pool].ended.faults++;
         ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s (fault %u)", tenant->name, channel->index,
                 IVG_ERROR_INVALID_REQUEST, ivg_error_code_name(IVG_ERROR_INVALID_REQUEST), message->text,
                 message->fault);
         set_state(channel, IVG_HOST_CHANNEL_DEAD, IVG_ERROR_INVALID_REQUEST);
+        ivg_member_fault(tenant, IVG_FAULT_KIND_PROTOCOL);
+}
+
+void ivg_channel_stop(struct ivg_channel *channel, enum ivg_error_code reason)
+{
+        if (!channel->executor)
+                return;
+        /* First, so that the guest finds the reason when it finds the ring closed. */
+        if (channel->state == IVG_HOST_CHANNEL_READY)
+                set_state(channel, IVG_HOST_CHANNEL_DEAD, reason);
+        else if (channel->state == IVG_HOST_CHANNEL_STARTING)
+                set_state(channel, IVG_HOST_CHANNEL_FAILED, reason);
+        ivg_executor_end(channel->executor);
 }
 
 bool ivg_channel_start_cold(struct ivg_channel *channel, const char *how)
@@ -176,6 +197,7 @@ bool ivg_channel_start_cold(struct ivg_channel *channel, const char *how)
                 channel->index, how);
         channel->executor = NULL;
         tenant->executors_alive--;
+        tenant->member->executors_alive--;
         start_executor(channel, true);
         return true;
 }
@@ -184,6 +206,7 @@ void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const cha
 {
         struct ivg_tenant *tenant = channel->tenant;
         const bool was_starting = channel->state == IVG_HOST_CHANNEL_STARTING;
+        const bool died = !told && channel->state == IVG_HOST_CHANNEL_READY;
 
         /* If it did not write a better reason itself. */
         ivg_ring_mark_peer_gone(ivg_region_ring_host(&tenant->region, channel->index), channel->generation);
@@ -191,13 +214,16 @@ void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const cha
         channel->executor = NULL;
         if (!told && was_starting)
                 ivg_channel_failed(channel, IVG_ERROR_MEDIATOR_UNAVAILABLE, how);
-        else if (!told && channel->state == IVG_HOST_CHANNEL_READY)
+        else if (died)
                 ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s", tenant->name, channel->index,
                         IVG_ERROR_CUDA_ERROR, ivg_error_code_name(IVG_ERROR_CUDA_ERROR), how);
         if (channel->state == IVG_HOST_CHANNEL_READY || channel->state == IVG_HOST_CHANNEL_STARTING)
                 set_state(channel, IVG_HOST_CHANNEL_DEAD, told ? IVG_ERROR_MEDIATOR_UNAVAILABLE : IVG_ERROR_CUDA_ERROR);
         else
                 ivg_tenant_interrupt(tenant, channel->index); /* the ring's status may have changed */
+        tenant->member->executors_alive--;
+        if (died) /* after this one's end is settled: it may end others */
+                ivg_member_fault(tenant, IVG_FAULT_KIND_DIED);
         if (!tenant->ending && (guest_state(channel) == IVG_GUEST_CHANNEL_CLOSED || tenant->epoch_pending != 0))
                 (void)ivg_channel_clear(channel);
         ivg_tenant_executor_gone(tenant);

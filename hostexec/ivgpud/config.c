@@ -158,6 +158,8 @@ KEY_READER(read_vm_pool, struct ivg_vm_config,
                                to == &reader->defaults ? &reader->default_pool
                                                        : &reader->vm_pools[to - reader->config->vms]))
 KEY_READER(read_vm_socket, struct ivg_vm_config, ivg_setting_text(reader, setting, sizeof(to->socket), to->socket))
+KEY_READER(read_vm_local_socket, struct ivg_vm_config,
+           ivg_setting_text(reader, setting, sizeof(to->local_socket), to->local_socket))
 KEY_READER(read_vm_socket_mode, struct ivg_vm_config, ivg_setting_mode(reader, setting, &to->socket_mode))
 KEY_READER(read_vm_region, struct ivg_vm_config, read_region_mib(reader, setting, &to->region_mib))
 KEY_READER(read_vm_channels, struct ivg_vm_config,
@@ -168,7 +170,8 @@ static const struct ivg_config_key vm_keys[] = {
         {"vm_id", true, read_vm_id},
         {"name", true, read_vm_name},
         {"pool", false, read_vm_pool},
-        {"socket", true, read_vm_socket},
+        {"socket", false, read_vm_socket},
+        {"local_socket", false, read_vm_local_socket},
         {"socket_mode", false, read_vm_socket_mode},
         {"region_mib", false, read_vm_region},
         {"channels", false, read_vm_channels},
@@ -181,6 +184,18 @@ static const struct ivg_config_key default_keys[] = {
         {"region_mib", false, read_vm_region}, {"channels", false, read_vm_channels},
         {"vectors", false, read_vm_vectors},   {NULL, false, NULL},
 };
+
+/* A path that both would listen on; of one VM, with itself: twice. NULL: none. */
+static const char *socket_of_both(const struct ivg_vm_config *a, const struct ivg_vm_config *b)
+{
+        const char *const of_a[] = {a->socket, a->local_socket}, *const of_b[] = {b->socket, b->local_socket};
+
+        for (size_t i = 0; i < 2; i++)
+                for (size_t j = 0; j < 2; j++)
+                        if (of_a[i][0] != '\0' && strcmp(of_a[i], of_b[j]) == 0 && (a != b || i != j))
+                                return of_a[i];
+        return NULL;
+}
 
 static int read_vm(struct ivg_config_reader *reader, const config_setting_t *group, void *into)
 {
@@ -202,11 +217,16 @@ static int read_vm(struct ivg_config_reader *reader, const config_setting_t *gro
                 return ivg_setting_refuse(reader, group,
                                           "channels = %u, vectors = %u: each channel needs a vector beside vector 0",
                                           vm->channels, vm->vectors);
-        for (uint32_t i = 0; i < config->vm_count; i++) {
+        if (vm->socket[0] == '\0' && vm->local_socket[0] == '\0')
+                return ivg_setting_refuse(reader, group, "neither \"socket\" (QEMU's) nor \"local_socket\" is there");
+        for (uint32_t i = 0; i < config->vm_count; i++)
                 if (config->vms[i].vm_id == vm->vm_id)
                         return ivg_setting_refuse(reader, group, "vm_id %u twice", vm->vm_id);
-                if (strcmp(config->vms[i].socket, vm->socket) == 0)
-                        return ivg_setting_refuse(reader, group, "socket \"%s\" twice", vm->socket);
+        for (uint32_t i = 0; i <= config->vm_count; i++) {
+                const char *twice = socket_of_both(vm, &config->vms[i]);
+
+                if (twice)
+                        return ivg_setting_refuse(reader, group, "socket \"%s\" twice", twice);
         }
         config->vm_count++;
         return 0;
@@ -490,7 +510,8 @@ static int sockets_check(const struct ivg_config *config, struct ivg_error *erro
                                 return -EINVAL;
                         }
                 for (uint32_t j = 0; j < config->vm_count; j++)
-                        if (strcmp(config->vms[j].socket, others[i].path) == 0) {
+                        if (strcmp(config->vms[j].socket, others[i].path) == 0 ||
+                            strcmp(config->vms[j].local_socket, others[i].path) == 0) {
                                 ivg_error_set(error, "socket \"%s\" is both %s and that of VM %u", others[i].path,
                                               others[i].what, config->vms[j].vm_id);
                                 return -EINVAL;

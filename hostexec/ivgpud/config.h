@@ -37,7 +37,8 @@ struct ivg_vm_config {
         char name[IVG_NAME_BYTES];
         uint32_t pool; /* index */
         struct ivg_limits limits;
-        char socket[IVG_SOCKET_PATH_BYTES];
+        char socket[IVG_SOCKET_PATH_BYTES];       /* QEMU's; empty: none */
+        char local_socket[IVG_SOCKET_PATH_BYTES]; /* of programs of this machine that belong to it; empty: none */
         mode_t socket_mode;
         uint32_t region_mib; /* a power of two */
         uint32_t channels;
@@ -78,6 +79,8 @@ struct ivg_images_config {
         uint32_t count;
 };
 
+/* While the mediator runs, a pool and a VM keep their places in these arrays: what a reload takes out leaves a hole,
+ * which what it adds may fill. */
 struct ivg_config {
         enum ivg_device_kind device;
         char driver[IVG_PATH_BYTES];   /* empty: found by itself */
@@ -94,6 +97,15 @@ struct ivg_config {
         struct ivg_control_config control;
         struct ivg_metrics_config metrics;
 };
+
+static inline bool ivg_config_has_pool(const struct ivg_config *config, uint32_t pool)
+{
+        return pool < config->pool_count && config->pools[pool].name[0] != '\0';
+}
+static inline bool ivg_config_has_vm(const struct ivg_config *config, uint32_t slot)
+{
+        return slot < config->vm_count && config->vms[slot].name[0] != '\0';
+}
 
 /* Defaults; one pool "A" with all GPUs is added by ivg_config_finish when there is none. */
 void ivg_config_init(struct ivg_config *config);

@@ -109,20 +109,10 @@ static void start(struct ivg_mediator *mediator)
         forget(mediator);
 }
 
-/* Not 0. The same for a VM whenever its QEMU is started, and for all local programs, which are one machine's. */
-static uint32_t tenant_number(const struct ivg_mediator *mediator, const struct ivg_tenant *tenant)
-{
-        uint32_t place = 0;
-
-        while (place < mediator->config.vm_count && tenant->account != &mediator->vms[place].account)
-                place++;
-        return 1 + (place < mediator->config.vm_count ? place : IVG_VMS_MAX);
-}
-
 int ivg_images_connect(struct ivg_mediator *mediator, const struct ivg_tenant *tenant)
 {
-        const uint32_t number = tenant_number(mediator, tenant);
-        struct ivg_images_message message = {.magic = IVG_IMAGES_MAGIC, .type = IVG_IMAGES_CONNECT, .tenant = number};
+        struct ivg_images_message message = {
+                .magic = IVG_IMAGES_MAGIC, .type = IVG_IMAGES_CONNECT, .tenant = tenant->member->number};
         int pair[2], rc;
 
         if (mediator->config.images.share == IVG_IMAGES_OFF)
@@ -132,7 +122,7 @@ int ivg_images_connect(struct ivg_mediator *mediator, const struct ivg_tenant *t
         if (mediator->images.control_fd < 0)
                 return -1;
         if (mediator->config.images.share == IVG_IMAGES_VM)
-                message.space = number;
+                message.space = message.tenant;
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return -1;
         rc = ivg_images_send(mediator->images.control_fd, &message, pair[1]);

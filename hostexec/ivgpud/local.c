@@ -60,7 +60,7 @@ static int program_welcome(struct ivg_mediator *mediator, struct ivg_local_progr
                 .channels = 1,
                 .name = name,
                 .vm_name = "local",
-                .account = &mediator->local.account,
+                .member = &mediator->local.member,
         };
         const struct ivg_doorbells *doorbells;
         int rc;
@@ -156,6 +156,7 @@ int ivg_local_open(struct ivg_mediator *mediator, struct ivg_error *error)
         int rc;
 
         local->mediator = mediator;
+        ivg_member_init(&local->member, mediator, IVG_VMS_MAX, &config->limits);
         local->listener.fd = -1;
         if (config->socket[0] == '\0')
                 return 0;

@@ -71,6 +71,10 @@ static void tick(struct ivg_mediator *mediator)
                 ivg_tenant_beat(tenant);
         for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
                 ivg_executor_tick(executor, now_ms);
+        for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
+             member = ivg_member_next(mediator, member))
+                ivg_member_tick(member, now_ms);
+        ivg_removed_tick(mediator);
         ivg_local_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
@@ -102,6 +106,14 @@ static int timer_open(struct ivg_mediator *mediator)
 
 /* ---- signals ---- */
 
+static void reload(struct ivg_mediator *mediator)
+{
+        struct ivg_error error = {""};
+
+        if (ivg_reload(mediator, &error) < 0)
+                ivg_log(IVG_LOG_ERROR, "SIGHUP: nothing changed: %s", error.text);
+}
+
 static void signals_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
 {
         struct signalfd_siginfo info;
@@ -111,7 +123,7 @@ static void signals_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 if (info.ssi_signo == SIGUSR1)
                         ivg_stats_write(mediator, STDERR_FILENO);
                 else if (info.ssi_signo == SIGHUP)
-                        ivg_warm_reload(mediator);
+                        reload(mediator);
                 else
                         ivg_loop_end(mediator, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
         }
@@ -157,7 +169,8 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
         mediator->ending = true;
         ivg_log(IVG_LOG_INFO, "ends: %s", why);
         for (uint32_t i = 0; i < mediator->config.vm_count; i++)
-                ivg_vm_close(&mediator->vms[i]);
+                if (ivg_config_has_vm(&mediator->config, i))
+                        ivg_vm_close(&mediator->vms[i]);
         ivg_local_close(mediator);
         ivg_warm_end(mediator);
 }

@@ -29,12 +29,13 @@
 extern char **environ;
 
 struct options {
-        const char *config, *local, *arena, *device, *driver, *executor, *warm;
+        const char *config, *local, *arena, *device, *driver, *executor, *control, *warm;
         bool foreground, quiet, warm_once;
         int stats_fd, ready_fd;
 };
 
 static struct ivg_mediator mediator;
+static struct options options;
 
 /* ---- options ---- */
 
@@ -48,13 +49,16 @@ static void usage(FILE *out)
                 "  --device soft|cuda the driver that executors load\n"
                 "  --driver PATH      its libcuda.so.1\n"
                 "  --executor PATH    ivgpu-exec, if not beside this program\n"
+                "  --control SOCKET   serve ivgpuctl there\n"
                 "  --warm N           executors that wait for a program, in each pool, with a context\n"
                 "  --warm-once N      the same, not replaced when programs take them\n"
                 "  --foreground       stay in the foreground\n"
                 "  --quiet            say warnings and errors only\n"
                 "  --stats-fd N       at the end, write the [MEDIATOR STATS] block to this descriptor and close it\n"
                 "  --ready-fd N       when all sockets listen, write \"ready\" and a newline there and close it\n"
-                "The command line wins over the file. SIGUSR1 prints statistics; SIGTERM ends in order.\n");
+                "The command line wins over the file. SIGUSR1 prints statistics, SIGHUP reads the file again; SIGTERM "
+                "ends "
+                "in order.\n");
 }
 
 static int parse_fd(const char *text)
@@ -65,54 +69,65 @@ static int parse_fd(const char *text)
         return *text == '\0' || *end != '\0' || value < 0 || value > 1 << 20 ? -1 : (int)value;
 }
 
-static bool parse_options(int argc, char **argv, struct options *options)
+static bool parse_options(int argc, char **argv)
 {
         static const struct option names[] = {
-                {"config", required_argument, NULL, 'c'},   {"local", required_argument, NULL, 'l'},
-                {"arena", required_argument, NULL, 'a'},    {"device", required_argument, NULL, 'd'},
-                {"driver", required_argument, NULL, 'D'},   {"executor", required_argument, NULL, 'e'},
-                {"warm", required_argument, NULL, 'w'},     {"warm-once", required_argument, NULL, 'W'},
-                {"foreground", no_argument, NULL, 'f'},     {"quiet", no_argument, NULL, 'q'},
-                {"stats-fd", required_argument, NULL, 's'}, {"ready-fd", required_argument, NULL, 'r'},
-                {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+                {"config", required_argument, NULL, 'c'},
+                {"local", required_argument, NULL, 'l'},
+                {"arena", required_argument, NULL, 'a'},
+                {"device", required_argument, NULL, 'd'},
+                {"driver", required_argument, NULL, 'D'},
+                {"executor", required_argument, NULL, 'e'},
+                {"warm", required_argument, NULL, 'w'},
+                {"warm-once", required_argument, NULL, 'W'},
+                {"foreground", no_argument, NULL, 'f'},
+                {"quiet", no_argument, NULL, 'q'},
+                {"stats-fd", required_argument, NULL, 's'},
+                {"ready-fd", required_argument, NULL, 'r'},
+                {"control", required_argument, NULL, 'C'},
+                {"help", no_argument, NULL, 'h'},
+                {NULL, 0, NULL, 0},
         };
         int option;
 
-        *options = (struct options){.stats_fd = -1, .ready_fd = -1};
+        options = (struct options){.stats_fd = -1, .ready_fd = -1};
         while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
                 switch (option) {
                 case 'c':
-                        options->config = optarg;
+                        options.config = optarg;
                         break;
                 case 'l':
-                        options->local = optarg;
+                        options.local = optarg;
                         break;
                 case 'a':
-                        options->arena = optarg;
+                        options.arena = optarg;
                         break;
                 case 'd':
-                        options->device = optarg;
+                        options.device = optarg;
                         break;
                 case 'D':
-                        options->driver = optarg;
+                        options.driver = optarg;
                         break;
                 case 'e':
-                        options->executor = optarg;
+                        options.executor = optarg;
+                        break;
+                case 'C':
+                        options.control = optarg;
                         break;
                 case 'w':
                 case 'W':
-                        options->warm = optarg;
-                        options->warm_once = option == 'W';
+                        options.warm = optarg;
+                        options.warm_once = option == 'W';
                         break;
                 case 'f':
-                        options->foreground = true;
+                        options.foreground = true;
                         break;
                 case 'q':
-                        options->quiet = true;
+                        options.quiet = true;
                         break;
                 case 's':
                 case 'r':
-                        *(option == 's' ? &options->stats_fd : &options->ready_fd) = parse_fd(optarg);
+                        *(option == 's' ? &options.stats_fd : &options.ready_fd) = parse_fd(optarg);
                         if (parse_fd(optarg) < 0) {
                                 fprintf(stderr, "ivgpud: \"%s\" is no descriptor\n", optarg);
                                 return false;
@@ -141,21 +156,20 @@ static int path_take(char *to, size_t capacity, const char *option, const char *
 }
 
 /* For every pool, whatever the file says. */
-static int warm_take(struct ivg_config *config, const struct options *options, struct ivg_error *error)
+static int warm_take(struct ivg_config *config, struct ivg_error *error)
 {
         char *end;
-        const unsigned long number = strtoul(options->warm, &end, 10);
+        const unsigned long number = strtoul(options.warm, &end, 10);
 
-        if (options->warm[0] < '0' || options->warm[0] > '9' || *end != '\0' || number > IVG_WARM_EXECUTORS_MAX) {
-                ivg_error_set(error, "--warm%s: \"%s\" is no number from 0 to %u", options->warm_once ? "-once" : "",
-                              options->warm, IVG_WARM_EXECUTORS_MAX);
+        if (options.warm[0] < '0' || options.warm[0] > '9' || *end != '\0' || number > IVG_WARM_EXECUTORS_MAX) {
+                ivg_error_set(error, "--warm%s: \"%s\" is no number from 0 to %u", options.warm_once ? "-once" : "",
+                              options.warm, IVG_WARM_EXECUTORS_MAX);
                 return -EINVAL;
         }
-        config->warm_once = options->warm_once;
+        config->warm_once = options.warm_once;
         config->warm_executors = (uint32_t)number;
         for (uint32_t i = 0; i < config->pool_count; i++)
                 config->pools[i].warm_executors = (uint32_t)number;
-        mediator.warm_given = true;
         return 0;
 }
 
@@ -174,31 +188,33 @@ static int arena_take(uint32_t *region_mib, const char *text, struct ivg_error *
         return 0;
 }
 
-static int configure(const struct options *options, struct ivg_error *error)
+/* What the file and the command line say; the latter wins. Again at each reload. */
+static int configure(struct ivg_config *config, struct ivg_error *error)
 {
-        struct ivg_config *config = &mediator.config;
         int rc = 0;
 
         ivg_config_init(config);
-        mediator.config_path = options->config;
-        if (options->config)
-                rc = ivg_config_read(config, options->config, error);
-        if (rc == 0 && options->local)
-                rc = path_take(config->local.socket, sizeof(config->local.socket), "local", options->local, error);
-        if (rc == 0 && options->arena)
-                rc = arena_take(&config->local.region_mib, options->arena, error);
-        if (rc == 0 && options->driver)
-                rc = path_take(config->driver, sizeof(config->driver), "driver", options->driver, error);
-        if (rc == 0 && options->executor)
-                rc = path_take(config->executor, sizeof(config->executor), "executor", options->executor, error);
-        if (rc == 0 && options->warm)
-                rc = warm_take(config, options, error);
-        if (rc == 0 && options->device) {
-                if (strcmp(options->device, "soft") != 0 && strcmp(options->device, "cuda") != 0) {
-                        ivg_error_set(error, "--device: \"%s\" is neither \"soft\" nor \"cuda\"", options->device);
+        if (options.config)
+                rc = ivg_config_read(config, options.config, error);
+        if (rc == 0 && options.local)
+                rc = path_take(config->local.socket, sizeof(config->local.socket), "local", options.local, error);
+        if (rc == 0 && options.arena)
+                rc = arena_take(&config->local.region_mib, options.arena, error);
+        if (rc == 0 && options.driver)
+                rc = path_take(config->driver, sizeof(config->driver), "driver", options.driver, error);
+        if (rc == 0 && options.executor)
+                rc = path_take(config->executor, sizeof(config->executor), "executor", options.executor, error);
+        if (rc == 0 && options.control)
+                rc = path_take(config->control.socket, sizeof(config->control.socket), "control", options.control,
+                               error);
+        if (rc == 0 && options.warm)
+                rc = warm_take(config, error);
+        if (rc == 0 && options.device) {
+                if (strcmp(options.device, "soft") != 0 && strcmp(options.device, "cuda") != 0) {
+                        ivg_error_set(error, "--device: \"%s\" is neither \"soft\" nor \"cuda\"", options.device);
                         return -EINVAL;
                 }
-                config->device = strcmp(options->device, "soft") == 0 ? IVG_DEVICE_SOFT : IVG_DEVICE_CUDA;
+                config->device = strcmp(options.device, "soft") == 0 ? IVG_DEVICE_SOFT : IVG_DEVICE_CUDA;
         }
         return rc == 0 ? ivg_config_finish(config, error) : rc;
 }
@@ -250,57 +266,12 @@ static int find_executor(struct ivg_error *error)
         return rc;
 }
 
-/* Our own variables are for guests' programs, but for those of the soft GPU, which is a driver; the pool's GPUs are
- * told in the driver's way. */
-static int environment_make(const struct ivg_pool_config *pool, char ***out)
-{
-        size_t count = 0, used = 0;
-        char **environment;
-        char *gpus;
-
-        while (environ[count])
-                count++;
-        environment = calloc(count + 2, sizeof(char *));
-        gpus = calloc(1, 32 + (size_t)pool->gpu_count * 8);
-        if (!environment || !gpus) {
-                free(environment);
-                free(gpus);
-                return -ENOMEM;
-        }
-        for (size_t i = 0; i < count; i++)
-                if ((strncmp(environ[i], "IVGPU_", 6) != 0 || strncmp(environ[i], "IVGPU_SOFT_", 11) == 0) &&
-                    (pool->gpu_count == 0 || strncmp(environ[i], "CUDA_VISIBLE_DEVICES=", 21) != 0))
-                        environment[used++] = environ[i];
-        if (pool->gpu_count != 0) {
-                strcpy(gpus, "CUDA_VISIBLE_DEVICES=");
-                for (uint32_t i = 0; i < pool->gpu_count; i++)
-                        sprintf(gpus + strlen(gpus), "%s%u", i ? "," : "", pool->gpus[i]);
-                environment[used++] = gpus;
-        } else {
-                free(gpus);
-        }
-        *out = environment;
-        return 0;
-}
-
-static void environments_free(void)
-{
-        for (uint32_t i = 0; i < mediator.config.pool_count; i++) {
-                char **environment = mediator.executor_environment[i];
-
-                for (size_t j = 0; mediator.config.pools[i].gpu_count != 0 && environment && environment[j]; j++)
-                        if (!environment[j + 1]) /* the last is ours */
-                                free(environment[j]);
-                free(environment);
-        }
-}
-
 /* ---- descriptors ---- */
 
 /* What the caller gave us goes above FD_FIRST, everything else inherited is closed in executors. */
-static int descriptors_settle(struct options *options, struct ivg_error *error)
+static int descriptors_settle(struct ivg_error *error)
 {
-        int *const given[] = {&options->stats_fd, &options->ready_fd};
+        int *const given[] = {&options.stats_fd, &options.ready_fd};
         int fd;
 
         for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
@@ -356,24 +327,24 @@ static int open_sockets(struct ivg_error *error)
         mediator.local.listener.fd = -1;
         mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
-                mediator.vms[i].listener.fd = mediator.vms[i].qemu.fd = -1;
+                ivg_vm_init(&mediator, i);
         for (uint32_t i = 0; rc >= 0 && i < mediator.config.vm_count; i++)
-                rc = ivg_vm_open(&mediator, &mediator.vms[i], &mediator.config.vms[i], error);
+                rc = ivg_vm_open(&mediator, i, error);
         if (rc >= 0)
                 rc = ivg_local_open(&mediator, error);
         return rc;
 }
 
-static int prepare(struct options *options, struct ivg_error *error)
+static int prepare(struct ivg_error *error)
 {
-        int rc = descriptors_settle(options, error);
+        int rc = descriptors_settle(error);
 
         if (rc == 0)
                 rc = find_executor(error);
         if (rc == 0)
                 rc = find_driver(error);
         for (uint32_t i = 0; rc == 0 && i < mediator.config.pool_count; i++) {
-                rc = environment_make(&mediator.config.pools[i], &mediator.executor_environment[i]);
+                rc = ivg_environment_make(&mediator.config.pools[i], &mediator.executor_environment[i]);
                 if (rc < 0)
                         ivg_error_set(error, "no memory");
         }
@@ -428,9 +399,8 @@ static void notify_manager(const char *state)
 static void announce(int ready_fd)
 {
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
-                ivg_log(IVG_LOG_INFO, "[SOCKET] VM %u (%s), pool %s: listening on %s", mediator.config.vms[i].vm_id,
-                        mediator.config.vms[i].name, mediator.config.pools[mediator.config.vms[i].pool].name,
-                        mediator.config.vms[i].socket);
+                if (mediator.vms[i].listener.fd >= 0)
+                        ivg_vm_announce(&mediator.vms[i]);
         if (mediator.config.local.socket[0] != '\0')
                 ivg_log(IVG_LOG_INFO, "[SOCKET] local programs, pool %s: listening on %s",
                         mediator.config.pools[mediator.config.local.pool].name, mediator.config.local.socket);
@@ -443,11 +413,10 @@ static void announce(int ready_fd)
 
 int main(int argc, char **argv)
 {
-        struct options options;
         struct ivg_error error = {""};
         int rc;
 
-        if (!parse_options(argc, argv, &options)) {
+        if (!parse_options(argc, argv)) {
                 usage(stderr);
                 return EXIT_USAGE;
         }
@@ -456,18 +425,20 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         ivg_loop_hold_signals();
         descriptors_allow_many();
-        rc = configure(&options, &error);
+        mediator.configure = configure;
+        mediator.config_path = options.config;
+        rc = configure(&mediator.config, &error);
         if (rc < 0) {
                 ivg_log(IVG_LOG_ERROR, "%s", error.text);
                 return EXIT_USAGE;
         }
-        rc = prepare(&options, &error);
+        rc = prepare(&error);
         if (rc >= 0 && !options.foreground)
                 rc = go_to_background(&error);
         if (rc < 0) {
                 ivg_log(IVG_LOG_ERROR, "%s", error.text);
                 close_sockets();
-                environments_free();
+                ivg_environments_free(&mediator);
                 return EXIT_START;
         }
         announce(options.ready_fd);
@@ -483,6 +454,6 @@ int main(int argc, char **argv)
         }
         ivg_images_close(&mediator);
         close(mediator.epoll_fd);
-        environments_free();
+        ivg_environments_free(&mediator);
         return rc < 0 ? 1 : 0;
 }

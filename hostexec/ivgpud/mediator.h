@@ -5,6 +5,8 @@
  *                      │     └────┬─ tenant.c    one region and its channels (of a QEMU or of a local program)
  *                      │          ├─ channel.c   a channel's states (region_layout.h)
  *                      │          └─ executor.c  one ivgpu-exec process
+ *                      ├─ member.c  what a VM, or all local programs, may do: limits, faults, quarantine
+ *                      ├─ reload.c  another configuration, while everything runs
  *                      ├─ warm.c    executors that wait for a program
  *                      ├─ images.c  ivgpu-images, and each executor's way to it
  *                      ├─ share.c   descriptors that a tenant's executors share
@@ -45,6 +47,8 @@
 #define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
 /* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
 #define IVG_QEMU_BYTES_PER_TURN 64u
+/* So many moments of faults are remembered of each member: faults_max is at most that. */
+#define IVG_FAULTS_REMEMBERED 16u
 /* A keeper of images that dies is started again, but not in a loop. */
 #define IVG_IMAGES_RESTART_MS 1000u
 /* At the end it has so long to go by itself: it frees memory, no more. */
@@ -85,7 +89,7 @@ struct ivg_totals {
         uint64_t programs, faults, executor_failures;
 };
 
-struct ivg_account { /* what a pool, a VM, or all local programs did; of those that are gone */
+struct ivg_account { /* what a pool or a member did; of those that are gone */
         struct ivg_totals ended;
 };
 
@@ -96,6 +100,52 @@ void ivg_stats_collect(const struct ivg_channel *channel, struct ivg_totals *tot
 void ivg_stats_settle(struct ivg_channel *channel);
 /* The [MEDIATOR STATS] block, to the end of it or to the first failure. */
 void ivg_stats_write(struct ivg_mediator *mediator, int fd);
+
+/* ---- member.c ---- */
+
+/* What a member did wrong. Each is counted; so many within a time end in quarantine (struct ivg_limits). */
+enum ivg_fault_kind {
+        IVG_FAULT_KIND_PROTOCOL, /* a rule of the channel was broken */
+        IVG_FAULT_KIND_DIED,     /* the executor ended by itself while it served a program */
+        IVG_FAULT_KIND_CALL,     /* one call took longer than call_timeout_ms */
+        IVG_FAULT_KIND_KERNEL,   /* the GPU made no progress for kernel_timeout_ms */
+        IVG_FAULT_KIND_SILENT,   /* the executor did not answer the mediator */
+        IVG_FAULT_KINDS,
+};
+const char *ivg_fault_kind_name(enum ivg_fault_kind kind); /* "protocol", "died", ... */
+
+/* A member of a pool: a VM, or all local programs together. It has limits and an account, and is admitted or not. */
+struct ivg_member {
+        struct ivg_mediator *mediator;
+        char name[64];   /* "VM 1 (demo)", "local programs" */
+        uint32_t slot;   /* of mediator->vms; IVG_VMS_MAX: local programs */
+        uint32_t number; /* not 0; its own, as long as the mediator runs */
+        const struct ivg_limits *limits;
+        struct ivg_account account;
+        uint32_t executors_alive;
+        bool draining;                                  /* no new programs: until it is resumed */
+        bool paused;                                    /* its programs stand still: likewise */
+        bool quarantined;                               /* no programs at all: until the time is over or released */
+        uint64_t quarantine_end_ms;                     /* UINT64_MAX: until it is released */
+        uint64_t fault_at_ms[IVG_FAULTS_REMEMBERED];    /* the latest, a ring */
+        uint64_t fault_counts[IVG_FAULT_KINDS], faults; /* faults: by all kinds */
+        uint64_t quarantines, rejections;               /* how often so far */
+};
+void ivg_member_init(struct ivg_member *member, struct ivg_mediator *mediator, uint32_t slot,
+                     const struct ivg_limits *limits);
+void ivg_member_rename(struct ivg_member *member);         /* its VM has got another name */
+void ivg_member_limits_changed(struct ivg_member *member); /* its limits, or whether it is paused */
+/* May another executor start? IVG_ERROR_NONE, or why not, in words too; a refusal is counted. */
+enum ivg_error_code ivg_member_admit(struct ivg_member *member, struct ivg_error *error);
+/* Counts it and, when it is one too many, quarantines. The caller ends the executor. */
+struct ivg_tenant;
+void ivg_member_fault(struct ivg_tenant *tenant, enum ivg_fault_kind kind);
+/* Ends its programs with error 11 and lets none in for `seconds`; 0: until released. */
+void ivg_member_quarantine(struct ivg_member *member, uint32_t seconds, const char *why);
+void ivg_member_release(struct ivg_member *member, const char *why); /* with no faults on record */
+void ivg_member_tick(struct ivg_member *member, uint64_t now_ms);
+/* All of them: those VMs whose slot is taken, then local programs. NULL: no more. */
+struct ivg_member *ivg_member_next(struct ivg_mediator *mediator, const struct ivg_member *after);
 
 /* ---- tenant.c ---- */
 
@@ -117,7 +167,7 @@ struct ivg_tenant {
         uint32_t vm_id;
         char name[64]; /* "VM 1 (demo)", "local program 4711" */
         uint32_t pool;
-        struct ivg_account *account;
+        struct ivg_member *member;
         int memfd;
         int ipc_fd; /* what its processes share (ipc_table.h): a VM's own, or that of all local programs */
         struct ivg_shares *shares; /* likewise */
@@ -135,7 +185,7 @@ struct ivg_tenant_config {
         uint32_t vm_id, pool, region_mib, channels, vectors;
         const char *name;    /* for messages */
         const char *vm_name; /* for the region page */
-        struct ivg_account *account;
+        struct ivg_member *member;
 };
 int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_config *config, struct ivg_tenant **tenant,
                       struct ivg_error *error);
@@ -158,6 +208,8 @@ bool ivg_channel_clear(struct ivg_channel *channel);
 void ivg_channel_ready(struct ivg_channel *channel, const struct ivg_exec_message *message);
 void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, const char *text);
 void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_message *message);
+/* Ends its program: the channel is DEAD with that reason at once, the executor is told to go. */
+void ivg_channel_stop(struct ivg_channel *channel, enum ivg_error_code reason);
 /* `told`: we had asked it to end. */
 void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const char *how);
 /* A warm executor that was to serve this channel is gone before it did. True: a cold one is started in its place. */
@@ -207,6 +259,12 @@ int ivg_child_attributes(posix_spawnattr_t *attributes);
 int ivg_board_create(struct ivg_board **board);
 void ivg_board_close(struct ivg_board *board); /* NULL: nothing */
 
+/* ---- environment.c ---- */
+
+/* What executors of a pool find in their environment; one allocation. -ENOMEM. */
+int ivg_environment_make(const struct ivg_pool_config *pool, char ***environment);
+void ivg_environments_free(struct ivg_mediator *mediator);
+
 /* ---- warm.c ---- */
 
 struct ivg_warm {               /* of a pool */
@@ -216,7 +274,7 @@ struct ivg_warm {               /* of a pool */
 };
 void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* starts what is missing, ends what is too many */
 void ivg_warm_end(struct ivg_mediator *mediator);
-void ivg_warm_reload(struct ivg_mediator *mediator); /* SIGHUP */
+void ivg_warm_end_pool(struct ivg_mediator *mediator, uint32_t pool);
 /* A spare executor of the pool to be given a channel; NULL: there is none. */
 struct ivg_executor *ivg_warm_take(struct ivg_mediator *mediator, uint32_t pool);
 void ivg_warm_waits(struct ivg_executor *executor, const struct ivg_exec_message *message);
@@ -250,12 +308,30 @@ struct ivg_vm {
         struct ivg_source listener;
         struct ivg_source qemu;
         struct ivg_tenant *tenant; /* NULL: no QEMU */
-        struct ivg_account account;
+        struct ivg_member member;
+        bool removed; /* from the configuration: its slot is free when its last program has ended */
 };
 /* Listens; refuses what could not work for the first QEMU either (geometry). */
-int ivg_vm_open(struct ivg_mediator *mediator, struct ivg_vm *vm, const struct ivg_vm_config *config,
-                struct ivg_error *error);
+int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *error);
 void ivg_vm_close(struct ivg_vm *vm);
+/* For a new configuration in that slot; it does not listen yet. */
+void ivg_vm_init(struct ivg_mediator *mediator, uint32_t slot);
+/* A listening socket for `config`, not watched yet. -errno with words. */
+int ivg_vm_listen(const struct ivg_vm_config *config, struct ivg_error *error);
+/* Watches such a socket in place of the one it had. */
+int ivg_vm_take_listener(struct ivg_vm *vm, int fd, struct ivg_error *error);
+void ivg_vm_announce(const struct ivg_vm *vm); /* in the log: where it listens */
+void ivg_vm_stop_listening(struct ivg_vm *vm);
+/* Takes no new QEMU from now on. */
+void ivg_vm_remove(struct ivg_vm *vm);
+/* Frees the slots of VMs and pools that were removed and have ended. */
+void ivg_removed_tick(struct ivg_mediator *mediator);
+
+/* ---- reload.c ---- */
+
+/* Reads the configuration again: everything is checked before anything changes. What cannot change while running is
+ * named in the log and holds from the next start. -errno with words: nothing has changed. */
+int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error);
 
 struct ivg_local_program {
         struct ivg_garbage garbage;
@@ -270,7 +346,7 @@ struct ivg_local {
         struct ivg_source listener;
         struct ivg_local_program *programs;
         uint32_t program_count;
-        struct ivg_account account;
+        struct ivg_member member;
 };
 int ivg_local_open(struct ivg_mediator *mediator, struct ivg_error *error);
 void ivg_local_tick(struct ivg_mediator *mediator, uint64_t now_ms);
@@ -295,10 +371,13 @@ struct ivg_mediator {
         struct ivg_tenant *tenants;
         struct ivg_executor *executors;
         struct ivg_local local;
+        uint32_t member_count;            /* that there ever were */
+        bool pool_removed[IVG_POOLS_MAX]; /* from the configuration: as with VMs */
         struct ivg_account pools[IVG_POOLS_MAX];
         struct ivg_warm warm[IVG_POOLS_MAX];
         const char *config_path; /* NULL: none */
-        bool warm_given;         /* on the command line */
+        /* The file and the command line, anew. */
+        int (*configure)(struct ivg_config *config, struct ivg_error *error);
         struct ivg_vm vms[IVG_VMS_MAX];
 };
 

@@ -50,19 +50,19 @@ void ivg_stats_settle(struct ivg_channel *channel)
         struct ivg_totals totals = {0};
 
         ivg_stats_collect(channel, &totals);
-        totals_add(&tenant->account->ended, &totals);
+        totals_add(&tenant->member->account.ended, &totals);
         totals_add(&tenant->mediator->pools[tenant->pool].ended, &totals);
 }
 
-/* What has ended plus what runs, of one pool (account NULL) or one VM or all local programs. Returns what runs. */
-static uint32_t totals_now(const struct ivg_mediator *mediator, uint32_t pool, const struct ivg_account *account,
+/* What has ended plus what runs, of one member or (NULL) of one pool. Returns what runs. */
+static uint32_t totals_now(const struct ivg_mediator *mediator, uint32_t pool, const struct ivg_member *member,
                            struct ivg_totals *totals)
 {
         uint32_t running = 0;
 
-        *totals = account ? account->ended : mediator->pools[pool].ended;
+        *totals = member ? member->account.ended : mediator->pools[pool].ended;
         for (const struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next) {
-                if (account ? tenant->account != account : tenant->pool != pool)
+                if (member ? tenant->member != member : tenant->pool != pool)
                         continue;
                 for (uint32_t i = 0; i < tenant->region.channel_count; i++) {
                         if (!tenant->channels[i].executor) /* none, or settled */
@@ -118,7 +118,6 @@ void ivg_stats_write(struct ivg_mediator *mediator, int fd)
 {
         static struct text text;
         struct ivg_totals totals, all = {0};
-        char name[64];
         uint32_t running;
 
         text.used = 0;
@@ -128,26 +127,26 @@ void ivg_stats_write(struct ivg_mediator *mediator, int fd)
         }
         text_add(&text, "[MEDIATOR STATS]\n  %-17s %llu\n", "Total processed:", (number)all.records);
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
+                if (!ivg_config_has_pool(&mediator->config, i))
+                        continue;
                 (void)totals_now(mediator, i, NULL, &totals);
                 text_add(&text, "  Pool %s processed: %llu\n", mediator->config.pools[i].name, (number)totals.records);
         }
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 const struct ivg_warm *warm = &mediator->warm[i];
 
+                if (!ivg_config_has_pool(&mediator->config, i))
+                        continue;
                 text_add(&text,
                          "  Pool %s executors: %u wait, %u warm up; taken warm %llu, started cold %llu, lost %llu\n",
                          mediator->config.pools[i].name, ivg_warm_count(mediator, i, IVG_EXECUTOR_WAITING),
                          ivg_warm_count(mediator, i, IVG_EXECUTOR_WARMING), (number)warm->taken, (number)warm->cold,
                          (number)warm->lost);
         }
-        for (uint32_t i = 0; i < mediator->config.vm_count; i++) {
-                running = totals_now(mediator, 0, &mediator->vms[i].account, &totals);
-                snprintf(name, sizeof(name), "VM %u (%s)", mediator->config.vms[i].vm_id, mediator->config.vms[i].name);
-                text_add_user(&text, name, running, &totals);
-        }
-        if (mediator->config.local.socket[0] != '\0') {
-                running = totals_now(mediator, 0, &mediator->local.account, &totals);
-                text_add_user(&text, "Local", running, &totals);
+        for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
+             member = ivg_member_next(mediator, member)) {
+                running = totals_now(mediator, 0, member, &totals);
+                text_add_user(&text, member->slot == IVG_VMS_MAX ? "Local" : member->name, running, &totals);
         }
         for (size_t done = 0; done < text.used;) {
                 const ssize_t bytes = write(fd, text.bytes + done, text.used - done);

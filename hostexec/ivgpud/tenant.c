@@ -146,7 +146,7 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
         tenant->kind = config->kind;
         tenant->vm_id = config->vm_id;
         tenant->pool = config->pool;
-        tenant->account = config->account;
+        tenant->member = config->member;
         tenant->memfd = -1;
         tenant->ipc_fd = -1;
         tenant->control.fd = -1;

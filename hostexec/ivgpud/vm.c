@@ -42,7 +42,7 @@ static int qemu_admit(struct ivg_vm *vm, int fd, struct ivg_error *error)
                 .vectors = config->vectors,
                 .name = name,
                 .vm_name = config->name,
-                .account = &vm->account,
+                .member = &vm->member,
         };
         struct ivg_tenant *tenant;
         int rc;
@@ -119,33 +119,124 @@ static int geometry_try(const struct ivg_vm_config *config, struct ivg_error *er
         return rc;
 }
 
-int ivg_vm_open(struct ivg_mediator *mediator, struct ivg_vm *vm, const struct ivg_vm_config *config,
-                struct ivg_error *error)
+int ivg_vm_listen(const struct ivg_vm_config *config, struct ivg_error *error)
 {
         int rc = geometry_try(config, error);
 
-        vm->mediator = mediator;
-        vm->config = config;
-        vm->qemu.fd = vm->listener.fd = -1;
-        if (rc == 0) {
+        if (rc == 0)
                 rc = ivg_server_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
-                vm->listener = (struct ivg_source){.fd = rc, .ready = listener_ready};
-        }
-        if (rc >= 0) {
-                rc = ivg_loop_watch(mediator, &vm->listener);
-                if (rc < 0)
-                        ivg_error_set(error, "watching %s: %s", config->socket, strerror(-rc));
-        }
         if (rc < 0)
                 ivg_error_prefix(error, "VM %u (%s)", config->vm_id, config->name);
         return rc;
 }
 
-void ivg_vm_close(struct ivg_vm *vm)
+int ivg_vm_take_listener(struct ivg_vm *vm, int fd, struct ivg_error *error)
+{
+        struct ivg_source listener = {.fd = fd, .ready = listener_ready};
+        int rc;
+
+        ivg_loop_close(vm->mediator, &vm->listener);
+        vm->listener = listener;
+        rc = ivg_loop_watch(vm->mediator, &vm->listener);
+        if (rc < 0)
+                ivg_error_set(error, "VM %u (%s): watching %s: %s", vm->config->vm_id, vm->config->name,
+                              vm->config->socket, strerror(-rc));
+        return rc;
+}
+
+void ivg_vm_init(struct ivg_mediator *mediator, uint32_t slot)
+{
+        struct ivg_vm *vm = &mediator->vms[slot];
+
+        *vm = (struct ivg_vm){
+                .mediator = mediator, .config = &mediator->config.vms[slot], .listener.fd = -1, .qemu.fd = -1};
+        ivg_member_init(&vm->member, mediator, slot, &vm->config->limits);
+}
+
+int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *error)
+{
+        const struct ivg_vm_config *config = &mediator->config.vms[slot];
+        int rc;
+
+        if (config->socket[0] == '\0')
+                return 0;
+        rc = ivg_vm_listen(config, error);
+        return rc < 0 ? rc : ivg_vm_take_listener(&mediator->vms[slot], rc, error);
+}
+
+void ivg_vm_announce(const struct ivg_vm *vm)
+{
+        ivg_log(IVG_LOG_INFO, "[SOCKET] %s, pool %s: listening on %s", vm->member.name,
+                vm->mediator->config.pools[vm->config->pool].name, vm->config->socket);
+}
+
+void ivg_vm_stop_listening(struct ivg_vm *vm)
 {
         if (vm->listener.fd >= 0)
                 unlink(vm->config->socket);
         ivg_loop_close(vm->mediator, &vm->listener);
+}
+
+void ivg_vm_close(struct ivg_vm *vm)
+{
+        ivg_vm_stop_listening(vm);
         if (vm->tenant)
                 qemu_gone(vm, "the mediator ends");
+}
+
+/* ---- out of the configuration ---- */
+
+void ivg_vm_remove(struct ivg_vm *vm)
+{
+        ivg_vm_stop_listening(vm);
+        vm->removed = true;
+        vm->member.draining = true;
+}
+
+static void vms_tick(struct ivg_mediator *mediator)
+{
+        struct ivg_config *config = &mediator->config;
+
+        for (uint32_t slot = 0; slot < config->vm_count; slot++) {
+                struct ivg_vm *vm = &mediator->vms[slot];
+
+                if (!ivg_config_has_vm(config, slot) || !vm->removed || vm->member.executors_alive > 0)
+                        continue;
+                if (vm->tenant)
+                        qemu_gone(vm, "it is no longer configured");
+                ivg_log(IVG_LOG_INFO, "[RELOAD] %s is gone", vm->member.name);
+                memset(&config->vms[slot], 0, sizeof(config->vms[slot]));
+        }
+}
+
+static bool pool_is_named(const struct ivg_mediator *mediator, uint32_t pool)
+{
+        const struct ivg_config *config = &mediator->config;
+
+        if (config->local.socket[0] != '\0' && config->local.pool == pool)
+                return true;
+        for (uint32_t slot = 0; slot < config->vm_count; slot++)
+                if (ivg_config_has_vm(config, slot) && config->vms[slot].pool == pool)
+                        return true;
+        for (const struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next)
+                if (tenant->pool == pool)
+                        return true;
+        for (const struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                if (executor->pool == pool)
+                        return true;
+        return false;
+}
+
+void ivg_removed_tick(struct ivg_mediator *mediator)
+{
+        struct ivg_config *config = &mediator->config;
+
+        vms_tick(mediator);
+        for (uint32_t pool = 0; pool < config->pool_count; pool++) {
+                if (!mediator->pool_removed[pool] || pool_is_named(mediator, pool))
+                        continue;
+                ivg_log(IVG_LOG_INFO, "[RELOAD] pool %s is gone", config->pools[pool].name);
+                mediator->pool_removed[pool] = false;
+                memset(&config->pools[pool], 0, sizeof(config->pools[pool]));
+        }
 }

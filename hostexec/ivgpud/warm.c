@@ -28,7 +28,7 @@ static bool pool_is_used(const struct ivg_mediator *mediator, uint32_t pool)
         if (config->local.socket[0] != '\0' && config->local.pool == pool)
                 return true;
         for (uint32_t i = 0; i < config->vm_count; i++)
-                if (config->vms[i].pool == pool)
+                if (ivg_config_has_vm(config, i) && config->vms[i].pool == pool)
                         return true;
         return false;
 }
@@ -82,15 +82,23 @@ void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms)
 {
         if (mediator->ending)
                 return;
-        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 if (pool_is_used(mediator, i))
                         pool_fill(mediator, i, now_ms);
+                else
+                        ivg_warm_end_pool(mediator, i);
+        }
+}
+
+void ivg_warm_end_pool(struct ivg_mediator *mediator, uint32_t pool)
+{
+        end_surplus(mediator, pool, UINT32_MAX);
 }
 
 void ivg_warm_end(struct ivg_mediator *mediator)
 {
         for (uint32_t i = 0; i < mediator->config.pool_count; i++)
-                end_surplus(mediator, i, UINT32_MAX);
+                ivg_warm_end_pool(mediator, i);
 }
 
 /* ---- what becomes of them ---- */
@@ -125,54 +133,4 @@ void ivg_warm_lost(struct ivg_executor *executor, const char *how)
         delay(warm);
         ivg_log(IVG_LOG_WARNING, "[WARM] pool %s: %s before a program came; the next is started in %u ms",
                 mediator->config.pools[executor->pool].name, how, warm->pause_ms);
-}
-
-/* ---- another number ---- */
-
-static int reread(const struct ivg_mediator *mediator, struct ivg_config *fresh, struct ivg_error *error)
-{
-        int rc;
-
-        ivg_config_init(fresh);
-        rc = ivg_config_read(fresh, mediator->config_path, error);
-        /* What the command line says in place of the file. */
-        fresh->device = mediator->config.device;
-        fresh->local = mediator->config.local;
-        return rc == 0 ? ivg_config_finish(fresh, error) : rc;
-}
-
-static void pool_follow(struct ivg_mediator *mediator, struct ivg_pool_config *pool, const struct ivg_config *fresh)
-{
-        for (uint32_t i = 0; i < fresh->pool_count; i++) {
-                if (strcmp(fresh->pools[i].name, pool->name) != 0 ||
-                    fresh->pools[i].warm_executors == pool->warm_executors)
-                        continue;
-                ivg_log(IVG_LOG_INFO, "[WARM] pool %s: %u executors wait from now on, not %u", pool->name,
-                        fresh->pools[i].warm_executors, pool->warm_executors);
-                pool->warm_executors = fresh->pools[i].warm_executors;
-                mediator->warm[pool - mediator->config.pools].next_start_ms = 0;
-        }
-}
-
-void ivg_warm_reload(struct ivg_mediator *mediator)
-{
-        struct ivg_config *fresh;
-        struct ivg_error error = {""};
-
-        if (!mediator->config_path || mediator->warm_given) {
-                ivg_log(IVG_LOG_WARNING, "SIGHUP: nothing changed: %s",
-                        mediator->config_path ? "--warm was given" : "there is no configuration file");
-                return;
-        }
-        fresh = calloc(1, sizeof(*fresh));
-        if (!fresh || reread(mediator, fresh, &error) < 0) {
-                ivg_log(IVG_LOG_ERROR, "SIGHUP: nothing changed: %s", fresh ? error.text : "no memory");
-                free(fresh);
-                return;
-        }
-        ivg_log(IVG_LOG_INFO, "SIGHUP: warm_executors is read anew; everything else needs a start");
-        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
-                pool_follow(mediator, &mediator->config.pools[i], fresh);
-        free(fresh);
-        ivg_warm_tick(mediator, ivg_loop_now_ms());
 }

@@ -17,7 +17,7 @@ BIN = os.environ["IVGPU_BIN"]
 # enum ivg_guest_channel_state, enum ivg_host_channel_state, enum ivg_error_code
 GUEST_FREE, GUEST_OPEN, GUEST_CLOSED = 0, 1, 2
 FREE, STARTING, READY, FAILED, DEAD = range(5)
-INVALID_REQUEST, MEDIATOR_UNAVAILABLE, TIMEOUT, CUDA_ERROR, INVALID_POOL = 1, 3, 4, 5, 6
+INVALID_REQUEST, MEDIATOR_UNAVAILABLE, TIMEOUT, CUDA_ERROR, INVALID_POOL, QUEUE_FULL, VM_QUARANTINED = 1, 3, 4, 5, 6, 7, 11
 RING_PEER_GONE = 3
 WAIT_S = 10  # for what takes milliseconds on an idle machine
 

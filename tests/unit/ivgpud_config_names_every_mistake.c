@@ -112,6 +112,11 @@ static const struct {
         {POOL "vms = ( { vm_id = 1; name = \"n\"; pool = \"A\"; socket = \"/s\"; },\n"
               "{ vm_id = 2; name = \"m\"; pool = \"A\"; socket = \"/s\"; } );",
          3, "entry", "socket \"/s\" twice"},
+        {POOL "vms = ( { vm_id = 1; name = \"n\"; pool = \"A\"; } );", 2, "entry", "neither \"socket\""},
+        {VM("local_socket = \"/s\";"), 2, "entry", "socket \"/s\" twice"},
+        {POOL "vms = ( { vm_id = 1; name = \"n\"; pool = \"A\"; local_socket = \"/s\"; },\n"
+              "{ vm_id = 2; name = \"m\"; pool = \"A\"; socket = \"/s\"; } );",
+         3, "entry", "socket \"/s\" twice"},
         {VM("") "local = { socket = \"/s\"; };", 0, "socket \"/s\"", "both the local one and that of VM 1"},
         {POOL "local = { socket = \"/l\"; pool = \"Z\"; };", 2, "pool", "there is no pool \"Z\""},
         {POOL "local = { region_mib = 16; };", 2, "local", "key \"socket\" is missing"},

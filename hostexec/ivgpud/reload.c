@@ -1,0 +1,324 @@
+/* Another configuration while everything runs.
+ *
+ *   read, check -> places for pools and VMs -> what may fail: environments, sockets -> (only now) everything changes
+ *
+ * Limits hold at once. What a running object was made of (a region, a socket's kind, the driver) holds from the next
+ * start of that object, and is named. */
+#include "mediator.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NONE UINT32_MAX
+
+struct plan {
+        struct ivg_mediator *mediator;
+        struct ivg_config fresh;
+        uint32_t pool_slots[IVG_POOLS_MAX], vm_slots[IVG_VMS_MAX]; /* of the fresh ones, by their place in the file */
+        bool pool_stays[IVG_POOLS_MAX], vm_stays[IVG_VMS_MAX];     /* by slot: it is there now, and will be */
+        char **environments[IVG_POOLS_MAX];                        /* new ones, by slot; NULL: the old one does */
+        int listeners[IVG_VMS_MAX];                                /* by slot; -1: the old one does */
+};
+
+static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void note(const char *format, ...)
+{
+        char text[256];
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        ivg_log(IVG_LOG_INFO, "[RELOAD] %s", text);
+}
+
+/* ---- places ---- */
+
+static int pools_place(struct plan *plan, struct ivg_error *error)
+{
+        const struct ivg_config *now = &plan->mediator->config;
+        uint32_t slot;
+
+        for (uint32_t i = 0; i < plan->fresh.pool_count; i++) {
+                plan->pool_slots[i] = NONE;
+                for (slot = 0; slot < now->pool_count; slot++)
+                        if (ivg_config_has_pool(now, slot) &&
+                            strcmp(now->pools[slot].name, plan->fresh.pools[i].name) == 0) {
+                                plan->pool_slots[i] = slot;
+                                plan->pool_stays[slot] = true;
+                        }
+        }
+        slot = 0;
+        for (uint32_t i = 0; i < plan->fresh.pool_count; i++) {
+                if (plan->pool_slots[i] != NONE)
+                        continue;
+                while (slot < IVG_POOLS_MAX && ivg_config_has_pool(now, slot))
+                        slot++;
+                if (slot == IVG_POOLS_MAX) {
+                        ivg_error_set(error, "pool \"%s\": %u pools are there, those counted whose last programs run",
+                                      plan->fresh.pools[i].name, IVG_POOLS_MAX);
+                        return -ENOSPC;
+                }
+                plan->pool_slots[i] = slot++;
+        }
+        return 0;
+}
+
+static int vms_place(struct plan *plan, struct ivg_error *error)
+{
+        const struct ivg_config *now = &plan->mediator->config;
+        uint32_t slot;
+
+        for (uint32_t i = 0; i < plan->fresh.vm_count; i++) {
+                plan->vm_slots[i] = NONE;
+                for (slot = 0; slot < now->vm_count; slot++)
+                        if (ivg_config_has_vm(now, slot) && now->vms[slot].vm_id == plan->fresh.vms[i].vm_id) {
+                                plan->vm_slots[i] = slot;
+                                plan->vm_stays[slot] = true;
+                        }
+        }
+        slot = 0;
+        for (uint32_t i = 0; i < plan->fresh.vm_count; i++) {
+                if (plan->vm_slots[i] != NONE)
+                        continue;
+                while (slot < IVG_VMS_MAX && ivg_config_has_vm(now, slot))
+                        slot++;
+                if (slot == IVG_VMS_MAX) {
+                        ivg_error_set(error, "VM %u: %u VMs are there, those counted whose last programs run",
+                                      plan->fresh.vms[i].vm_id, IVG_VMS_MAX);
+                        return -ENOSPC;
+                }
+                plan->vm_slots[i] = slot++;
+        }
+        return 0;
+}
+
+/* ---- what may fail ---- */
+
+static bool gpus_differ(const struct ivg_pool_config *a, const struct ivg_pool_config *b)
+{
+        return a->gpu_count != b->gpu_count || memcmp(a->gpus, b->gpus, a->gpu_count * sizeof(a->gpus[0])) != 0;
+}
+
+static int prepare(struct plan *plan, struct ivg_error *error)
+{
+        const struct ivg_mediator *mediator = plan->mediator;
+        int rc = 0;
+
+        for (uint32_t i = 0; rc == 0 && i < plan->fresh.pool_count; i++) {
+                const uint32_t slot = plan->pool_slots[i];
+
+                if (plan->pool_stays[slot] && !gpus_differ(&mediator->config.pools[slot], &plan->fresh.pools[i]))
+                        continue;
+                rc = ivg_environment_make(&plan->fresh.pools[i], &plan->environments[slot]);
+                if (rc < 0)
+                        ivg_error_set(error, "no memory");
+        }
+        for (uint32_t i = 0; rc == 0 && i < plan->fresh.vm_count; i++) {
+                const uint32_t slot = plan->vm_slots[i];
+                const struct ivg_vm_config *now = &mediator->config.vms[slot];
+
+                if (plan->fresh.vms[i].socket[0] == '\0' || (plan->vm_stays[slot] && !mediator->vms[slot].removed &&
+                                                             strcmp(now->socket, plan->fresh.vms[i].socket) == 0))
+                        continue;
+                rc = plan->listeners[slot] = ivg_vm_listen(&plan->fresh.vms[i], error);
+                rc = rc < 0 ? rc : 0;
+        }
+        return rc;
+}
+
+static void unprepare(struct plan *plan)
+{
+        for (uint32_t slot = 0; slot < IVG_POOLS_MAX; slot++)
+                free(plan->environments[slot]);
+        for (uint32_t i = 0; i < plan->fresh.vm_count; i++)
+                if (plan->listeners[plan->vm_slots[i]] >= 0) {
+                        close(plan->listeners[plan->vm_slots[i]]);
+                        unlink(plan->fresh.vms[i].socket);
+                }
+}
+
+/* ---- the change ---- */
+
+static void pools_change(struct plan *plan)
+{
+        struct ivg_mediator *mediator = plan->mediator;
+        struct ivg_config *now = &mediator->config;
+
+        for (uint32_t slot = 0; slot < now->pool_count; slot++)
+                if (ivg_config_has_pool(now, slot) && !plan->pool_stays[slot]) {
+                        note("pool %s goes when its last program has ended", now->pools[slot].name);
+                        mediator->pool_removed[slot] = true;
+                }
+        for (uint32_t i = 0; i < plan->fresh.pool_count; i++) {
+                const uint32_t slot = plan->pool_slots[i];
+                struct ivg_pool_config *fresh = &plan->fresh.pools[i], *pool = &now->pools[slot];
+
+                if (!plan->pool_stays[slot]) {
+                        note("pool %s is new", fresh->name);
+                        memset(&mediator->pools[slot], 0, sizeof(mediator->pools[slot]));
+                        memset(&mediator->warm[slot], 0, sizeof(mediator->warm[slot]));
+                } else if (fresh->mps != pool->mps) {
+                        note("pool %s: mps holds from ivgpud's next start", fresh->name);
+                        fresh->mps = pool->mps;
+                }
+                if (plan->pool_stays[slot] && plan->environments[slot]) {
+                        note("pool %s: gpus hold for programs that start from now on", fresh->name);
+                        ivg_warm_end_pool(mediator, slot);
+                }
+                if (plan->pool_stays[slot] && fresh->warm_executors != pool->warm_executors)
+                        ivg_log(IVG_LOG_INFO, "[WARM] pool %s: %u executors wait from now on, not %u", fresh->name,
+                                fresh->warm_executors, pool->warm_executors);
+                if (plan->environments[slot]) {
+                        free(mediator->executor_environment[slot]);
+                        mediator->executor_environment[slot] = plan->environments[slot];
+                        plan->environments[slot] = NULL;
+                }
+                *pool = *fresh;
+                mediator->pool_removed[slot] = false;
+                mediator->warm[slot].next_start_ms = 0;
+                if (slot >= now->pool_count)
+                        now->pool_count = slot + 1;
+        }
+}
+
+static void vm_differences(const struct ivg_vm *vm, const struct ivg_vm_config *now, const struct ivg_vm_config *fresh)
+{
+        const struct {
+                const char *key;
+                bool differs;
+        } made_of[] = {
+                {"name", strcmp(now->name, fresh->name) != 0},        {"pool", now->pool != fresh->pool},
+                {"region_mib", now->region_mib != fresh->region_mib}, {"channels", now->channels != fresh->channels},
+                {"vectors", now->vectors != fresh->vectors},
+        };
+
+        for (size_t i = 0; i < sizeof(made_of) / sizeof(made_of[0]); i++)
+                if (made_of[i].differs && vm->tenant)
+                        note("VM %u (%s): %s holds from its QEMU's next start", now->vm_id, now->name, made_of[i].key);
+}
+
+static void vm_change(struct plan *plan, uint32_t slot, const struct ivg_vm_config *fresh)
+{
+        struct ivg_mediator *mediator = plan->mediator;
+        struct ivg_vm *vm = &mediator->vms[slot];
+        struct ivg_vm_config *now = &mediator->config.vms[slot];
+        struct ivg_error error = {""};
+        const bool moved = plan->listeners[slot] >= 0;
+
+        if (plan->vm_stays[slot]) {
+                vm_differences(vm, now, fresh);
+                if (vm->listener.fd >= 0 && (moved || fresh->socket[0] == '\0'))
+                        ivg_vm_stop_listening(vm);
+                else if (vm->listener.fd >= 0 && now->socket_mode != fresh->socket_mode &&
+                         chmod(now->socket, fresh->socket_mode) < 0)
+                        ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", now->socket, strerror(errno));
+                *now = *fresh;
+                if (vm->removed)
+                        vm->removed = vm->member.draining = false;
+                ivg_member_rename(&vm->member);
+        } else {
+                *now = *fresh;
+                ivg_vm_init(mediator, slot);
+        }
+        if (moved && ivg_vm_take_listener(vm, plan->listeners[slot], &error) < 0)
+                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s", error.text);
+        if (moved)
+                ivg_vm_announce(vm);
+        plan->listeners[slot] = -1;
+}
+
+static void vms_change(struct plan *plan)
+{
+        struct ivg_mediator *mediator = plan->mediator;
+        struct ivg_config *now = &mediator->config;
+
+        for (uint32_t slot = 0; slot < now->vm_count; slot++)
+                if (ivg_config_has_vm(now, slot) && !plan->vm_stays[slot] && !mediator->vms[slot].removed) {
+                        note("%s goes when its last program has ended (%u run)", mediator->vms[slot].member.name,
+                             mediator->vms[slot].member.executors_alive);
+                        ivg_vm_remove(&mediator->vms[slot]);
+                }
+        for (uint32_t i = 0; i < plan->fresh.vm_count; i++) {
+                const uint32_t slot = plan->vm_slots[i];
+
+                plan->fresh.vms[i].pool = plan->pool_slots[plan->fresh.vms[i].pool];
+                vm_change(plan, slot, &plan->fresh.vms[i]);
+                if (slot >= now->vm_count)
+                        now->vm_count = slot + 1;
+        }
+}
+
+static void rest_change(struct plan *plan)
+{
+        struct ivg_config *now = &plan->mediator->config, *fresh = &plan->fresh;
+        const struct {
+                const char *key;
+                bool differs;
+        } fixed[] = {
+                {"mediator: device", now->device != fresh->device},
+                {"mediator: driver", strcmp(now->driver, fresh->driver) != 0},
+                {"mediator: executor", strcmp(now->executor, fresh->executor) != 0},
+                {"local: socket", strcmp(now->local.socket, fresh->local.socket) != 0},
+                {"images", memcmp(&now->images, &fresh->images, sizeof(now->images)) != 0},
+                {"control", memcmp(&now->control, &fresh->control, sizeof(now->control)) != 0},
+                {"metrics", memcmp(&now->metrics, &fresh->metrics, sizeof(now->metrics)) != 0},
+        };
+
+        for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+                if (fixed[i].differs)
+                        note("%s holds from ivgpud's next start", fixed[i].key);
+        now->heartbeat_log_s = fresh->heartbeat_log_s;
+        now->ready_timeout_ms = fresh->ready_timeout_ms;
+        now->warm_executors = fresh->warm_executors;
+        if (strcmp(now->local.socket, fresh->local.socket) != 0)
+                return;
+        if (now->local.socket[0] != '\0' && now->local.socket_mode != fresh->local.socket_mode &&
+            chmod(now->local.socket, fresh->local.socket_mode) < 0)
+                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", now->local.socket, strerror(errno));
+        now->local = fresh->local; /* region and pool: of programs that start from now on */
+        now->local.pool = plan->pool_slots[fresh->local.pool];
+}
+
+int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error)
+{
+        struct plan *plan;
+        int rc;
+
+        if (!mediator->config_path) {
+                ivg_error_set(error, "there is no configuration file");
+                return -ENOENT;
+        }
+        plan = calloc(1, sizeof(*plan));
+        if (!plan) {
+                ivg_error_set(error, "no memory");
+                return -ENOMEM;
+        }
+        plan->mediator = mediator;
+        for (uint32_t i = 0; i < IVG_VMS_MAX; i++)
+                plan->listeners[i] = -1;
+        rc = mediator->configure(&plan->fresh, error);
+        if (rc == 0)
+                rc = pools_place(plan, error);
+        if (rc == 0)
+                rc = vms_place(plan, error);
+        if (rc == 0)
+                rc = prepare(plan, error);
+        if (rc == 0) {
+                pools_change(plan);
+                vms_change(plan);
+                rest_change(plan);
+                for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
+                     member = ivg_member_next(mediator, member))
+                        ivg_member_limits_changed(member);
+                ivg_warm_tick(mediator, ivg_loop_now_ms());
+                ivg_log(IVG_LOG_INFO, "[RELOAD] %s holds", mediator->config_path);
+        }
+        unprepare(plan);
+        free(plan);
+        return rc;
+}
