@@ -64,7 +64,7 @@ class Warm(Mediator):
         self.assertEqual({key: note["options"][key] for key in ("channel", "generation", "vm-id")},
                          {"channel": "2", "generation": str(generation), "vm-id": "7"})
         self.assertEqual(note["visible"], "0,2")
-        self.assertEqual(note["descriptors"], list(range(10)))
+        self.assertEqual(note["descriptors"], EXECUTOR_DESCRIPTORS)
         self.assertEqual(guest.region.word(guest.region.host_pages + 128 + 2 * 128 + 8) >> 32, first)
         self.assertRegex(self.log(), rf"CUDA_CALL_INIT vm=7 .*pid {first}, .*, warm\)")
         second = self.wait_waiting(2)[1]
@@ -207,7 +207,7 @@ class Warm(Mediator):
             for channel in range(4):
                 guest.wait_host(channel, generations[channel] + 1, FREE)
         for note in self.notes():
-            self.assertEqual(note["descriptors"], list(range(10)))
+            self.assertEqual(note["descriptors"], EXECUTOR_DESCRIPTORS)
         wait_until(lambda: len(self.children()) == 2 and self.executors_line()[0] == 2, "two that wait")
         self.assertEqual(self.descriptors(), before)
         guest.close()
