@@ -89,7 +89,7 @@ struct ivg_board_counters {
          */
         _Atomic(uint32_t) call;
         _Atomic(uint64_t) call_since_ns;
-        _Atomic(uint64_t) reserved[5];
+        _Atomic(uint64_t) reserved[6];
         _Atomic(uint64_t) lane_since_ns[IVG_RING_PRODUCERS]; /* the same of the lanes' calls, each its lane's word */
 };
 _Static_assert(sizeof(struct ivg_board_counters) % 64 == 0, "whole lines");
