@@ -117,7 +117,7 @@ class Run(unittest.TestCase):
                               'n=0; trap "n=\\$((n+1))" INT; echo ready; '
                               'i=0; while [ $i -lt 25 ]; do sleep 0.02; i=$((i+1)); done; echo $n'])
         self.assertEqual(process.stdout.readline(), "ready\n")
-        self.assertEqual(len(self.mediators()), 1)
+        wait_until(lambda: len(self.mediators()) == 1, "the mediator's start")  # program and mediator start together
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         time.sleep(0.1)
         self.assertEqual(len(self.mediators()), 1)

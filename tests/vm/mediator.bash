@@ -43,9 +43,10 @@ vm_console_says() {
         grep -q -- "$2" "$work/$1.console"
 }
 
-# Waits for a line of the guest's script; a guest that ended without it fails the test with its console.
+# Waits for a line of the guest's script; a guest that ended without it fails the test with its console. SECONDS is what
+# an emulated guest takes at most on a machine of its own; a loaded one gets twice that.
 vm_wait_line() {
-        local seconds=$1 name=$2 line=$3 end
+        local seconds=$(($1 * 2)) name=$2 line=$3 end
         end=$((SECONDS + seconds))
         until vm_console_says "$name" "$line"; do
                 if [[ $SECONDS -gt $end ]] || ! kill -0 "$guest_pid" 2> /dev/null; then
