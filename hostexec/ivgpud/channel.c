@@ -210,7 +210,7 @@ void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const cha
 
         /* If it did not write a better reason itself. */
         ivg_ring_mark_peer_gone(ivg_region_ring_host(&tenant->region, channel->index), channel->generation);
-        ivg_stats_settle(channel);
+        ivg_account_settle(channel);
         channel->executor = NULL;
         if (!told && was_starting)
                 ivg_channel_failed(channel, IVG_ERROR_MEDIATOR_UNAVAILABLE, how);

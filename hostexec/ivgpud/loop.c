@@ -27,6 +27,13 @@ int ivg_loop_watch(struct ivg_mediator *mediator, struct ivg_source *source)
         return epoll_ctl(mediator->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0 ? -errno : 0;
 }
 
+int ivg_loop_watch_for(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
+{
+        struct epoll_event event = {.events = events | EPOLLRDHUP, .data.ptr = source};
+
+        return epoll_ctl(mediator->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) < 0 ? -errno : 0;
+}
+
 void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source)
 {
         if (source->fd < 0)
@@ -76,6 +83,7 @@ static void tick(struct ivg_mediator *mediator)
                 ivg_member_tick(member, now_ms);
         ivg_removed_tick(mediator);
         ivg_local_tick(mediator, now_ms);
+        ivg_control_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
                 mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;
@@ -172,6 +180,7 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
                 if (ivg_config_has_vm(&mediator->config, i))
                         ivg_vm_close(&mediator->vms[i]);
         ivg_local_close(mediator);
+        ivg_control_close(mediator);
         ivg_warm_end(mediator);
 }
 

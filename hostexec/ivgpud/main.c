@@ -325,6 +325,7 @@ static int open_sockets(struct ivg_error *error)
         }
         ivg_images_init(&mediator);
         mediator.local.listener.fd = -1;
+        mediator.control.listener.fd = -1;
         mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 ivg_vm_init(&mediator, i);
@@ -332,6 +333,8 @@ static int open_sockets(struct ivg_error *error)
                 rc = ivg_vm_open(&mediator, i, error);
         if (rc >= 0)
                 rc = ivg_local_open(&mediator, error);
+        if (rc >= 0)
+                rc = ivg_control_open(&mediator, error);
         return rc;
 }
 
@@ -358,6 +361,7 @@ static void close_sockets(void)
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 ivg_vm_close(&mediator.vms[i]);
         ivg_local_close(&mediator);
+        ivg_control_close(&mediator);
 }
 
 /* The parent ends once the sockets listen: whoever started us may connect then. */
@@ -404,6 +408,8 @@ static void announce(int ready_fd)
         if (mediator.config.local.socket[0] != '\0')
                 ivg_log(IVG_LOG_INFO, "[SOCKET] local programs, pool %s: listening on %s",
                         mediator.config.pools[mediator.config.local.pool].name, mediator.config.local.socket);
+        if (mediator.config.control.socket[0] != '\0')
+                ivg_log(IVG_LOG_INFO, "[SOCKET] ivgpuctl: listening on %s", mediator.config.control.socket);
         if (ready_fd >= 0 && write(ready_fd, "ready\n", 6) != 6)
                 ivg_log(IVG_LOG_WARNING, "telling that it is ready: %s", strerror(errno));
         if (ready_fd >= 0)

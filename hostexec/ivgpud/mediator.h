@@ -10,7 +10,9 @@
  *                      ├─ warm.c    executors that wait for a program
  *                      ├─ images.c  ivgpu-images, and each executor's way to it
  *                      ├─ share.c   descriptors that a tenant's executors share
- *                      └─ stats.c, log.c
+ *                      ├─ accounts.c  what was done; stats.c, control.c, metrics.c show it
+ *                      ├─ control.c   ivgpuctl's socket ── commands.c  what it may ask for
+ *                      └─ log.c
  *
  * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
  * are read. Objects are freed at the end of a turn of the loop, since other events of the same turn may name them. */
@@ -47,6 +49,10 @@
 #define IVG_EXECUTOR_MESSAGES_PER_TURN 4u
 /* Bytes that a QEMU may send before it is called broken; the protocol lets it send none. */
 #define IVG_QEMU_BYTES_PER_TURN 64u
+/* ivgpuctl asks one thing and goes; each that stays holds a request's and an answer's memory. */
+#define IVG_CONTROL_CLIENTS_MAX 16u
+#define IVG_CONTROL_REQUEST_BYTES 4096u
+#define IVG_CONTROL_MS 10000u /* for a request to come, for an answer to be read */
 /* So many moments of faults are remembered of each member: faults_max is at most that. */
 #define IVG_FAULTS_REMEMBERED 16u
 /* A keeper of images that dies is started again, but not in a loop. */
@@ -69,6 +75,8 @@ struct ivg_garbage { /* first member of whatever ivg_loop_free takes */
 
 /* Watches source->fd for EPOLLIN and hang-up. -errno. */
 int ivg_loop_watch(struct ivg_mediator *mediator, struct ivg_source *source);
+/* The same for EPOLLOUT in its place, and back. */
+int ivg_loop_watch_for(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events);
 void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source); /* leaves the descriptor open */
 void ivg_loop_close(struct ivg_mediator *mediator, struct ivg_source *source);   /* and closes it */
 void ivg_loop_free(struct ivg_mediator *mediator, struct ivg_garbage *garbage);  /* at the end of the turn */
@@ -80,24 +88,59 @@ void ivg_loop_hold_signals(void);
 int ivg_loop_run(struct ivg_mediator *mediator, struct ivg_error *error);
 void ivg_loop_end(struct ivg_mediator *mediator, const char *why);
 
-/* ---- stats.c ---- */
+/* ---- accounts.c ---- */
 
+/* Counters of a channel, summed up for its VM and its pool. All of them 64 bits: they are added as an array. */
 struct ivg_totals {
         uint64_t records, batches, sleeps, interrupts, bytes_from_guest, bytes_to_guest, failed, unsupported,
                 images_found, image_bytes_found, images_kept; /* host's */
         uint64_t calls, calls_sync, calls_local, doorbells;   /* the guest's claims: shown, nothing depends on them */
-        uint64_t programs, faults, executor_failures;
+        uint64_t run[IVG_BOARD_CLASSES];                      /* calls, by where they ran */
+        uint64_t gpu_calls, gpu_ns, gates, gated_ns, throttles, throttled_ns, rate_failures;
+        uint64_t programs, faults, executor_failures, rejections, quarantines;
 };
 
-struct ivg_account { /* what a pool or a member did; of those that are gone */
+struct ivg_account { /* what a pool or a member did; of programs that are gone */
         struct ivg_totals ended;
+        struct ivg_histogram *latencies; /* IVG_BOARD_LATENCIES; NULL: no program has ended */
 };
 
-/* Adds the counters of `channel` in its present generation. */
+struct ivg_latency {
+        uint64_t count, sum_ns, p50_ns, p95_ns, p99_ns;
+};
+/* What has ended and what runs, at one moment; of a pool, a VM or the local programs. Bytes only: it may be copied. */
+struct ivg_account_view {
+        enum ivg_account_kind { IVG_ACCOUNT_POOL, IVG_ACCOUNT_VM, IVG_ACCOUNT_LOCAL } kind;
+        uint32_t vm_id;
+        char name[IVG_NAME_BYTES], pool[IVG_NAME_BYTES];
+        const char *state; /* of a member: a word that stays, as "running" or "paused" */
+        struct ivg_totals totals;
+        uint64_t running, ring_depth, gpu_inflight, vram_bytes, vram_limit_bytes; /* now; a limit of 0: none */
+        struct ivg_latency latencies[IVG_BOARD_LATENCIES];
+};
+/* One line for each counter and each thing that goes up and down: what `stats` and Prometheus say. */
+struct ivg_account_field {
+        const char *name;   /* in JSON */
+        const char *family; /* Prometheus: ivgpu_FAMILY, with _total for a counter; NULL: as in JSON */
+        const char *labels; /* within the family; NULL: it has one member */
+        const char *help;   /* NULL: of the same family as the line before */
+        size_t offset;      /* of a uint64_t in struct ivg_account_view */
+        bool is_counter;
+        bool is_seconds; /* kept in nanoseconds */
+};
+extern const struct ivg_account_field ivg_account_fields[]; /* end with a NULL name */
+extern const char *const ivg_latency_names[IVG_BOARD_LATENCIES];
+
+/* Moves the counters of `channel` to the accounts of its member and pool: once, when its executor is gone. */
 struct ivg_channel;
-void ivg_stats_collect(const struct ivg_channel *channel, struct ivg_totals *totals);
-/* Moves them to the accounts of its tenant: once, when its executor is gone. */
-void ivg_stats_settle(struct ivg_channel *channel);
+void ivg_account_settle(struct ivg_channel *channel);
+void ivg_account_clear(struct ivg_account *account);
+struct ivg_member;
+void ivg_account_view_pool(struct ivg_mediator *mediator, uint32_t pool, struct ivg_account_view *view);
+void ivg_account_view_member(struct ivg_member *member, struct ivg_account_view *view);
+
+/* ---- stats.c ---- */
+
 /* The [MEDIATOR STATS] block, to the end of it or to the first failure. */
 void ivg_stats_write(struct ivg_mediator *mediator, int fd);
 
@@ -133,8 +176,10 @@ struct ivg_member {
 };
 void ivg_member_init(struct ivg_member *member, struct ivg_mediator *mediator, uint32_t slot,
                      const struct ivg_limits *limits);
-void ivg_member_rename(struct ivg_member *member);         /* its VM has got another name */
-void ivg_member_limits_changed(struct ivg_member *member); /* its limits, or whether it is paused */
+void ivg_member_rename(struct ivg_member *member);             /* its VM has got another name */
+void ivg_member_limits_changed(struct ivg_member *member);     /* its limits, or whether it is paused */
+const char *ivg_member_state(const struct ivg_member *member); /* "running", "paused", "draining", "quarantined" */
+uint32_t ivg_member_pool(const struct ivg_member *member);     /* of programs that start now */
 /* May another executor start? IVG_ERROR_NONE, or why not, in words too; a refusal is counted. */
 enum ivg_error_code ivg_member_admit(struct ivg_member *member, struct ivg_error *error);
 /* Counts it and, when it is one too many, quarantines. The caller ends the executor. */
@@ -156,7 +201,6 @@ struct ivg_channel {
         uint32_t index, generation;
         enum ivg_host_channel_state state;
         struct ivg_executor *executor; /* NULL: none, or gone */
-        struct ivg_totals faults_only; /* what the shared counters do not hold */
 };
 
 struct ivg_tenant {
@@ -352,6 +396,18 @@ int ivg_local_open(struct ivg_mediator *mediator, struct ivg_error *error);
 void ivg_local_tick(struct ivg_mediator *mediator, uint64_t now_ms);
 void ivg_local_close(struct ivg_mediator *mediator);
 
+/* ---- control.c ---- */
+
+struct ivg_control_client;
+struct ivg_control {
+        struct ivg_source listener; /* -1: there is none */
+        struct ivg_control_client *clients;
+        uint32_t client_count;
+};
+int ivg_control_open(struct ivg_mediator *mediator, struct ivg_error *error);
+void ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* cuts off who is too slow */
+void ivg_control_close(struct ivg_mediator *mediator);
+
 /* ---- everything ---- */
 
 struct ivg_mediator {
@@ -364,6 +420,7 @@ struct ivg_mediator {
         struct ivg_shares *local_shares; /* and their descriptors */
         int epoll_fd;
         struct ivg_source signals, timer;
+        struct ivg_control control;
         uint64_t next_heartbeat_log_ms;
         bool ending;
         bool quiet; /* warnings and errors only, also from executors */
@@ -374,6 +431,7 @@ struct ivg_mediator {
         uint32_t member_count;            /* that there ever were */
         bool pool_removed[IVG_POOLS_MAX]; /* from the configuration: as with VMs */
         struct ivg_account pools[IVG_POOLS_MAX];
+        uint64_t records_of_gone_pools;
         struct ivg_warm warm[IVG_POOLS_MAX];
         const char *config_path; /* NULL: none */
         /* The file and the command line, anew. */

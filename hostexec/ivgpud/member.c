@@ -37,6 +37,21 @@ void ivg_member_limits_changed(struct ivg_member *member)
         (void)member; /* those of admission and of the watchdog are read where they are used */
 }
 
+const char *ivg_member_state(const struct ivg_member *member)
+{
+        return member->quarantined ? "quarantined"
+               : member->paused    ? "paused"
+               : member->draining  ? "draining"
+                                   : "running";
+}
+
+uint32_t ivg_member_pool(const struct ivg_member *member)
+{
+        const struct ivg_config *config = &member->mediator->config;
+
+        return member->slot < IVG_VMS_MAX ? config->vms[member->slot].pool : config->local.pool;
+}
+
 struct ivg_member *ivg_member_next(struct ivg_mediator *mediator, const struct ivg_member *after)
 {
         const struct ivg_config *config = &mediator->config;
@@ -67,7 +82,7 @@ enum ivg_error_code ivg_member_admit(struct ivg_member *member, struct ivg_error
                               executors_max);
                 code = IVG_ERROR_QUEUE_FULL;
         }
-        member->rejections += code != IVG_ERROR_NONE;
+        member->account.ended.rejections += code != IVG_ERROR_NONE;
         return code;
 }
 
@@ -111,7 +126,7 @@ void ivg_member_quarantine(struct ivg_member *member, uint32_t seconds, const ch
         if (seconds != 0)
                 snprintf(until, sizeof(until), "%u s are over", seconds);
         member->quarantine_end_ms = seconds != 0 ? ivg_loop_now_ms() + seconds * 1000ull : UINT64_MAX;
-        member->quarantines += !member->quarantined;
+        member->account.ended.quarantines += !member->quarantined;
         member->quarantined = true;
         ivg_log(IVG_LOG_ERROR, "[WATCHDOG] %s: error %d (%s): %s; no programs until %s", member->name,
                 IVG_ERROR_VM_QUARANTINED, ivg_error_code_name(IVG_ERROR_VM_QUARANTINED), why, until);

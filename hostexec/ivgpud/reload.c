@@ -160,7 +160,6 @@ static void pools_change(struct plan *plan)
 
                 if (!plan->pool_stays[slot]) {
                         note("pool %s is new", fresh->name);
-                        memset(&mediator->pools[slot], 0, sizeof(mediator->pools[slot]));
                         memset(&mediator->warm[slot], 0, sizeof(mediator->warm[slot]));
                 } else if (fresh->mps != pool->mps) {
                         note("pool %s: mps holds from ivgpud's next start", fresh->name);

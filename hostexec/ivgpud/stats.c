@@ -1,80 +1,10 @@
-/* What was done so far: host-written counters, and beside them the guests' own claims, shown as such. */
+/* The [MEDIATOR STATS] block, whose words are its predecessor's: host-written counters, and beside them the guests' own
+ * claims, shown as such. */
 #include "mediator.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-static void totals_add(struct ivg_totals *to, const struct ivg_totals *from)
-{
-        uint64_t *sums = (uint64_t *)to;
-        const uint64_t *values = (const uint64_t *)from;
-
-        _Static_assert(sizeof(struct ivg_totals) % sizeof(uint64_t) == 0, "nothing but 64-bit counters");
-        for (size_t i = 0; i < sizeof(*to) / sizeof(uint64_t); i++)
-                sums[i] += values[i];
-}
-
-void ivg_stats_collect(const struct ivg_channel *channel, struct ivg_totals *totals)
-{
-        const struct ivg_region *region = &channel->tenant->region;
-        const struct ivg_host_channel *host = &ivg_region_host_pages(region)->channels[channel->index];
-        const struct ivg_ring_guest_part *guest = ivg_region_ring_guest(region, channel->index);
-
-        /* Relaxed throughout: counters to look at, each true by itself. */
-        totals->records += ivg_load_relaxed_u64(&host->records_consumed);
-        totals->batches += ivg_load_relaxed_u64(&host->batches);
-        totals->sleeps += ivg_load_relaxed_u64(&host->sleeps);
-        totals->interrupts += ivg_load_relaxed_u64(&host->interrupts);
-        totals->bytes_from_guest += ivg_load_relaxed_u64(&host->arena_bytes_from_guest);
-        totals->bytes_to_guest += ivg_load_relaxed_u64(&host->arena_bytes_to_guest);
-        totals->failed += ivg_load_relaxed_u64(&host->calls_failed);
-        totals->unsupported += ivg_load_relaxed_u64(&host->calls_unsupported);
-        totals->images_found += ivg_load_relaxed_u64(&host->images_found);
-        totals->image_bytes_found += ivg_load_relaxed_u64(&host->image_bytes_found);
-        totals->images_kept += ivg_load_relaxed_u64(&host->images_kept);
-        for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++) {
-                const struct ivg_ring_producer *line = &guest->producers[i];
-
-                totals->calls += ivg_load_relaxed_u64(&line->calls);
-                totals->calls_sync += ivg_load_relaxed_u64(&line->calls_sync);
-                totals->calls_local += ivg_load_relaxed_u32(&line->calls_local_low);
-                totals->doorbells += ivg_load_relaxed_u64(&line->doorbells);
-        }
-        totals->programs++;
-}
-
-void ivg_stats_settle(struct ivg_channel *channel)
-{
-        struct ivg_tenant *tenant = channel->tenant;
-        struct ivg_totals totals = {0};
-
-        ivg_stats_collect(channel, &totals);
-        totals_add(&tenant->member->account.ended, &totals);
-        totals_add(&tenant->mediator->pools[tenant->pool].ended, &totals);
-}
-
-/* What has ended plus what runs, of one member or (NULL) of one pool. Returns what runs. */
-static uint32_t totals_now(const struct ivg_mediator *mediator, uint32_t pool, const struct ivg_member *member,
-                           struct ivg_totals *totals)
-{
-        uint32_t running = 0;
-
-        *totals = member ? member->account.ended : mediator->pools[pool].ended;
-        for (const struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next) {
-                if (member ? tenant->member != member : tenant->pool != pool)
-                        continue;
-                for (uint32_t i = 0; i < tenant->region.channel_count; i++) {
-                        if (!tenant->channels[i].executor) /* none, or settled */
-                                continue;
-                        ivg_stats_collect(&tenant->channels[i], totals);
-                        running++;
-                }
-        }
-        return running;
-}
-
-/* ---- as text ---- */
 
 struct text {
         char bytes[64 * 1024];
@@ -99,39 +29,50 @@ static void text_add(struct text *text, const char *format, ...)
 
 typedef unsigned long long number;
 
-static void text_add_user(struct text *text, const char *name, uint32_t running, const struct ivg_totals *t)
+static void text_add_member(struct text *text, const struct ivg_account_view *view)
 {
+        const struct ivg_totals *t = &view->totals;
+
+        if (view->kind == IVG_ACCOUNT_VM)
+                text_add(text, "  VM %u (%s)", view->vm_id, view->name);
+        else
+                text_add(text, "  Local");
         text_add(text,
-                 "  %s: programs %llu (%u running), records %llu in %llu batches, sleeps %llu, interrupts %llu\n"
+                 ": programs %llu (%llu running), records %llu in %llu batches, sleeps %llu, interrupts %llu\n"
                  "    arena bytes from guest %llu, to guest %llu; failed %llu, refused %llu, faults %llu, executors "
                  "failed %llu\n"
                  "    images found %llu (%llu bytes not sent), brought %llu\n"
                  "    guest's own count: calls %llu (waited for %llu), local %llu, doorbells %llu\n",
-                 name, (number)t->programs, running, (number)t->records, (number)t->batches, (number)t->sleeps,
+                 (number)t->programs, (number)view->running, (number)t->records, (number)t->batches, (number)t->sleeps,
                  (number)t->interrupts, (number)t->bytes_from_guest, (number)t->bytes_to_guest, (number)t->failed,
                  (number)t->unsupported, (number)t->faults, (number)t->executor_failures, (number)t->images_found,
                  (number)t->image_bytes_found, (number)t->images_kept, (number)t->calls, (number)t->calls_sync,
                  (number)t->calls_local, (number)t->doorbells);
+        if (t->rejections != 0 || t->quarantines != 0 || strcmp(view->state, "running") != 0)
+                text_add(text, "    %s; programs not admitted %llu, times in quarantine %llu\n", view->state,
+                         (number)t->rejections, (number)t->quarantines);
 }
 
 void ivg_stats_write(struct ivg_mediator *mediator, int fd)
 {
         static struct text text;
-        struct ivg_totals totals, all = {0};
-        uint32_t running;
+        struct ivg_account_view view;
+        struct ivg_member *member = NULL;
+        uint64_t records[IVG_POOLS_MAX] = {0}, all = mediator->records_of_gone_pools;
 
         text.used = 0;
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
-                (void)totals_now(mediator, i, NULL, &totals);
-                totals_add(&all, &totals);
-        }
-        text_add(&text, "[MEDIATOR STATS]\n  %-17s %llu\n", "Total processed:", (number)all.records);
-        for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 if (!ivg_config_has_pool(&mediator->config, i))
                         continue;
-                (void)totals_now(mediator, i, NULL, &totals);
-                text_add(&text, "  Pool %s processed: %llu\n", mediator->config.pools[i].name, (number)totals.records);
+                ivg_account_view_pool(mediator, i, &view);
+                records[i] = view.totals.records;
+                all += records[i];
         }
+        text_add(&text, "[MEDIATOR STATS]\n  %-17s %llu\n", "Total processed:", (number)all);
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+                if (ivg_config_has_pool(&mediator->config, i))
+                        text_add(&text, "  Pool %s processed: %llu\n", mediator->config.pools[i].name,
+                                 (number)records[i]);
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 const struct ivg_warm *warm = &mediator->warm[i];
 
@@ -143,10 +84,9 @@ void ivg_stats_write(struct ivg_mediator *mediator, int fd)
                          ivg_warm_count(mediator, i, IVG_EXECUTOR_WARMING), (number)warm->taken, (number)warm->cold,
                          (number)warm->lost);
         }
-        for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
-             member = ivg_member_next(mediator, member)) {
-                running = totals_now(mediator, 0, member, &totals);
-                text_add_user(&text, member->slot == IVG_VMS_MAX ? "Local" : member->name, running, &totals);
+        while ((member = ivg_member_next(mediator, member)) != NULL) {
+                ivg_account_view_member(member, &view);
+                text_add_member(&text, &view);
         }
         for (size_t done = 0; done < text.used;) {
                 const ssize_t bytes = write(fd, text.bytes + done, text.used - done);

@@ -205,6 +205,7 @@ static void vms_tick(struct ivg_mediator *mediator)
                 if (vm->tenant)
                         qemu_gone(vm, "it is no longer configured");
                 ivg_log(IVG_LOG_INFO, "[RELOAD] %s is gone", vm->member.name);
+                ivg_account_clear(&vm->member.account);
                 memset(&config->vms[slot], 0, sizeof(config->vms[slot]));
         }
 }
@@ -237,6 +238,8 @@ void ivg_removed_tick(struct ivg_mediator *mediator)
                         continue;
                 ivg_log(IVG_LOG_INFO, "[RELOAD] pool %s is gone", config->pools[pool].name);
                 mediator->pool_removed[pool] = false;
+                mediator->records_of_gone_pools += mediator->pools[pool].ended.records;
+                ivg_account_clear(&mediator->pools[pool]);
                 memset(&config->pools[pool], 0, sizeof(config->pools[pool]));
         }
 }

@@ -1,0 +1,351 @@
+/* ivgpuctl: looks at a running ivgpud and changes what it does, over its control socket (hostexec/ivgpud/commands.h).
+ */
+#include "show.h"
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SOCKET_STANDARD "/run/ivgpu/control.sock"
+#define ANSWER_S 10                  /* of silence: a mediator answers at once */
+#define ANSWER_BYTES_MAX (16u << 20) /* far above what 256 VMs give */
+#define DRAIN_LOOK_NS 100000000L     /* --wait looks that often */
+
+enum exit_status {
+        EXIT_DONE = 0,
+        EXIT_REFUSED = 1, /* the mediator said no, and why */
+        EXIT_USAGE = 2,
+        EXIT_NO_MEDIATOR = 3, /* nobody there, or no answer */
+        EXIT_NOT_YET = 4,     /* --wait is over */
+};
+
+static const struct command {
+        const char *name, *arguments[2]; /* the arguments' keys in the request, in order */
+        unsigned int needed;
+        const char *usage, *help;
+        void (*show)(struct json_object *answer);
+} commands[] = {
+        {"list", {NULL, NULL}, 0, "list", "pools and VMs", ivg_show_list},
+        {"show", {"object", NULL}, 1, "show VM", "one VM: state, limits, faults, executors", ivg_show_member},
+        {"stats",
+         {"object", NULL},
+         0,
+         "stats [VM]",
+         "counters and latencies of pools and VMs, or of one VM",
+         ivg_show_stats},
+        {"set",
+         {"object", "="},
+         2,
+         "set VM LIMIT=VALUE...",
+         "changes limits, until the configuration is read again",
+         NULL},
+        {"pause", {"object", NULL}, 1, "pause VM", "its programs give the GPU nothing new", NULL},
+        {"resume", {"object", NULL}, 1, "resume VM", "ends pause and drain", NULL},
+        {"drain",
+         {"object", NULL},
+         1,
+         "drain VM [--wait=SECONDS]",
+         "starts none of its programs; those that run go on",
+         NULL},
+        {"quarantine",
+         {"object", "seconds"},
+         1,
+         "quarantine VM [SECONDS]",
+         "ends its programs and starts none; 0: until released; default: its quarantine_s",
+         NULL},
+        {"release", {"object", NULL}, 1, "release VM", "ends quarantine", NULL},
+        {"kill", {"object", "pid"}, 1, "kill VM [PID]", "ends its programs, or that of one executor", NULL},
+        {"reload", {NULL, NULL}, 0, "reload", "reads the configuration file again, as SIGHUP does", NULL},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char *socket_path = SOCKET_STANDARD;
+
+static void usage(FILE *out)
+{
+        fprintf(out, "usage: ivgpuctl [--socket=PATH] [--json] COMMAND [ARGUMENT...]\n\n"
+                     "Looks at a running ivgpud and changes what it does. VM is a vm_id, a name, or \"local\": the "
+                     "programs of this\n"
+                     "machine, which count as one VM.\n\n");
+        for (size_t i = 0; i < COMMANDS; i++)
+                fprintf(out, "  %-28s %s\n", commands[i].usage, commands[i].help);
+        fprintf(out,
+                "\n  --socket=PATH   ivgpud's control socket; default $IVGPU_CONTROL_SOCKET, or " SOCKET_STANDARD "\n"
+                "  --json          the mediator's answer as it is, on one line\n"
+                "  --wait=SECONDS  drain: returns when its last program has ended, at the latest after SECONDS\n"
+                "  --help, --version\n\n"
+                "Limits: priority=low|medium|high, weight=1..100, vram_mib, calls_per_s, rate=slow|fail, inflight,\n"
+                "executors_max, call_timeout_ms, kernel_timeout_ms, faults_max, fault_window_s, quarantine_s. 0 is "
+                "none.\n"
+                "What is set holds at once, for programs that run too, and until the configuration is read again.\n\n"
+                "Whoever can connect may look; root, the mediator's user and \"user\" and \"group\" of the group\n"
+                "\"control\" in its configuration may change things. Everything that changes something is logged.\n\n"
+                "Exit status: 0 done; 1 refused, with the reason on stderr; 2 usage; 3 no mediator there, or no "
+                "answer;\n"
+                "4 --wait is over and programs are left.\n\n"
+                "Examples:\n"
+                "  ivgpuctl set 7 weight=30 vram_mib=4096\n"
+                "  ivgpuctl drain web --wait=60 && ivgpuctl kill web\n"
+                "  ivgpuctl --json stats 7 | jq .accounts[0].gpu_seconds\n");
+}
+
+/* ---- asking ---- */
+
+static int mediator_connect(void)
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        const struct timeval patience = {.tv_sec = ANSWER_S};
+        const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (strlen(socket_path) >= sizeof(address.sun_path)) {
+                fprintf(stderr, "ivgpuctl: %s: a socket's path has at most %zu bytes\n", socket_path,
+                        sizeof(address.sun_path) - 1);
+                exit(EXIT_USAGE);
+        }
+        strcpy(address.sun_path, socket_path);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+                fprintf(stderr, "ivgpuctl: no mediator at %s: %s\n", socket_path, strerror(errno));
+                exit(EXIT_NO_MEDIATOR);
+        }
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+        return fd;
+}
+
+static void no_answer(const char *why)
+{
+        fprintf(stderr, "ivgpuctl: the mediator at %s: %s\n", socket_path, why);
+        exit(EXIT_NO_MEDIATOR);
+}
+
+/* The answer's line, to be freed. */
+static char *answer_read(int fd)
+{
+        size_t capacity = 65536, used = 0;
+        char *text = malloc(capacity);
+
+        while (text) {
+                const ssize_t bytes = read(fd, text + used, capacity - used - 1);
+                char *end;
+
+                if (bytes < 0 && errno == EINTR)
+                        continue;
+                if (bytes <= 0)
+                        no_answer(bytes < 0 ? "does not answer" : "has closed the connection");
+                used += (size_t)bytes;
+                text[used] = '\0';
+                end = memchr(text, '\n', used);
+                if (end) {
+                        *end = '\0';
+                        return text;
+                }
+                if (used + 1 == capacity) {
+                        if (capacity >= ANSWER_BYTES_MAX)
+                                no_answer("its answer has no end");
+                        capacity *= 2;
+                        text = realloc(text, capacity);
+                }
+        }
+        no_answer("no memory for its answer");
+        return NULL;
+}
+
+/* Sends the request, returns what the mediator says; exits with the reason if it says no. */
+static struct json_object *ask(struct json_object *request, bool as_json)
+{
+        size_t bytes;
+        const char *text = json_object_to_json_string_length(request, JSON_C_TO_STRING_PLAIN, &bytes);
+        const int fd = mediator_connect();
+        struct json_object *answer, *ok, *error;
+        char *line;
+
+        if (write(fd, text, bytes) != (ssize_t)bytes || write(fd, "\n", 1) != 1)
+                no_answer("takes no request");
+        line = answer_read(fd);
+        close(fd);
+        answer = json_tokener_parse(line);
+        if (!answer || !json_object_object_get_ex(answer, "ok", &ok))
+                no_answer("its answer is none");
+        if (as_json)
+                printf("%s\n", line);
+        free(line);
+        if (!json_object_get_boolean(ok)) {
+                fprintf(stderr, "ivgpuctl: %s\n",
+                        json_object_object_get_ex(answer, "error", &error) ? json_object_get_string(error) : "refused");
+                exit(EXIT_REFUSED);
+        }
+        return answer;
+}
+
+/* ---- arguments ---- */
+
+static bool parse_number(const char *text, uint32_t *number)
+{
+        char *end;
+        const unsigned long long wide = strtoull(text, &end, 10);
+
+        *number = (uint32_t)wide;
+        return text[0] >= '0' && text[0] <= '9' && *end == '\0' && wide <= UINT32_MAX;
+}
+
+static void request_add(struct json_object *request, const char *key, const char *text)
+{
+        uint32_t number;
+
+        if (strcmp(key, "object") == 0) {
+                json_object_object_add(request, key, json_object_new_string(text));
+                return;
+        }
+        if (!parse_number(text, &number)) {
+                fprintf(stderr, "ivgpuctl: \"%s\" is no number (%s)\n", text, key);
+                exit(EXIT_USAGE);
+        }
+        json_object_object_add(request, key, json_object_new_int64(number));
+}
+
+static struct json_object *request_new(const char *command, const char *object)
+{
+        struct json_object *request = json_object_new_object();
+
+        json_object_object_add(request, "command", json_object_new_string(command));
+        if (object)
+                json_object_object_add(request, "object", json_object_new_string(object));
+        return request;
+}
+
+/* One request for each LIMIT=VALUE; all are looked at before the first is sent. */
+static void set_all(const char *object, char **pairs, int count, bool as_json)
+{
+        for (int i = 0; i < count; i++)
+                if (!strchr(pairs[i], '=') || pairs[i][0] == '=') {
+                        fprintf(stderr, "ivgpuctl: \"%s\" is not LIMIT=VALUE\n", pairs[i]);
+                        exit(EXIT_USAGE);
+                }
+        for (int i = 0; i < count; i++) {
+                struct json_object *request = request_new("set", object);
+                char *value = strchr(pairs[i], '=');
+
+                *value++ = '\0';
+                json_object_object_add(request, "key", json_object_new_string(pairs[i]));
+                json_object_object_add(request, "value", json_object_new_string(value));
+                json_object_put(ask(request, as_json));
+                json_object_put(request);
+        }
+}
+
+static uint32_t programs_of(const char *object)
+{
+        struct json_object *request = request_new("show", object), *answer = ask(request, false), *programs;
+        uint32_t count = 0;
+
+        if (json_object_object_get_ex(answer, "programs", &programs))
+                count = (uint32_t)json_object_get_int(programs);
+        json_object_put(answer);
+        json_object_put(request);
+        return count;
+}
+
+static int drain_wait(const char *object, uint32_t seconds)
+{
+        const struct timespec pause = {.tv_nsec = DRAIN_LOOK_NS};
+        const time_t end = time(NULL) + (time_t)seconds;
+        uint32_t left;
+
+        while ((left = programs_of(object)) > 0) {
+                if (time(NULL) >= end) {
+                        fprintf(stderr, "ivgpuctl: VM %s: %u programs still run after %u s\n", object, left, seconds);
+                        return EXIT_NOT_YET;
+                }
+                nanosleep(&pause, NULL);
+        }
+        return EXIT_DONE;
+}
+
+static const struct command *find_command(const char *name)
+{
+        for (size_t i = 0; name && i < COMMANDS; i++)
+                if (strcmp(commands[i].name, name) == 0)
+                        return &commands[i];
+        return NULL;
+}
+
+static int run(const struct command *command, char **arguments, int count, bool as_json, const char *wait)
+{
+        const int most = command->arguments[1] ? 2 : command->arguments[0] ? 1 : 0;
+        const bool is_set = strcmp(command->name, "set") == 0;
+        struct json_object *request, *answer;
+        uint32_t wait_s = 0;
+
+        if ((unsigned int)count < command->needed || (count > most && !is_set) ||
+            (wait && !parse_number(wait, &wait_s)) || (wait && strcmp(command->name, "drain") != 0)) {
+                fprintf(stderr, "ivgpuctl: usage: ivgpuctl %s\n", command->usage);
+                return EXIT_USAGE;
+        }
+        if (is_set) {
+                set_all(arguments[0], arguments + 1, count - 1, as_json);
+                return EXIT_DONE;
+        }
+        request = request_new(command->name, NULL);
+        for (int i = 0; i < count; i++)
+                request_add(request, command->arguments[i], arguments[i]);
+        answer = ask(request, as_json);
+        if (command->show && !as_json)
+                command->show(answer);
+        json_object_put(answer);
+        json_object_put(request);
+        return wait ? drain_wait(arguments[0], wait_s) : EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option names[] = {
+                {"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
+                {"wait", required_argument, NULL, 'w'},   {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+        };
+        const struct command *command;
+        const char *wait = NULL;
+        bool as_json = false;
+        int option;
+
+        if (getenv("IVGPU_CONTROL_SOCKET"))
+                socket_path = getenv("IVGPU_CONTROL_SOCKET");
+        while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
+                switch (option) {
+                case 's':
+                        socket_path = optarg;
+                        break;
+                case 'j':
+                        as_json = true;
+                        break;
+                case 'w':
+                        wait = optarg;
+                        break;
+                case 'h':
+                        usage(stdout);
+                        return EXIT_DONE;
+                case 'v':
+                        printf("ivgpuctl " IVG_VERSION "\n");
+                        return EXIT_DONE;
+                default:
+                        usage(stderr);
+                        return EXIT_USAGE;
+                }
+        }
+        command = find_command(argv[optind]);
+        if (!command) {
+                if (argv[optind])
+                        fprintf(stderr, "ivgpuctl: unknown command \"%s\"\n", argv[optind]);
+                usage(stderr);
+                return EXIT_USAGE;
+        }
+        return run(command, argv + optind + 1, argc - optind - 1, as_json, wait);
+}

@@ -1,0 +1,484 @@
+#include "commands.h"
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct request {
+        struct ivg_mediator *mediator;
+        struct json_object *json;
+        struct json_object *answer;
+        struct ivg_error error;
+};
+
+/* ---- building answers: what cannot be added for want of memory is missing ---- */
+
+static void add_text(struct json_object *object, const char *key, const char *text)
+{
+        json_object_object_add(object, key, json_object_new_string(text));
+}
+
+static void add_number(struct json_object *object, const char *key, uint64_t number)
+{
+        json_object_object_add(object, key, json_object_new_uint64(number));
+}
+
+static void add_bool(struct json_object *object, const char *key, bool value)
+{
+        json_object_object_add(object, key, json_object_new_boolean(value));
+}
+
+static struct json_object *add_new(struct json_object *object, const char *key, struct json_object *value)
+{
+        json_object_object_add(object, key, value);
+        return value;
+}
+
+/* ---- reading requests ---- */
+
+static const char *get_text(const struct request *request, const char *key)
+{
+        struct json_object *value;
+
+        return json_object_object_get_ex(request->json, key, &value) && json_object_is_type(value, json_type_string)
+                       ? json_object_get_string(value)
+                       : NULL;
+}
+
+/* -ENOENT: it is not there. */
+static int get_number(struct request *request, const char *key, uint32_t max, uint32_t *number)
+{
+        struct json_object *value;
+        int64_t wide;
+
+        if (!json_object_object_get_ex(request->json, key, &value))
+                return -ENOENT;
+        wide = json_object_is_type(value, json_type_int) ? json_object_get_int64(value) : -1;
+        if (wide < 0 || wide > (int64_t)max) {
+                ivg_error_set(&request->error, "\"%s\" is no number from 0 to %u", key, max);
+                return -EINVAL;
+        }
+        *number = (uint32_t)wide;
+        return 0;
+}
+
+static int get_member(struct request *request, struct ivg_member **member)
+{
+        const char *name = get_text(request, "object");
+        char *end;
+        unsigned long number;
+
+        if (!name) {
+                ivg_error_set(&request->error, "\"object\" is missing: a VM's number or name, or \"local\"");
+                return -EINVAL;
+        }
+        number = strtoul(name, &end, 10);
+        for (*member = NULL; (*member = ivg_member_next(request->mediator, *member)) != NULL;) {
+                const struct ivg_vm_config *vm = &request->mediator->config.vms[(*member)->slot];
+
+                if ((*member)->slot == IVG_VMS_MAX                     ? strcmp(name, "local") == 0
+                    : name[0] >= '0' && name[0] <= '9' && *end == '\0' ? number == vm->vm_id
+                                                                       : strcmp(name, vm->name) == 0)
+                        return 0;
+        }
+        ivg_error_set(&request->error, "unknown VM %.60s", name);
+        return -ENOENT;
+}
+
+/* ---- list, show ---- */
+
+static void add_identity(struct json_object *object, const struct ivg_member *member)
+{
+        const struct ivg_config *config = &member->mediator->config;
+        const bool is_vm = member->slot < IVG_VMS_MAX;
+
+        add_text(object, "kind", is_vm ? "vm" : "local");
+        if (is_vm)
+                add_number(object, "vm_id", config->vms[member->slot].vm_id);
+        add_text(object, "name", is_vm ? config->vms[member->slot].name : "local");
+        add_text(object, "pool", config->pools[ivg_member_pool(member)].name);
+        add_text(object, "state", ivg_member_state(member));
+        add_number(object, "programs", member->executors_alive);
+}
+
+static void add_limits(struct json_object *object, const struct ivg_limits *limits)
+{
+        for (const struct ivg_limit *limit = ivg_limit_table; limit->name; limit++) {
+                const uint32_t value = ivg_limit_get(limits, limit);
+
+                if (limit->words)
+                        add_text(object, limit->name, limit->words[value]);
+                else
+                        add_number(object, limit->name, value);
+        }
+}
+
+static void add_pool(struct json_object *object, struct ivg_mediator *mediator, uint32_t pool)
+{
+        const struct ivg_pool_config *config = &mediator->config.pools[pool];
+        struct json_object *gpus;
+
+        add_text(object, "name", config->name);
+        gpus = add_new(object, "gpus", json_object_new_array());
+        for (uint32_t i = 0; i < config->gpu_count; i++)
+                json_object_array_add(gpus, json_object_new_int((int)config->gpus[i]));
+        add_text(object, "policy", config->policy == IVG_POLICY_FAIR ? "fair" : "turns");
+        add_bool(object, "mps", config->mps);
+        add_number(object, "executors_waiting", ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING));
+}
+
+static int command_list(struct request *request)
+{
+        struct ivg_mediator *mediator = request->mediator;
+        struct json_object *pools = add_new(request->answer, "pools", json_object_new_array());
+        struct json_object *members = add_new(request->answer, "members", json_object_new_array());
+
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
+                struct json_object *object;
+
+                if (!ivg_config_has_pool(&mediator->config, i))
+                        continue;
+                object = json_object_new_object();
+                json_object_array_add(pools, object);
+                add_pool(object, mediator, i);
+        }
+        for (struct ivg_member *member = NULL; (member = ivg_member_next(mediator, member)) != NULL;) {
+                struct json_object *object = json_object_new_object();
+
+                json_object_array_add(members, object);
+                add_identity(object, member);
+                add_limits(object, member->limits);
+        }
+        return 0;
+}
+
+static const char *phase_word(const struct ivg_executor *executor)
+{
+        static const char *const words[] = {
+                [IVG_EXECUTOR_STARTING] = "starting", [IVG_EXECUTOR_WARMING] = "warming",
+                [IVG_EXECUTOR_WAITING] = "waiting",   [IVG_EXECUTOR_READY] = "ready",
+                [IVG_EXECUTOR_TERM] = "ending",       [IVG_EXECUTOR_KILL] = "killed",
+        };
+
+        return words[executor->phase];
+}
+
+static void add_executors(struct json_object *array, const struct ivg_member *member)
+{
+        for (const struct ivg_tenant *tenant = member->mediator->tenants; tenant; tenant = tenant->next)
+                for (uint32_t i = 0; tenant->member == member && i < tenant->region.channel_count; i++) {
+                        const struct ivg_executor *executor = tenant->channels[i].executor;
+                        struct json_object *object;
+
+                        if (!executor)
+                                continue;
+                        object = json_object_new_object();
+                        json_object_array_add(array, object);
+                        add_text(object, "of", tenant->name);
+                        add_number(object, "channel", i);
+                        add_number(object, "pid", (uint64_t)executor->pid);
+                        add_text(object, "phase", phase_word(executor));
+                }
+}
+
+static int command_show(struct request *request)
+{
+        struct json_object *faults;
+        struct ivg_member *member;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        add_identity(request->answer, member);
+        if (member->quarantined && member->quarantine_end_ms != UINT64_MAX) {
+                const uint64_t now_ms = ivg_loop_now_ms();
+
+                add_number(request->answer, "quarantine_s_left",
+                           member->quarantine_end_ms > now_ms ? (member->quarantine_end_ms - now_ms + 999) / 1000 : 0);
+        }
+        add_limits(add_new(request->answer, "limits", json_object_new_object()), member->limits);
+        faults = add_new(request->answer, "faults", json_object_new_object());
+        for (uint32_t i = 0; i < IVG_FAULT_KINDS; i++)
+                add_number(faults, ivg_fault_kind_name((enum ivg_fault_kind)i), member->fault_counts[i]);
+        add_executors(add_new(request->answer, "executors", json_object_new_array()), member);
+        return 0;
+}
+
+/* ---- stats ---- */
+
+static void add_view(struct json_object *array, const struct ivg_account_view *view)
+{
+        struct json_object *object = json_object_new_object();
+
+        json_object_array_add(array, object);
+        add_text(object, "kind",
+                 view->kind == IVG_ACCOUNT_POOL ? "pool"
+                 : view->kind == IVG_ACCOUNT_VM ? "vm"
+                                                : "local");
+        if (view->kind == IVG_ACCOUNT_VM)
+                add_number(object, "vm_id", view->vm_id);
+        add_text(object, "name", view->name);
+        add_text(object, "pool", view->pool);
+        if (view->state)
+                add_text(object, "state", view->state);
+        for (const struct ivg_account_field *field = ivg_account_fields; field->name; field++) {
+                uint64_t value;
+
+                memcpy(&value, (const char *)view + field->offset, sizeof(value));
+                if (field->is_seconds)
+                        json_object_object_add(object, field->name, json_object_new_double((double)value / 1e9));
+                else
+                        add_number(object, field->name, value);
+        }
+        for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++) {
+                const struct ivg_latency *latency = &view->latencies[i];
+                struct json_object *of_it = add_new(object, ivg_latency_names[i], json_object_new_object());
+
+                add_number(of_it, "count", latency->count);
+                add_number(of_it, "p50_ns", latency->p50_ns);
+                add_number(of_it, "p95_ns", latency->p95_ns);
+                add_number(of_it, "p99_ns", latency->p99_ns);
+        }
+}
+
+static int command_stats(struct request *request)
+{
+        struct ivg_mediator *mediator = request->mediator;
+        struct json_object *accounts = add_new(request->answer, "accounts", json_object_new_array());
+        struct ivg_account_view view;
+        struct ivg_member *member = NULL;
+
+        if (get_text(request, "object")) {
+                int rc = get_member(request, &member);
+
+                if (rc < 0)
+                        return rc;
+                ivg_account_view_member(member, &view);
+                add_view(accounts, &view);
+                return 0;
+        }
+        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+                if (ivg_config_has_pool(&mediator->config, i)) {
+                        ivg_account_view_pool(mediator, i, &view);
+                        add_view(accounts, &view);
+                }
+        while ((member = ivg_member_next(mediator, member)) != NULL) {
+                ivg_account_view_member(member, &view);
+                add_view(accounts, &view);
+        }
+        return 0;
+}
+
+/* ---- what changes something ---- */
+
+static int command_set(struct request *request)
+{
+        const char *key = get_text(request, "key"), *text = get_text(request, "value");
+        const struct ivg_limit *limit = key ? ivg_limit_find(key) : NULL;
+        struct ivg_limits *limits;
+        struct ivg_member *member;
+        uint32_t value;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        if (!limit || !text) {
+                ivg_error_set(&request->error, "\"%.40s\" is no limit that can be set", key ? key : "");
+                return -EINVAL;
+        }
+        rc = ivg_limit_parse(limit, text, &value, &request->error);
+        if (rc < 0)
+                return rc;
+        limits = member->slot < IVG_VMS_MAX ? &request->mediator->config.vms[member->slot].limits
+                                            : &request->mediator->config.local.limits;
+        ivg_limit_set(limits, limit, value);
+        ivg_member_limits_changed(member);
+        return 0;
+}
+
+static int command_pause(struct request *request)
+{
+        struct ivg_member *member;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        member->paused = true;
+        ivg_member_limits_changed(member);
+        return 0;
+}
+
+static int command_resume(struct request *request)
+{
+        struct ivg_member *member;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        if (member->slot < IVG_VMS_MAX && request->mediator->vms[member->slot].removed) {
+                ivg_error_set(&request->error, "%s is no longer configured: it ends with its last program",
+                              member->name);
+                return -EBUSY;
+        }
+        member->paused = member->draining = false;
+        ivg_member_limits_changed(member);
+        return 0;
+}
+
+static int command_drain(struct request *request)
+{
+        struct ivg_member *member;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        member->draining = true;
+        add_number(request->answer, "programs", member->executors_alive);
+        return 0;
+}
+
+static int command_quarantine(struct request *request)
+{
+        struct ivg_member *member;
+        uint32_t seconds;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        rc = get_number(request, "seconds", 86400, &seconds);
+        if (rc == -ENOENT)
+                seconds = member->limits->quarantine_s;
+        else if (rc < 0)
+                return rc;
+        ivg_member_quarantine(member, seconds, "ivgpuctl");
+        return 0;
+}
+
+static int command_release(struct request *request)
+{
+        struct ivg_member *member;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        if (!member->quarantined) {
+                ivg_error_set(&request->error, "%s is not in quarantine", member->name);
+                return -EALREADY;
+        }
+        ivg_member_release(member, "ivgpuctl");
+        return 0;
+}
+
+static int command_kill(struct request *request)
+{
+        struct ivg_member *member;
+        uint32_t pid = 0, killed = 0;
+        int rc = get_member(request, &member);
+
+        if (rc < 0)
+                return rc;
+        rc = get_number(request, "pid", INT32_MAX, &pid);
+        if (rc < 0 && rc != -ENOENT)
+                return rc;
+        for (struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next)
+                for (uint32_t i = 0; tenant->member == member && i < tenant->region.channel_count; i++) {
+                        const struct ivg_executor *executor = tenant->channels[i].executor;
+
+                        if (!executor || (pid != 0 && (uint32_t)executor->pid != pid))
+                                continue;
+                        ivg_channel_stop(&tenant->channels[i], IVG_ERROR_MEDIATOR_UNAVAILABLE);
+                        killed++;
+                }
+        if (pid != 0 && killed == 0) {
+                ivg_error_set(&request->error, "%s has no executor %u", member->name, pid);
+                return -ESRCH;
+        }
+        add_number(request->answer, "killed", killed);
+        return 0;
+}
+
+static int command_reload(struct request *request)
+{
+        return ivg_reload(request->mediator, &request->error);
+}
+
+/* ---- one request ---- */
+
+static const struct command {
+        const char *name;
+        bool changes;
+        int (*run)(struct request *request);
+} commands[] = {
+        {"list", false, command_list},      {"show", false, command_show},
+        {"stats", false, command_stats},    {"set", true, command_set},
+        {"pause", true, command_pause},     {"resume", true, command_resume},
+        {"drain", true, command_drain},     {"quarantine", true, command_quarantine},
+        {"release", true, command_release}, {"kill", true, command_kill},
+        {"reload", true, command_reload},   {NULL, false, NULL},
+};
+
+static int run(struct request *request, bool may_change, pid_t pid)
+{
+        const char *name = request->json ? get_text(request, "command") : NULL;
+        const struct command *command = commands;
+        const char *object, *key, *value;
+        int rc;
+
+        if (!name) {
+                ivg_error_set(&request->error, "not a request: a JSON object with \"command\" is expected");
+                return -EINVAL;
+        }
+        while (command->name && strcmp(command->name, name) != 0)
+                command++;
+        if (!command->name) {
+                ivg_error_set(&request->error, "unknown command \"%.40s\"", name);
+                return -EINVAL;
+        }
+        if (command->changes && !may_change) {
+                ivg_error_set(&request->error,
+                              "%s: you may look only: root, \"user\" and \"group\" of \"control\" may "
+                              "change things",
+                              name);
+                return -EPERM;
+        }
+        rc = command->run(request);
+        object = get_text(request, "object");
+        key = get_text(request, "key");
+        value = get_text(request, "value");
+        if (command->changes)
+                ivg_log(IVG_LOG_INFO, "[CONTROL] process %d: %s %.60s %.40s %.40s: %s", (int)pid, name,
+                        object ? object : "", key ? key : "", value ? value : "",
+                        rc < 0 ? request->error.text : "done");
+        return rc;
+}
+
+char *ivg_command_run(struct ivg_mediator *mediator, const char *line, bool may_change, pid_t pid)
+{
+        struct request request = {
+                .mediator = mediator, .json = json_tokener_parse(line), .answer = json_object_new_object()};
+        const char *text = NULL;
+        char *copy = NULL;
+        size_t bytes;
+
+        if (request.json && !json_object_is_type(request.json, json_type_object)) {
+                json_object_put(request.json);
+                request.json = NULL;
+        }
+        if (run(&request, may_change, pid) < 0) {
+                json_object_put(request.answer);
+                request.answer = json_object_new_object();
+                add_bool(request.answer, "ok", false);
+                add_text(request.answer, "error", request.error.text);
+        } else {
+                add_bool(request.answer, "ok", true);
+        }
+        text = json_object_to_json_string_length(request.answer, JSON_C_TO_STRING_PLAIN, &bytes);
+        copy = text ? malloc(bytes + 2) : NULL;
+        if (copy) {
+                memcpy(copy, text, bytes);
+                memcpy(copy + bytes, "\n", 2);
+        }
+        json_object_put(request.answer);
+        json_object_put(request.json);
+        return copy;
+}

@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""ivgpuctl against a running mediator: every command, who may, what is refused and how; and clients that are no ivgpuctl."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+from mediator_harness import (BIN, DEAD, FAILED, FREE, GUEST_CLOSED, GUEST_OPEN, MEDIATOR_UNAVAILABLE, READY, VM_QUARANTINED,
+                              WAIT_S, Mediator, wait_until)
+
+NOBODY = 65534
+
+
+class Ivgpuctl(Mediator):
+    def setUp(self):
+        super().setUp()
+        self.control_path = os.path.join(self.folder, "control.sock")
+        self.control_more = ""
+
+    def write_config(self, ready_timeout_ms=10000, more=""):
+        return super().write_config(ready_timeout_ms, more +
+                                    f'control = {{ socket = "{self.control_path}"; {self.control_more} }};')
+
+    def ctl(self, *words, status=0, **keywords):
+        result = subprocess.run([os.path.join(BIN, "ivgpuctl"), f"--socket={self.control_path}", *words],
+                                capture_output=True, text=True, timeout=60, **keywords)
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
+        return result.stderr if status else result.stdout
+
+    def json(self, *words):
+        return json.loads(self.ctl("--json", *words))
+
+    def connect(self):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(sock.close)
+        sock.settimeout(WAIT_S)
+        sock.connect(self.control_path)
+        return sock
+
+    def refused(self, guest, channel, code):
+        generation = guest.ask(channel, GUEST_OPEN)
+        guest.wait_host(channel, generation, FAILED)
+        self.assertEqual(guest.region.reason(channel), code)
+        guest.ask(channel, GUEST_CLOSED)
+        guest.wait_host(channel, generation + 1, FREE)
+
+    # ---- looking ----
+
+    def test_list_and_show(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        guest.open(2)
+        answer = self.json("list")
+        self.assertEqual([pool["name"] for pool in answer["pools"]], ["A", "B"])
+        self.assertEqual(answer["pools"][0]["gpus"], [0, 2])
+        seven, local = answer["members"]
+        self.assertEqual((seven["vm_id"], seven["name"], seven["pool"], seven["state"], seven["programs"], seven["weight"]),
+                         (7, "seven", "A", "running", 1, 10))
+        self.assertEqual((local["kind"], local["pool"], local["programs"]), ("local", "B", 0))
+        show = self.json("show", "7")
+        self.assertEqual(show, self.json("show", "seven"))
+        self.assertEqual([(e["channel"], e["pid"], e["phase"]) for e in show["executors"]],
+                         [(2, self.notes()[0]["pid"], "ready")])
+        self.assertEqual(show["limits"]["priority"], "medium")
+        self.assertEqual(sum(show["faults"].values()), 0)
+        text = self.ctl("list")
+        self.assertIn("pool A: policy fair, mps off, GPUs 0, 2;", text)
+        self.assertRegex(text, r"7 \(seven\) +A +running +1 +medium +10 +no cap")
+        text = self.ctl("show", "7")
+        self.assertRegex(text, r"state +running\nlimits\n  priority +medium\n")
+        self.assertIn(f"pid {self.notes()[0]['pid']}", text)
+        guest.close()
+
+    def test_stats(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        guest.open(0)
+        accounts = {(one["kind"], one["name"]): one for one in self.json("stats")["accounts"]}
+        self.assertEqual(set(accounts), {("pool", "A"), ("pool", "B"), ("vm", "seven"), ("local", "local")})
+        seven = accounts[("vm", "seven")]
+        self.assertEqual((seven["programs"], seven["programs_running"], seven["records"], seven["faults"]), (1, 1, 0, 0))
+        self.assertEqual(set(seven["execution"]), {"count", "p50_ns", "p95_ns", "p99_ns"})
+        self.assertEqual(len(self.json("stats", "7")["accounts"]), 1)
+        self.assertRegex(self.ctl("stats", "7"), r"vm 7 \(seven\), pool A, running\n  programs +1\n")
+        guest.close()
+
+    # ---- changing ----
+
+    def test_set_holds_at_once_until_the_file_is_read_again(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        guest.open(0)
+        self.ctl("set", "7", "executors_max=1", "weight=30", "priority=high")
+        limits = self.json("show", "7")["limits"]
+        self.assertEqual((limits["executors_max"], limits["weight"], limits["priority"]), (1, 30, "high"))
+        self.refused(guest, 1, 7)
+        self.ctl("set", "local", "weight=3")
+        self.ctl("reload")
+        self.assertEqual(self.json("show", "7")["limits"]["weight"], 10)
+        guest.open(1)
+        guest.close()
+
+    def test_drain_and_resume(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        generation = guest.open(0)
+        self.ctl("drain", "7")
+        self.assertEqual(self.json("show", "7")["state"], "draining")
+        self.refused(guest, 1, MEDIATOR_UNAVAILABLE)
+        self.assertEqual(guest.region.host(0), (generation, READY))
+        self.assertIn("VM 7: 1 programs still run after 0 s", self.ctl("drain", "7", "--wait=0", status=4))
+        guest.ask(0, GUEST_CLOSED)
+        self.ctl("drain", "7", "--wait=10")
+        self.ctl("resume", "7")
+        guest.open(1)
+        guest.close()
+
+    def test_quarantine_and_release(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        generation = guest.open(0)
+        self.ctl("quarantine", "seven", "0")
+        guest.wait_host(0, generation, DEAD)
+        self.assertEqual(guest.region.reason(0), VM_QUARANTINED)
+        self.refused(guest, 1, VM_QUARANTINED)
+        self.ctl("release", "seven")
+        guest.open(1)
+        self.assertIn("VM 7 (seven) is not in quarantine", self.ctl("release", "7", status=1))
+        self.ctl("quarantine", "7", "300")
+        self.assertIn(self.json("show", "7")["quarantine_s_left"], range(290, 301))
+        self.assertEqual(self.json("stats", "7")["accounts"][0]["quarantines"], 2)
+        guest.close()
+
+    def test_kill_one_and_all(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        generations = [guest.open(channel) for channel in range(3)]
+        pids = {e["channel"]: e["pid"] for e in self.json("show", "7")["executors"]}
+        self.assertEqual(self.json("kill", "7", str(pids[1]))["killed"], 1)
+        guest.wait_host(1, generations[1], DEAD)
+        self.assertEqual(guest.region.host(0), (generations[0], READY))
+        self.assertIn("VM 7 (seven) has no executor 1", self.ctl("kill", "7", "1", status=1))
+        self.assertEqual(self.json("kill", "7")["killed"], 2)
+        guest.wait_host(2, generations[2], DEAD)
+        wait_until(lambda: not self.children(), "their end")
+        self.assertEqual(self.json("show", "7")["programs"], 0)
+        self.assertEqual(sum(self.json("show", "7")["faults"].values()), 0)
+        guest.close()
+
+    def test_pause_and_resume(self):
+        self.start()
+        self.ctl("pause", "7")
+        self.assertEqual(self.json("show", "7")["state"], "paused")
+        self.ctl("resume", "7")
+        self.assertEqual(self.json("show", "7")["state"], "running")
+
+    def test_reload_names_the_mistake(self):
+        self.start()
+        with open(os.path.join(self.folder, "ivgpud.conf"), "a") as file:
+            file.write("\nnonsense = 1;")
+        self.assertIn("nonsense: unknown key", self.ctl("reload", status=1))
+
+    # ---- refusals ----
+
+    def test_refusals_name_object_and_number(self):
+        self.start()
+        for words, text in ((("show", "8"), "unknown VM 8"), (("pause", "eight"), "unknown VM eight"),
+                            (("set", "7", "weight=0"), "weight: 0 is outside 1..100"),
+                            (("set", "7", "wieght=3"), '"wieght" is no limit'),
+                            (("set", "7", "rate=often"), 'rate: "often" is none of "slow", "fail"'),
+                            (("quarantine", "7", "90000"), "0 to 86400")):
+            self.assertIn(text, self.ctl(*words, status=1))
+        for words in ((), ("lsit",), ("show",), ("show", "7", "8"), ("set", "7"), ("set", "7", "weight"), ("kill", "7", "x"),
+                      ("drain", "7", "--wait=x"), ("list", "--wait=3"), ("--nonsense",)):
+            self.ctl(*words, status=2)
+
+    def test_no_mediator_is_named(self):
+        self.assertIn(f"no mediator at {self.control_path}: No such file", self.ctl("list", status=3))
+        self.assertIn("usage: ivgpuctl", self.ctl("--help"))
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs another user")
+    def test_others_may_look_only(self):
+        self.control_more = 'socket_mode = "0666";'
+        self.start()
+        os.chmod(self.folder, 0o755)
+        other = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        self.assertIn("seven", self.ctl("list", **other))
+        for words in (("pause", "7"), ("kill", "7"), ("reload",), ("set", "7", "weight=1")):
+            self.assertIn("you may look only", self.ctl(*words, status=1, **other))
+        self.assertEqual(self.json("show", "7")["state"], "running")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs another user")
+    def test_owners_may_change(self):
+        for more, other in ((f"user = {NOBODY};", {"user": NOBODY, "group": 7, "extra_groups": []}),
+                            (f"group = {NOBODY};", {"user": 77, "group": NOBODY, "extra_groups": []}),
+                            (f"group = {NOBODY};", {"user": 77, "group": 7, "extra_groups": [NOBODY]})):
+            self.control_more = more
+            self.start()
+            os.chmod(self.folder, 0o755)
+            self.ctl("pause", "7", **other)
+            self.end()
+
+    # ---- clients that are no ivgpuctl ----
+
+    def test_nonsense_is_answered_and_too_much_ends(self):
+        self.start()
+        sock = self.connect()
+        for line in (b"\n", b"{\n", b"[]\n", b"3\n", b'{"command": 3}\n', b'{"command": "show"}\n', b'{"command": "show", '
+                     b'"object": 7}\n', b'{"command": "kill", "object": "7", "pid": -1}\n', b"\xff\xfe\x00\n"):
+            sock.send(line)
+            answer = json.loads(self.line(sock))
+            self.assertFalse(answer["ok"])
+            self.assertTrue(answer["error"])
+        sock.send(b"x" * 5000)
+        self.assertTrue(self.is_over(sock))
+        self.ctl("list")
+
+    def is_over(self, sock):
+        try:
+            return sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def line(self, sock):
+        text = b""
+        while not text.endswith(b"\n"):
+            text += sock.recv(65536)
+        return text
+
+    def test_many_requests_at_once_are_answered_in_turn(self):
+        self.start()
+        sock = self.connect()
+        sock.send(b'{"command": "list"}\n{"command": "show", "object": "7"}\n{"comm')
+        self.assertEqual(json.loads(self.line(sock))["pools"][0]["name"], "A")
+        sock.send(b'and": "show", "object": "local"}\n')
+        rest = self.line(sock)
+        while rest.count(b"\n") < 2:
+            rest += self.line(sock)
+        self.assertEqual([json.loads(line)["name"] for line in rest.splitlines()], ["seven", "local"])
+
+    def test_who_does_not_read_hinders_nobody(self):
+        self.start()
+        deaf = self.connect()
+        deaf.setblocking(False)
+        try:
+            while True:  # until neither the answers nor the requests have room
+                deaf.send(b'{"command": "stats"}\n' * 50)
+        except BlockingIOError:
+            pass
+        guest = self.attach_qemu(epoch=1)
+        begin = time.monotonic()
+        guest.open(0)
+        self.ctl("list")
+        self.assertLess(time.monotonic() - begin, WAIT_S)
+        guest.close()
+
+    def test_too_many_clients_are_refused(self):
+        self.start()
+        before = self.descriptors()
+        clients = [self.connect() for _ in range(16)]
+        wait_until(lambda: self.descriptors() == before + 16, "all are accepted")
+        self.assertTrue(self.is_over(self.connect()))
+        for sock in clients:
+            sock.close()
+        wait_until(lambda: self.descriptors() == before, "all are closed")
+        self.ctl("list")
+
+    def test_the_socket_goes_with_the_mediator(self):
+        self.start()
+        self.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.process.wait(WAIT_S), 0)
+        self.assertFalse(os.path.exists(self.control_path))
+
+
+if __name__ == "__main__":
+    unittest.main()
