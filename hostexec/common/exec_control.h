@@ -50,6 +50,7 @@ enum ivg_exec_slot {
         IVG_EXEC_SLOT_IMAGES,    /* may lack */
         IVG_EXEC_SLOT_BOARD,     /* board.h; may lack: then nothing is scheduled or limited */
         IVG_EXEC_SLOT_KICK,      /* an eventfd, for the executor to write: look at the boards; may lack */
+        IVG_EXEC_SLOT_VRAM,      /* vram_table.h; may lack */
         IVG_EXEC_SLOTS,
 };
 #define IVG_EXEC_SLOTS_NEEDED (1u << IVG_EXEC_SLOT_REGION | 1u << IVG_EXEC_SLOT_DOORBELL)
@@ -59,9 +60,11 @@ struct ivg_exec_adoption {
         uint32_t type; /* IVG_EXEC_ADOPT */
         uint32_t channel, generation;
         uint32_t vm_id;
-        uint32_t given; /* bit by slot: its descriptor comes with this message */
+        uint32_t given;      /* bit by slot: its descriptor comes with this message */
+        uint32_t vram_place; /* its place in the table of device memory */
+        uint32_t reserved;
 };
-_Static_assert(sizeof(struct ivg_exec_adoption) == 24, "one message, one size: both ends are of one build");
+_Static_assert(sizeof(struct ivg_exec_adoption) == 32, "one message, one size: both ends are of one build");
 
 /* The executor's exit status: why it ended. */
 enum ivg_exec_exit {

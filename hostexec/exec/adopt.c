@@ -56,6 +56,8 @@ int ivg_exec_adopt(int control_fd, int signal_fd, struct ivg_exec_config *config
                 .images_fd = slots[IVG_EXEC_SLOT_IMAGES],
                 .board_fd = slots[IVG_EXEC_SLOT_BOARD],
                 .kick_fd = slots[IVG_EXEC_SLOT_KICK],
+                .vram_fd = slots[IVG_EXEC_SLOT_VRAM],
+                .vram_place = message.vram_place,
                 .channel = message.channel,
                 .generation = message.generation,
         };

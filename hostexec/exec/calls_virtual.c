@@ -3,6 +3,7 @@
 #include "exec_internal.h"
 #include "host_args.h"
 #include "ipc_table.h"
+#include "vram.h"
 
 /* A descriptor, or nothing: what a guest could export otherwise would reach beyond this host's table. */
 static bool handle_types_carried(uint32_t types)
@@ -20,15 +21,20 @@ CUresult ivg_host_cuMemCreate(struct ivg_exec_call *call, const struct ivg_args_
                 return CUDA_ERROR_NOT_SUPPORTED;
         if (args->prop.location.type != CU_MEM_LOCATION_TYPE_DEVICE)
                 return CUDA_ERROR_INVALID_VALUE;
+        if (!ivg_vram_take(args->prop.location.id, args->size)) /* given back by physical.c */
+                return CUDA_ERROR_OUT_OF_MEMORY;
         result = driver->cuMemCreate(&handle, args->size, &args->prop, args->flags);
-        if (result != CUDA_SUCCESS)
+        if (result != CUDA_SUCCESS) {
+                ivg_vram_give(args->prop.location.id, args->size);
                 return result;
+        }
         return ivg_memory_number(call, args->handle, handle, args->size, args->prop.location.id);
 }
 
 CUresult ivg_memory_number(struct ivg_exec_call *call, ivg_id id, uint64_t handle, uint64_t bytes, int32_t device)
 {
         if (!ivg_physical_add(call->exec, handle, bytes, device)) {
+                ivg_vram_give(device, bytes);
                 (void)ivg_exec_driver(call->exec)->cuMemRelease(handle);
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }

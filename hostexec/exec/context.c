@@ -4,6 +4,7 @@
  * executor's threads. A thread remembers what it made current last, by number, and asks the table again only when the
  * number differs or some context has ended since (numbers may come again). */
 #include "exec_internal.h"
+#include "vram.h"
 
 struct ivg_current_context {
         ivg_id id; /* IVG_ID_NONE: nothing known */
@@ -30,6 +31,11 @@ CUresult ivg_context_enter(struct ivg_exec *exec, ivg_id context)
         return result;
 }
 
+ivg_id ivg_context_current(void)
+{
+        return current.id;
+}
+
 void ivg_context_forget(void)
 {
         current.id = IVG_ID_NONE;
@@ -52,6 +58,7 @@ CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context)
                 ivg_pinned_context_ends(exec, context);
         ivg_thread_streams_context_ends(exec, context);
         ivg_ranges_remove_context(exec->ranges, context);
+        ivg_vram_context_ends(context);
         ivg_handles_remove_context(exec, context);
         handle = ivg_handle_remove(exec, IVG_KIND_CONTEXT, context);
         /* E1, pairs with E2: after it no thread takes the number for current without finding it in the table. */

@@ -169,6 +169,8 @@ struct ivg_exec_config {
         int ipc_fd;    /* the tenant's table of shared objects; -1: none, then nothing is shared */
         int images_fd; /* to the keeper of module images; -1: none, then each is sent. Owned by the executor */
         int share_fd;  /* to the mediator, for what is shared by descriptor; -1: none */
+        int vram_fd;   /* its VM's table of device memory, for ivg_vram_open; -1: none */
+        uint32_t vram_place;
         int board_fd;  /* board.h; -1: none, then nothing is scheduled or limited */
         int kick_fd;   /* to make the mediator look at the board; -1: none */
 };
@@ -298,6 +300,7 @@ CUresult ivg_deferred_report(struct ivg_exec *exec, CUresult result);
 /* Makes the guest's context current in this thread; costs two compares when it is already. */
 CUresult ivg_context_enter(struct ivg_exec *exec, ivg_id context);
 /* Forgets what this thread believes to be current: after driver calls that change it by themselves. */
+ivg_id ivg_context_current(void); /* of this thread; IVG_ID_NONE: not known */
 void ivg_context_forget(void);
 /* A context has just got its number / is about to be destroyed / has been: memory registrations and what the tables
  * know of it follow. */

@@ -12,6 +12,7 @@
 #include "adopt.h"
 #include "options.h"
 #include "rcu.h"
+#include "vram.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
@@ -321,6 +322,8 @@ int main(int argc, char **argv)
                 fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
         exec->driver = start.driver;
         exec->warm_device = start.warm_device;
+        if (ivg_vram_open(exec, config.vram_fd, config.vram_place))
+                fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, "the table of device memory is none of ours");
         if (ivg_exec_start(exec, &error))
                 fail(options.control_fd, IVG_ERROR_INVALID_REQUEST, error.text);
         ivg_log(IVG_LOG_INFO, "ready: driver %s, version %d, %d device(s)", options.driver, start.version,

@@ -3,6 +3,7 @@
  *
  * A chained hash by the driver's handle, under one mutex: these calls are milliseconds in the driver. */
 #include "exec_internal.h"
+#include "vram.h"
 #include <stdlib.h>
 
 #define PHYSICAL_BUCKETS 1024u
@@ -73,6 +74,7 @@ void ivg_physical_let_go(struct ivg_exec *exec, struct ivg_physical *physical)
         pthread_mutex_unlock(&physical_mutex);
         if (last) {
                 ivg_ranges_count(exec->ranges, physical->device, physical->bytes, false);
+                ivg_vram_give(physical->device, physical->bytes);
                 free(physical);
         }
 }

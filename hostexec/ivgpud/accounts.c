@@ -153,10 +153,11 @@ static void view_running(struct ivg_account_view *view, const struct ivg_channel
         collect(channel, &view->totals);
         view->running++;
         view->ring_depth += ivg_load_relaxed_u32(&board->counters.ring_depth);
-        for (uint32_t i = 0; i < IVG_BOARD_DEVICES_MAX; i++) {
+        for (uint32_t i = 0; i < IVG_BOARD_DEVICES_MAX; i++)
                 view->gpu_inflight += ivg_load_relaxed_u64(&board->uses[i].inflight);
-                view->vram_bytes += ivg_load_relaxed_u64(&board->uses[i].vram_bytes);
-        }
+        for (uint32_t i = 0; i < IVG_VRAM_DEVICES_MAX; i++)
+                view->vram_bytes +=
+                        ivg_load_relaxed_u64(&channel->tenant->member->vram->held[i][channel->executor->vram_place]);
         for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++)
                 ivg_histogram_merge(&latencies[i], &board->latencies[i]);
 }

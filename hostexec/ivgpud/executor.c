@@ -183,6 +183,13 @@ static void control_ready(struct ivg_mediator *mediator, struct ivg_source *sour
 
 /* ---- its end ---- */
 
+static void vram_leave(struct ivg_executor *executor, const struct ivg_channel *channel)
+{
+        if (executor->vram_placed)
+                ivg_member_vram_leave(channel->tenant->member, executor->vram_place);
+        executor->vram_placed = false;
+}
+
 static void describe_end(const siginfo_t *info, char *text, size_t capacity)
 {
         if (info->si_code == CLD_EXITED)
@@ -236,8 +243,10 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
         ivg_loop_close(mediator, &executor->control);
         ivg_loop_close(mediator, &executor->share);
         ivg_loop_close(mediator, &executor->process);
-        if (executor->channel) /* the driver frees that memory now */
+        if (executor->channel) { /* the driver frees that memory now */
                 ivg_shares_end_of(executor->channel->tenant->shares, executor);
+                vram_leave(executor, executor->channel);
+        }
         gone(executor, how);
         ivg_board_close(executor->board); /* after its counters have been taken over */
         ivg_loop_free(mediator, &executor->garbage);
@@ -305,6 +314,8 @@ static void drop(struct ivg_executor *executor, bool running)
         ivg_loop_close(executor->mediator, &executor->control);
         ivg_loop_close(executor->mediator, &executor->share);
         ivg_board_close(executor->board);
+        if (executor->channel)
+                vram_leave(executor, executor->channel);
         free(executor);
 }
 
@@ -331,13 +342,15 @@ static int send_channel(struct ivg_executor *executor, const struct ivg_channel 
                 [IVG_EXEC_SLOT_SHARE] = share_fd,
                 [IVG_EXEC_SLOT_IMAGES] = images_fd,
                 [IVG_EXEC_SLOT_BOARD] = board_fd,
+                [IVG_EXEC_SLOT_VRAM] = tenant->member->vram_fd,
                 [IVG_EXEC_SLOT_KICK] = -1,
         };
         struct ivg_exec_adoption message = {.magic = IVG_EXEC_CONTROL_MAGIC,
                                             .type = IVG_EXEC_ADOPT,
                                             .channel = channel->index,
                                             .generation = channel->generation,
-                                            .vm_id = tenant->vm_id};
+                                            .vm_id = tenant->vm_id,
+                                            .vram_place = executor->vram_place};
         int fds[IVG_EXEC_SLOTS], rc;
         uint32_t count = 0;
 
@@ -364,10 +377,14 @@ static int give(struct ivg_executor *executor, struct ivg_channel *channel)
         if (rc == 0)
                 rc = board_fd = ivg_board_create(&executor->board);
         if (rc >= 0)
+                rc = ivg_member_vram_place(channel->tenant->member, &executor->vram_place);
+        executor->vram_placed = rc >= 0;
+        if (rc >= 0)
                 rc = send_channel(executor, channel, share[1], board_fd);
         close_if_open(share[1]);
         close_if_open(board_fd);
         if (rc < 0) {
+                vram_leave(executor, channel);
                 ivg_board_close(executor->board);
                 executor->board = NULL;
                 ivg_loop_close(executor->mediator, &executor->share);

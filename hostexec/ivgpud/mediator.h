@@ -24,6 +24,7 @@
 #include "exec_control.h"
 #include "ivgpu/ring.h"
 #include "ivgpu/server.h"
+#include "vram_table.h"
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -165,6 +166,9 @@ struct ivg_member {
         uint32_t number; /* not 0; its own, as long as the mediator runs */
         const struct ivg_limits *limits;
         struct ivg_account account;
+        struct ivg_vram_table *vram; /* NULL: it had no program yet */
+        int vram_fd;
+        bool vram_taken[IVG_VRAM_PLACES];
         uint32_t executors_alive;
         bool draining;                                  /* no new programs: until it is resumed */
         bool paused;                                    /* its programs stand still: likewise */
@@ -176,8 +180,12 @@ struct ivg_member {
 };
 void ivg_member_init(struct ivg_member *member, struct ivg_mediator *mediator, uint32_t slot,
                      const struct ivg_limits *limits);
-void ivg_member_rename(struct ivg_member *member);             /* its VM has got another name */
-void ivg_member_limits_changed(struct ivg_member *member);     /* its limits, or whether it is paused */
+void ivg_member_end(struct ivg_member *member); /* its last program is gone */
+/* A place for an executor in the table of device memory. 0 or -errno. */
+int ivg_member_vram_place(struct ivg_member *member, uint32_t *place);
+void ivg_member_vram_leave(struct ivg_member *member, uint32_t place); /* the executor is gone */
+void ivg_member_rename(struct ivg_member *member);                     /* its VM has got another name */
+void ivg_member_limits_changed(struct ivg_member *member);             /* its limits, or whether it is paused */
 const char *ivg_member_state(const struct ivg_member *member); /* "running", "paused", "draining", "quarantined" */
 uint32_t ivg_member_pool(const struct ivg_member *member);     /* of programs that start now */
 /* May another executor start? IVG_ERROR_NONE, or why not, in words too; a refusal is counted. */
@@ -284,6 +292,8 @@ struct ivg_executor {
         struct ivg_source control;
         struct ivg_source share; /* share_protocol.h */
         struct ivg_board *board; /* from its channel on; NULL before */
+        uint32_t vram_place;     /* in its member's table */
+        bool vram_placed;
         enum ivg_executor_phase phase;
         uint64_t deadline_ms; /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
 };

@@ -1,7 +1,10 @@
 /* Members of pools: VMs, and all local programs as one. Whether one may start programs, what it did wrong, and what
  * follows from that. */
 #include "mediator.h"
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 const char *ivg_fault_kind_name(enum ivg_fault_kind kind)
 {
@@ -17,8 +20,11 @@ const char *ivg_fault_kind_name(enum ivg_fault_kind kind)
 void ivg_member_init(struct ivg_member *member, struct ivg_mediator *mediator, uint32_t slot,
                      const struct ivg_limits *limits)
 {
-        *member = (struct ivg_member){
-                .mediator = mediator, .slot = slot, .number = ++mediator->member_count, .limits = limits};
+        *member = (struct ivg_member){.mediator = mediator,
+                                      .slot = slot,
+                                      .number = ++mediator->member_count,
+                                      .limits = limits,
+                                      .vram_fd = -1};
         ivg_member_rename(member);
 }
 
@@ -34,7 +40,49 @@ void ivg_member_rename(struct ivg_member *member)
 
 void ivg_member_limits_changed(struct ivg_member *member)
 {
-        (void)member; /* those of admission and of the watchdog are read where they are used */
+        const uint64_t vram_bytes = (uint64_t)member->limits->vram_mib << 20;
+
+        /* Relaxed: an allocation under way may still go by the old one. Those of admission and of the watchdog are read
+         * where they are used. */
+        if (member->vram)
+                ivg_store_relaxed_u64(&member->vram->limit_bytes, vram_bytes != 0 ? vram_bytes : IVG_VRAM_NO_LIMIT);
+}
+
+/* ---- device memory ---- */
+
+int ivg_member_vram_place(struct ivg_member *member, uint32_t *place)
+{
+        if (!member->vram) {
+                const int fd = ivg_vram_table_create(&member->vram);
+
+                if (fd < 0)
+                        return fd;
+                member->vram_fd = fd;
+                ivg_member_limits_changed(member);
+        }
+        for (*place = 0; *place < IVG_VRAM_PLACES; (*place)++)
+                if (!member->vram_taken[*place]) {
+                        member->vram_taken[*place] = true;
+                        return 0;
+                }
+        return -ENOSPC;
+}
+
+void ivg_member_vram_leave(struct ivg_member *member, uint32_t place)
+{
+        ivg_vram_table_clear(member->vram, place);
+        member->vram_taken[place] = false;
+}
+
+void ivg_member_end(struct ivg_member *member)
+{
+        if (member->vram)
+                munmap(member->vram, sizeof(*member->vram));
+        if (member->vram_fd >= 0)
+                close(member->vram_fd);
+        member->vram = NULL;
+        member->vram_fd = -1;
+        ivg_account_clear(&member->account);
 }
 
 const char *ivg_member_state(const struct ivg_member *member)

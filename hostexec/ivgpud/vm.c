@@ -205,7 +205,7 @@ static void vms_tick(struct ivg_mediator *mediator)
                 if (vm->tenant)
                         qemu_gone(vm, "it is no longer configured");
                 ivg_log(IVG_LOG_INFO, "[RELOAD] %s is gone", vm->member.name);
-                ivg_account_clear(&vm->member.account);
+                ivg_member_end(&vm->member);
                 memset(&config->vms[slot], 0, sizeof(config->vms[slot]));
         }
 }

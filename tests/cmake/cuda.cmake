@@ -94,6 +94,10 @@ foreach(program contexts green devices functions memory_forms stream_forms link 
   ivg_cuda_test(${program} ${cuda_bin}/${program})
 endforeach()
 
+# Under a cap, which tests/integration/vram_is_capped.py sets.
+ivg_cuda_program(cap)
+target_link_libraries(cuda_cap PRIVATE ${CMAKE_DL_LIBS})
+
 # One program, a process for each case.
 ivg_cuda_program(semantics)
 target_link_libraries(cuda_semantics PRIVATE ${CMAKE_DL_LIBS})

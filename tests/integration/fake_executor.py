@@ -18,9 +18,9 @@ import time
 
 READY, FAILED, FAULT, WAITING, ADOPT = 1, 2, 3, 4, 5
 MESSAGE = struct.Struct("<IIIIii232s")
-ADOPTION = struct.Struct("<IIIIII")
+ADOPTION = struct.Struct("<IIIIIIII")
 MAGIC = 0x45475649
-SLOTS = ("region", "doorbell", "interrupt", "ipc", "share", "images", "board", "kick")
+SLOTS = ("region", "doorbell", "interrupt", "ipc", "share", "images", "board", "kick", "vram")
 
 
 def message(kind, code=0, fault=0, text=b""):
@@ -41,7 +41,7 @@ def receive_channel(control):
     data, fds, _, _ = socket.recv_fds(control, 256, 8)
     if not data:
         os._exit(0)
-    magic, kind, channel, generation, vm_id, given = ADOPTION.unpack(data)
+    magic, kind, channel, generation, vm_id, given, _, _ = ADOPTION.unpack(data)
     if (magic, kind) != (MAGIC, ADOPT) or bin(given).count("1") != len(fds):
         os._exit(9)
     there = [name for bit, name in enumerate(SLOTS) if given >> bit & 1]

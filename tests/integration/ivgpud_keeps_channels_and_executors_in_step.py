@@ -36,7 +36,7 @@ class LocalPrograms(Mediator):
         qemu.open(2)
         notes = {note["options"]["vm-id"]: note for note in self.notes()}
         for note in notes.values():
-            self.assertEqual(note["descriptors"], list(range(11)))
+            self.assertEqual(note["descriptors"], EXECUTOR_DESCRIPTORS)
             self.assertEqual(note["pgid"], note["pid"])
             self.assertEqual(note["ours"], [])
         self.assertEqual(notes["7"]["visible"], "0,2")

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define IVG_FDS_PER_MESSAGE_MAX 8u
+#define IVG_FDS_PER_MESSAGE_MAX 12u
 
 /* Sends all of `data` with `fd_count` descriptors. 0 or -errno (-EAGAIN: the socket's buffer is full). */
 int ivg_fds_send(int socket, const void *data, size_t bytes, const int *fds, uint32_t fd_count);
