@@ -12,8 +12,8 @@ struct primary {
         pthread_mutex_t lock;
         _Atomic(uintptr_t) context; /* struct ivg_object *; made by the first retain, the same handle ever after */
         _Atomic(uint32_t) flags;
-        uint32_t retained; /* under the lock; a reset does not release, so it leaves this as it is */
-        bool started;      /* under the lock: works on the host */
+        uint32_t retained; /* under the lock; above 0: it works on the host. A reset forgets it, as NVIDIA's driver does
+                            */
 };
 
 static struct primary primaries[IVG_DEVICES_MAX] = {
@@ -43,7 +43,7 @@ bool ivg_context_is_primary(const struct ivg_object *context)
         return primary_context(&primaries[context->device]) == context;
 }
 
-/* Under the lock, not started: makes it work on the host. */
+/* Under the lock, not retained: makes it work on the host. */
 static CUresult primary_start(struct primary *primary, int device)
 {
         struct ivg_object *context = primary_context(primary);
@@ -56,8 +56,7 @@ static CUresult primary_start(struct primary *primary, int device)
                 atomic_store_explicit(&primary->context, (uintptr_t)context, memory_order_release);
         }
         result = ivg_send_cuDevicePrimaryCtxRetain(device, context->id);
-        primary->started = result == CUDA_SUCCESS;
-        if (primary->started)
+        if (result == CUDA_SUCCESS)
                 /* Release, pairs with the acquire in ivg_context_check. */
                 ivg_store_release_u32(&ivg_context_state(context)->active, 1);
         return result;
@@ -71,7 +70,7 @@ CUresult ivg_context_primary_retain(int device, struct ivg_object **context)
         if (result != CUDA_SUCCESS)
                 return result;
         pthread_mutex_lock(&primary->lock);
-        if (!primary->started)
+        if (primary->retained == 0)
                 result = primary_start(primary, device);
         if (result == CUDA_SUCCESS) {
                 primary->retained++;
@@ -81,14 +80,14 @@ CUresult ivg_context_primary_retain(int device, struct ivg_object **context)
         return result;
 }
 
-/* Under the lock, started. The storage's destructors ran before, outside it: they may call anything. */
+/* Under the lock, retained. The storage's destructors ran before, outside it: they may call anything. */
 static CUresult primary_end(struct primary *primary, int device, CUresult (*send)(int32_t device))
 {
         struct ivg_object *context = primary_context(primary);
         const CUresult result = send(device);
 
         if (result == CUDA_SUCCESS) {
-                primary->started = false;
+                primary->retained = 0;
                 ivg_context_deactivate(context);
         }
         return result;
@@ -118,8 +117,8 @@ CUresult ivg_context_primary_release(CUdevice device)
         pthread_mutex_lock(&primary->lock);
         if (primary->retained == 0)
                 result = CUDA_ERROR_INVALID_CONTEXT;
-        last = primary->retained == 1 && primary->started;
-        if (primary->retained > 0 && !last)
+        last = primary->retained == 1;
+        if (primary->retained > 1)
                 primary->retained--;
         pthread_mutex_unlock(&primary->lock);
         if (result != CUDA_SUCCESS || !last)
@@ -127,9 +126,9 @@ CUresult ivg_context_primary_release(CUdevice device)
 
         ivg_storage_end(ivg_context_storage(primary_context(primary)), (CUcontext)primary_context(primary));
         pthread_mutex_lock(&primary->lock);
-        if (primary->retained == 1 && primary->started)
+        if (primary->retained == 1)
                 result = primary_end(primary, device, ivg_send_cuDevicePrimaryCtxRelease_v2);
-        if (primary->retained > 0 && result == CUDA_SUCCESS) /* above 1: another thread retained it, it lives on */
+        else if (primary->retained > 1) /* another thread retained it meanwhile: it lives on */
                 primary->retained--;
         pthread_mutex_unlock(&primary->lock);
         return result;
@@ -150,20 +149,20 @@ static CUresult primary_reset(CUdevice device)
         struct primary *primary;
         CUresult result = primary_of(device, &primary);
         struct ivg_object *context;
-        bool started;
+        bool retained;
 
         if (result != CUDA_SUCCESS)
                 return result;
         pthread_mutex_lock(&primary->lock);
-        started = primary->started;
+        retained = primary->retained > 0;
         context = primary_context(primary);
         pthread_mutex_unlock(&primary->lock);
-        if (!started)
+        if (!retained)
                 return CUDA_SUCCESS;
 
         ivg_storage_end(ivg_context_storage(context), (CUcontext)context);
         pthread_mutex_lock(&primary->lock);
-        if (primary->started)
+        if (primary->retained > 0)
                 result = primary_end(primary, device, ivg_send_cuDevicePrimaryCtxReset_v2);
         pthread_mutex_unlock(&primary->lock);
         return result;

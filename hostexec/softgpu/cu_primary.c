@@ -72,6 +72,7 @@ SG_ENTRY(cuDevicePrimaryCtxReset_v2, CUdevice ordinal)
                 return result;
         pthread_mutex_lock(&sg_state_lock);
         struct sg_context *context = sg_primary_detach(&device->primary);
+        device->primary.retained = 0; /* forgotten, as NVIDIA's driver does */
         pthread_mutex_unlock(&sg_state_lock);
         if (context != NULL)
                 sg_context_close(context);

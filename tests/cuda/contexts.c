@@ -230,7 +230,8 @@ static void context_events(CUcontext primary)
         CU(cuEventDestroy_v2(foreign));
 }
 
-/* Reset ends what the context holds; retained again it is fresh, and the same handle. */
+/* Reset ends what the context holds and forgets the retains (seen natively, driver 580, though cuda.h says that it does
+ * not release): retained again it is fresh, and that retain's release ends it. */
 static void resets(CUcontext primary)
 {
         CUdeviceptr memory;
@@ -248,13 +249,14 @@ static void resets(CUcontext primary)
         CU(cuMemAlloc_v2(&memory, 1 << 20));
         CU(cuMemsetD8_v2(memory, 1, 1 << 20));
         CU(cuCtxSynchronize());
-        /* Resetting did not release: there are two retains. */
         CU(cuDevicePrimaryCtxRelease(device));
         CU(cuDevicePrimaryCtxGetState(device, &state, &active));
-        CHECK(active == 1, "ended by the first release of two");
-        CU(cuDevicePrimaryCtxRelease(device));
+        CHECK(active == 0, "active after the release of the only retain since the reset");
+        /* "Safe" for whoever retained before the reset (cuda.h): what it answers is open, and nothing comes of it. */
+        const CUresult late = cuDevicePrimaryCtxRelease(device);
+        CHECK(late == CUDA_SUCCESS || late == CUDA_ERROR_INVALID_CONTEXT, "a release that comes late: %d", (int)late);
         CU(cuDevicePrimaryCtxGetState(device, &state, &active));
-        CHECK(active == 0, "active after the last release");
+        CHECK(active == 0, "active after a release that came late");
 }
 
 int main(void)

@@ -77,10 +77,14 @@ static void primary_counts(void)
         REQUIRE_RESULT(cuCtxGetDevice(&device), CUDA_ERROR_CONTEXT_IS_DESTROYED);
         REQUIRE_RESULT(cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS); /* nothing left to do */
         REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxReset_v2) == 1);
-        /* A reset does not release. */
-        REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+        /* A reset forgets the retains: of those after it the last one's release ends the context. */
         REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_ERROR_INVALID_CONTEXT);
         REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxRelease_v2) == 1);
+        REQUIRE_RESULT(cuDevicePrimaryCtxRetain(&second, 0), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuCtxGetDevice(&device), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+        REQUIRE(calls(IVG_CALL_cuDevicePrimaryCtxRelease_v2) == 2);
+        REQUIRE_RESULT(cuCtxGetDevice(&device), CUDA_ERROR_CONTEXT_IS_DESTROYED);
 }
 
 static void a_failing_host(void)
