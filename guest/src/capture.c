@@ -389,7 +389,7 @@ static CUresult begin_to_graph(CUstream stream, ivg_id null_stream, CUgraph hand
                 return CUDA_ERROR_INVALID_VALUE;
         if (count > CAPTURE_DEPENDENCIES_MAX)
                 return ivg_refuse("cuStreamBeginCaptureToGraph with more than 256 dependencies");
-        result = ivg_graph_node_ids(dependencies, count, ids);
+        result = ivg_graph_node_ids(dependencies, count, IVG_NODE_AS_FROM, ids);
         if (result != CUDA_SUCCESS)
                 return result;
         return begin(stream, null_stream, graph, count > 0 ? ids : NULL, count > 0 ? data : NULL, count, mode);
@@ -464,7 +464,7 @@ static CUresult update(CUstream handle, ivg_id null_stream, const CUgraphNode *d
                 return result;
         if (count > CAPTURE_DEPENDENCIES_MAX)
                 return ivg_refuse("cuStreamUpdateCaptureDependencies with more than 256 dependencies");
-        result = ivg_graph_node_ids(dependencies, count, ids);
+        result = ivg_graph_node_ids(dependencies, count, IVG_NODE_AS_FROM, ids);
         if (result != CUDA_SUCCESS)
                 return result;
         return ivg_send_ivgStreamUpdateCaptureDependencies(stream, count > 0 ? ids : NULL, count,

@@ -210,7 +210,8 @@ CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offs
         if (is_device_memory((uintptr_t)host))
                 return ivg_refuse("device memory in the place of the host memory of an array's copy");
         if (copy->captured)
-                return ivg_refuse("capture of an array's copy with pageable memory");
+                return to_array ? paged_to_device(copy, array_offset, host, bytes)
+                                : paged_from_device(copy, host, array_offset, bytes);
         return ivg_copy_staged(copy, array_offset, host, bytes, to_array);
 }
 

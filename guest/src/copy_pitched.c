@@ -4,6 +4,7 @@
  * rows. Then, as in copy.c: in place when no side is pageable; else in groups of rows that are packed into copy buffers
  * on the way. */
 #include "cuda_api.h"
+#include "graph.h"
 #include "guest_send.h"
 #include "memory.h"
 #include "paged.h"
@@ -312,27 +313,35 @@ static CUresult copy_box_on_host(const struct ivg_copy *copy, const struct box *
         return result;
 }
 
+static struct ivg_paged_box rows_of(const struct side *side, const struct box *box)
+{
+        return (struct ivg_paged_box){.address = side->address,
+                                      .pitch = side->pitch,
+                                      .slice_pitch = side->slice_pitch,
+                                      .width = box->width,
+                                      .height = box->height,
+                                      .depth = box->depth};
+}
+
+static struct side packed_side(uint64_t address, const struct box *box)
+{
+        return (struct side){
+                .kind = SIDE_PINNED, .address = address, .pitch = box->width, .slice_pitch = box->width * box->height};
+}
+
 /* A capture's: packed rows of the arena take the pageable side's place. */
 static CUresult copy_box_paged(const struct ivg_copy *copy, const struct box *box)
 {
         const bool to_device = box->from.kind == SIDE_PAGEABLE;
         struct box moved = *box;
         struct side *side = to_device ? &moved.from : &moved.to;
-        const struct ivg_paged_box rows = {.address = side->address,
-                                           .pitch = side->pitch,
-                                           .slice_pitch = side->slice_pitch,
-                                           .width = box->width,
-                                           .height = box->height,
-                                           .depth = box->depth};
+        const struct ivg_paged_box rows = rows_of(side, box);
         struct ivg_paged *paged;
         CUresult result = ivg_paged_begin(copy, &rows, &paged);
 
         if (result != CUDA_SUCCESS)
                 return result;
-        *side = (struct side){.kind = SIDE_PINNED,
-                              .address = ivg_paged_address(paged),
-                              .pitch = box->width,
-                              .slice_pitch = box->width * box->height};
+        *side = packed_side(ivg_paged_address(paged), box);
         if (to_device)
                 result = ivg_paged_read(copy, paged);
         if (result == CUDA_SUCCESS)
@@ -399,8 +408,24 @@ static CUmemorytype node_side_type(const struct described *described, const stru
                        : described->type;
 }
 
-CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node)
+/* Packed rows of the arena are to take the pageable side's place. */
+static CUresult node_paged(struct ivg_node *node, struct described *described, struct box *box, bool reads)
 {
+        struct side *side = reads ? &box->from : &box->to;
+        uint64_t bytes;
+
+        if (__builtin_mul_overflow(box->width, box->height, &bytes))
+                return CUDA_ERROR_INVALID_VALUE;
+        node->paged = reads ? IVG_NODE_READS : IVG_NODE_WRITES;
+        node->rows = rows_of(side, box);
+        *side = packed_side(0, box);
+        described->type = CU_MEMORYTYPE_HOST;
+        return CUDA_SUCCESS;
+}
+
+CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_node *graph_node)
+{
+        struct ivg_wire_graph_node *node = &graph_node->wire;
         struct described to, from;
         struct box box;
         CUresult result = described_3d(copy, &to, &from, &box);
@@ -414,18 +439,25 @@ CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *no
                 result = side_resolve(&from, &box, &box.from);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (box.to.kind == SIDE_PAGEABLE || box.from.kind == SIDE_PAGEABLE)
-                return ivg_refuse("graph node that copies pageable memory");
-        if (box.to.kind == SIDE_ARRAY || box.from.kind == SIDE_ARRAY)
-                return ivg_refuse("graph node that copies arrays");
+        if (box.to.kind == SIDE_PAGEABLE && box.from.kind == SIDE_PAGEABLE)
+                return ivg_refuse("graph node that copies from pageable to pageable memory");
+        if (box.from.kind == SIDE_PAGEABLE)
+                result = node_paged(graph_node, &from, &box, true);
+        else if (box.to.kind == SIDE_PAGEABLE)
+                result = node_paged(graph_node, &to, &box, false);
+        if (result != CUDA_SUCCESS)
+                return result;
+        const bool to_array = box.to.kind == SIDE_ARRAY, from_array = box.from.kind == SIDE_ARRAY;
         node->dst_type = node_side_type(&to, &box.to);
         node->src_type = node_side_type(&from, &box.from);
-        node->dst = box.to.address;
-        node->dst_pitch = box.to.pitch;
-        node->dst_height = side_rows(&box.to, &box);
-        node->src = box.from.address;
-        node->src_pitch = box.from.pitch;
-        node->src_height = side_rows(&box.from, &box);
+        node->dst_array = box.to.array;
+        node->src_array = box.from.array;
+        node->dst = to_array ? box.to.x : box.to.address;
+        node->dst_pitch = to_array ? box.to.y : box.to.pitch;
+        node->dst_height = to_array ? box.to.z : side_rows(&box.to, &box);
+        node->src = from_array ? box.from.x : box.from.address;
+        node->src_pitch = from_array ? box.from.y : box.from.pitch;
+        node->src_height = from_array ? box.from.z : side_rows(&box.from, &box);
         node->width = box.width;
         node->height = box.height;
         node->depth = box.depth;

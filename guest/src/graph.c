@@ -41,7 +41,15 @@ void ivg_fresh_nodes_settle(struct ivg_fresh_nodes *fresh, const ivg_id *numbers
         *fresh = (struct ivg_fresh_nodes){.ids = NULL};
 }
 
-CUresult ivg_graph_node_ids(const CUgraphNode *nodes, size_t count, ivg_id *ids)
+/* Where an edge touches the node. */
+static ivg_id node_end(const struct ivg_object *node, enum ivg_node_end end)
+{
+        const ivg_id helper = (ivg_id)node->values[end == IVG_NODE_AS_FROM ? IVG_NODE_WRITER : IVG_NODE_READER];
+
+        return helper != IVG_ID_NONE ? helper : node->id;
+}
+
+CUresult ivg_graph_node_ids(const CUgraphNode *nodes, size_t count, enum ivg_node_end end, ivg_id *ids)
 {
         if (nodes == NULL && count > 0)
                 return CUDA_ERROR_INVALID_VALUE;
@@ -50,7 +58,7 @@ CUresult ivg_graph_node_ids(const CUgraphNode *nodes, size_t count, ivg_id *ids)
 
                 if (node == NULL)
                         return CUDA_ERROR_INVALID_HANDLE;
-                ids[i] = node->id;
+                ids[i] = node_end(node, end);
         }
         return CUDA_SUCCESS;
 }
@@ -184,28 +192,45 @@ CUresult cuGraphNodeGetDependentNodes_v2(CUgraphNode hNode, CUgraphNode *depende
         return list_of_node(hNode, NODES_DEPENDENT, dependentNodes, edgeData, numDependentNodes);
 }
 
+static CUresult find_in_clone(ivg_id node, ivg_id clone, struct ivg_object **found)
+{
+        struct ivg_fresh_nodes fresh;
+        uint32_t number = IVG_ID_NONE;
+        CUresult result = ivg_fresh_nodes_take(1, &fresh);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = ivg_send_cuGraphNodeFindInClone(node, clone, fresh.ids[0], &number);
+        ivg_fresh_nodes_settle(&fresh, &number, 1);
+        if (result != CUDA_SUCCESS)
+                return result;
+        *found = ivg_object_of_id(IVG_KIND_GRAPH_NODE, number);
+        return *found != NULL ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+
 CUresult cuGraphNodeFindInClone(CUgraphNode *phNode, CUgraphNode hOriginalNode, CUgraph hClonedGraph)
 {
         const struct ivg_object *node = ivg_object_of(IVG_KIND_GRAPH_NODE, hOriginalNode);
         const struct ivg_object *graph = ivg_object_of(IVG_KIND_GRAPH, hClonedGraph);
-        struct ivg_fresh_nodes fresh;
-        struct ivg_object *context;
-        uint32_t number = IVG_ID_NONE;
+        struct ivg_object *context, *found, *helper;
         CUresult result = ivg_context_require(&context);
 
         if (result != CUDA_SUCCESS)
                 return result;
         if (phNode == NULL || node == NULL || graph == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        result = ivg_fresh_nodes_take(1, &fresh);
-        if (result != CUDA_SUCCESS)
-                return result;
-        result = ivg_send_cuGraphNodeFindInClone(node->id, graph->id, fresh.ids[0], &number);
-        ivg_fresh_nodes_settle(&fresh, &number, 1);
-        if (result == CUDA_SUCCESS) {
-                *phNode = ivg_graph_node_of(number);
-                result = *phNode != NULL ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+        result = find_in_clone(node->id, graph->id, &found);
+        for (int i = IVG_NODE_READER; result == CUDA_SUCCESS && i <= IVG_NODE_WRITER; i++) {
+                if (node->values[i] == IVG_ID_NONE)
+                        continue;
+                result = find_in_clone((ivg_id)node->values[i], graph->id, &helper);
+                if (result == CUDA_SUCCESS) {
+                        found->values[i] = helper->id;
+                        found->values[IVG_NODE_GRAPH] = graph->id;
+                }
         }
+        if (result == CUDA_SUCCESS)
+                *phNode = (CUgraphNode)found;
         return result;
 }
 
@@ -259,6 +284,15 @@ CUresult cuGraphDestroy(CUgraph hGraph)
         return result;
 }
 
+static CUresult node_destroy(struct ivg_object *node)
+{
+        const CUresult result = ivg_send_cuGraphDestroyNode(node->id);
+
+        if (result == CUDA_SUCCESS)
+                ivg_object_destroy(node);
+        return result;
+}
+
 CUresult cuGraphDestroyNode(CUgraphNode hNode)
 {
         struct ivg_object *node = ivg_object_of(IVG_KIND_GRAPH_NODE, hNode);
@@ -269,10 +303,14 @@ CUresult cuGraphDestroyNode(CUgraphNode hNode)
                 return result;
         if (node == NULL)
                 return CUDA_ERROR_INVALID_VALUE;
-        result = ivg_send_cuGraphDestroyNode(node->id);
-        if (result == CUDA_SUCCESS)
-                ivg_object_destroy(node);
-        return result;
+        for (int i = IVG_NODE_READER; result == CUDA_SUCCESS && i <= IVG_NODE_WRITER; i++) {
+                struct ivg_object *helper = ivg_object_of_id(IVG_KIND_GRAPH_NODE, (ivg_id)node->values[i]);
+
+                node->values[i] = IVG_ID_NONE;
+                if (helper != NULL)
+                        result = node_destroy(helper);
+        }
+        return result == CUDA_SUCCESS ? node_destroy(node) : result;
 }
 
 /* ---- instances ---- */

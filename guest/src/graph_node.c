@@ -2,7 +2,7 @@
 #include "cuda_api.h"
 #include "graph.h"
 #include "guest_send.h"
-#include "memory.h"
+#include "paged.h"
 #include <stdlib.h>
 
 #define DEPENDENCIES_MAX 256u
@@ -49,7 +49,7 @@ static CUresult add_send(const struct ivg_node *node, CUgraphNode *out, const st
         ivg_id ids[DEPENDENCIES_MAX];
         struct ivg_object *object;
         const size_t count = place->count;
-        CUresult result = ivg_graph_node_ids(place->dependencies, count, ids);
+        CUresult result = ivg_graph_node_ids(place->dependencies, count, IVG_NODE_AS_FROM, ids);
 
         if (result == CUDA_SUCCESS)
                 result = ivg_object_create(IVG_KIND_GRAPH_NODE, NULL, &object);
@@ -66,6 +66,80 @@ static CUresult add_send(const struct ivg_node *node, CUgraphNode *out, const st
         return result;
 }
 
+/* ---- copies of pageable memory: two nodes ---- */
+
+/* Arena memory for the copy, which takes the pageable side's place in it. */
+static CUresult paged_make(struct ivg_node *node, ivg_id graph, struct ivg_paged **paged)
+{
+        const CUresult result = ivg_paged_of_graph(graph, &node->rows, paged);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (node->paged == IVG_NODE_READS)
+                node->wire.src = ivg_paged_address(*paged);
+        else
+                node->wire.dst = ivg_paged_address(*paged);
+        return CUDA_SUCCESS;
+}
+
+static CUresult add_paged(struct ivg_node *node, CUgraphNode *out, const struct ivg_object *graph,
+                          const struct place *place)
+{
+        const bool reads = node->paged == IVG_NODE_READS;
+        struct ivg_node helper = {.payload = NULL};
+        struct ivg_node *const first = reads ? &helper : node, *const second = reads ? node : &helper;
+        CUgraphNode added[2];
+        const struct place behind = {.graph = place->graph, .dependencies = &added[0], .count = 1};
+        struct ivg_paged *paged;
+        struct ivg_object *copy, *other;
+        uint64_t address;
+        CUresult result = paged_make(node, graph->id, &paged);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        ivg_paged_node(paged, !reads, &helper.wire);
+        result = add_send(first, &added[0], graph, place, NULL, 0, &address);
+        if (result != CUDA_SUCCESS)
+                return result;
+        result = add_send(second, &added[1], graph, &behind, NULL, 0, &address);
+        if (result != CUDA_SUCCESS) {
+                (void)cuGraphDestroyNode(added[0]);
+                return result;
+        }
+        copy = ivg_object_of(IVG_KIND_GRAPH_NODE, added[reads ? 1 : 0]);
+        other = ivg_object_of(IVG_KIND_GRAPH_NODE, added[reads ? 0 : 1]);
+        if (copy == NULL || other == NULL) /* another thread ended the graph meanwhile */
+                return CUDA_ERROR_INVALID_VALUE;
+        copy->values[reads ? IVG_NODE_READER : IVG_NODE_WRITER] = other->id;
+        copy->values[IVG_NODE_GRAPH] = graph->id;
+        *out = (CUgraphNode)copy;
+        return CUDA_SUCCESS;
+}
+
+/* A copy with a host function's node beside it gets other parameters, or its copy in `exec` does: the function too. One
+ * of an instance takes no new pageable memory, as nothing would say when that is over: graphs hold user objects only.
+ */
+static CUresult set_paged(struct ivg_node *node, const struct ivg_object *copy, ivg_id exec)
+{
+        const ivg_id reader = (ivg_id)copy->values[IVG_NODE_READER], writer = (ivg_id)copy->values[IVG_NODE_WRITER];
+        struct ivg_wire_graph_node helper;
+        struct ivg_paged *paged = NULL;
+
+        if (node->paged != IVG_NODE_NOT_PAGED) {
+                if (exec != IVG_ID_NONE)
+                        return ivg_refuse("pageable memory in an instance's copy node");
+                if ((node->paged == IVG_NODE_READS ? reader : writer) == IVG_ID_NONE)
+                        return ivg_refuse("pageable memory on a side of a graph's copy node that had other memory");
+                const CUresult result = paged_make(node, (ivg_id)copy->values[IVG_NODE_GRAPH], &paged);
+                if (result != CUDA_SUCCESS)
+                        return result;
+        }
+        if (reader == IVG_ID_NONE && writer == IVG_ID_NONE)
+                return CUDA_SUCCESS;
+        ivg_paged_node(paged, reader == IVG_ID_NONE, &helper);
+        return ivg_send_ivgGraphNodeSetParams(exec, reader != IVG_ID_NONE ? reader : writer, &helper, "", 0);
+}
+
 /* `made` is what the parameters' conversion said; ends `node`. Bodies and address: what the node itself makes. */
 static CUresult add_with(CUresult made, struct ivg_node *node, CUgraphNode *out, const struct place *place,
                          const ivg_id *bodies, uint32_t bodies_count, uint64_t *address)
@@ -79,7 +153,9 @@ static CUresult add_with(CUresult made, struct ivg_node *node, CUgraphNode *out,
         if (result == CUDA_SUCCESS && place->count > DEPENDENCIES_MAX)
                 result = ivg_refuse("a graph node with more than 256 dependencies");
         if (result == CUDA_SUCCESS)
-                result = add_send(node, out, graph, place, bodies, bodies_count, address);
+                result = node->paged != IVG_NODE_NOT_PAGED
+                                 ? add_paged(node, out, graph, place)
+                                 : add_send(node, out, graph, place, bodies, bodies_count, address);
         ivg_node_end(node);
         return result;
 }
@@ -244,6 +320,8 @@ static CUresult set(CUresult made, struct ivg_node *node, bool with_exec, CUgrap
 
         if (result == CUDA_SUCCESS && (object == NULL || (with_exec && exec == NULL)))
                 result = CUDA_ERROR_INVALID_VALUE;
+        if (result == CUDA_SUCCESS && node->wire.type == CU_GRAPH_NODE_TYPE_MEMCPY)
+                result = set_paged(node, object, with_exec ? exec->id : IVG_ID_NONE);
         if (result == CUDA_SUCCESS)
                 result =
                         ivg_send_ivgGraphNodeSetParams(with_exec ? exec->id : IVG_ID_NONE, object->id, &node->wire,
@@ -383,9 +461,9 @@ static CUresult change_edges(CUgraph handle, const CUgraphNode *from, const CUgr
                 return CUDA_ERROR_INVALID_VALUE;
         if (count > DEPENDENCIES_MAX)
                 return ivg_refuse("more than 256 edges at once");
-        result = ivg_graph_node_ids(from, count, from_ids);
+        result = ivg_graph_node_ids(from, count, IVG_NODE_AS_FROM, from_ids);
         if (result == CUDA_SUCCESS)
-                result = ivg_graph_node_ids(to, count, to_ids);
+                result = ivg_graph_node_ids(to, count, IVG_NODE_AS_TO, to_ids);
         return result == CUDA_SUCCESS && count > 0 ? send(graph->id, from_ids, count, to_ids, count, data, count)
                                                    : result;
 }

@@ -4,6 +4,7 @@
 #include "function.h"
 #include "graph.h"
 #include "guest_send.h"
+#include "paged.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,34 +200,73 @@ CUresult cuGraphKernelNodeGetParams(CUgraphNode hNode, CUDA_KERNEL_NODE_PARAMS_v
 
 /* ---- copies and sets ---- */
 
+struct side { /* one end of a copy, as the interface's structure has it */
+        CUmemorytype type;
+        CUarray array;
+        void *host;
+        CUdeviceptr device;
+        size_t x, y, z, pitch, rows;
+};
+
+/* False: there is no such array. What is copied by way of the arena is told as the program's memory. */
+static bool side_of(uint32_t type, ivg_id array, uint64_t at, uint64_t pitch, uint64_t rows, struct side *side)
+{
+        struct ivg_paged_box box;
+
+        *side = (struct side){.type = (CUmemorytype)type};
+        if (type == CU_MEMORYTYPE_ARRAY) {
+                side->array = (CUarray)ivg_object_of_id(IVG_KIND_ARRAY, array);
+                side->x = at;
+                side->y = pitch;
+                side->z = rows;
+                return side->array != NULL;
+        }
+        const bool paged = ivg_paged_find(at, &box);
+        if (paged)
+                side->type = CU_MEMORYTYPE_HOST;
+        if (paged || type == CU_MEMORYTYPE_HOST)
+                side->host = (void *)(uintptr_t)(paged ? box.address : at);
+        else
+                side->device = at;
+        side->pitch = paged ? box.pitch : pitch;
+        side->rows = paged && box.slice_pitch != 0 ? box.slice_pitch / box.pitch : rows;
+        return true;
+}
+
 CUresult cuGraphMemcpyNodeGetParams(CUgraphNode hNode, CUDA_MEMCPY3D *nodeParams)
 {
         struct answer answer;
         const struct ivg_wire_graph_node *wire = &answer.wire;
-        CUresult result = ask(&answer, hNode, CU_GRAPH_NODE_TYPE_MEMCPY, nodeParams, IVG_ID_NONE);
+        struct side to, from;
+        const CUresult result = ask(&answer, hNode, CU_GRAPH_NODE_TYPE_MEMCPY, nodeParams, IVG_ID_NONE);
 
         answer_end(&answer);
-        if (result == CUDA_ERROR_NOT_SUPPORTED)
-                return ivg_refuse("cuGraphMemcpyNodeGetParams of a copy with an array");
         if (result != CUDA_SUCCESS)
                 return result;
-        *nodeParams = (CUDA_MEMCPY3D){.srcMemoryType = (CUmemorytype)wire->src_type,
-                                      .srcPitch = wire->src_pitch,
-                                      .srcHeight = wire->src_height,
-                                      .dstMemoryType = (CUmemorytype)wire->dst_type,
-                                      .dstPitch = wire->dst_pitch,
-                                      .dstHeight = wire->dst_height,
+        if (!side_of(wire->src_type, wire->src_array, wire->src, wire->src_pitch, wire->src_height, &from) ||
+            !side_of(wire->dst_type, wire->dst_array, wire->dst, wire->dst_pitch, wire->dst_height, &to))
+                return CUDA_ERROR_INVALID_VALUE; /* destroyed since */
+        *nodeParams = (CUDA_MEMCPY3D){.srcMemoryType = from.type,
+                                      .srcHost = from.host,
+                                      .srcDevice = from.device,
+                                      .srcArray = from.array,
+                                      .srcXInBytes = from.x,
+                                      .srcY = from.y,
+                                      .srcZ = from.z,
+                                      .srcPitch = from.pitch,
+                                      .srcHeight = from.rows,
+                                      .dstMemoryType = to.type,
+                                      .dstHost = to.host,
+                                      .dstDevice = to.device,
+                                      .dstArray = to.array,
+                                      .dstXInBytes = to.x,
+                                      .dstY = to.y,
+                                      .dstZ = to.z,
+                                      .dstPitch = to.pitch,
+                                      .dstHeight = to.rows,
                                       .WidthInBytes = wire->width,
                                       .Height = wire->height,
                                       .Depth = wire->depth};
-        if (wire->src_type == CU_MEMORYTYPE_HOST)
-                nodeParams->srcHost = (const void *)(uintptr_t)wire->src;
-        else
-                nodeParams->srcDevice = wire->src;
-        if (wire->dst_type == CU_MEMORYTYPE_HOST)
-                nodeParams->dstHost = (void *)(uintptr_t)wire->dst;
-        else
-                nodeParams->dstDevice = wire->dst;
         return CUDA_SUCCESS;
 }
 

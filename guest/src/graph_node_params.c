@@ -88,7 +88,7 @@ CUresult ivg_node_memcpy(struct ivg_node *node, const CUDA_MEMCPY3D *p, CUcontex
         const CUresult result = context_is_current(context);
 
         *node = (struct ivg_node){.wire.type = CU_GRAPH_NODE_TYPE_MEMCPY};
-        return result == CUDA_SUCCESS ? ivg_copy_node(p, &node->wire) : result;
+        return result == CUDA_SUCCESS ? ivg_copy_node(p, node) : result;
 }
 
 CUresult ivg_node_memset(struct ivg_node *node, const CUDA_MEMSET_NODE_PARAMS *p, CUcontext context)

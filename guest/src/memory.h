@@ -226,8 +226,9 @@ CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offs
 CUresult ivg_copy_2d(const CUDA_MEMCPY2D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
 CUresult ivg_copy_3d(const CUDA_MEMCPY3D *copy, CUstream stream, ivg_id null_stream, bool synchronous);
 CUresult ivg_copy_3d_peer(const CUDA_MEMCPY3D_PEER *copy, CUstream stream, ivg_id null_stream, bool synchronous);
-/* The same as a node of a graph; refuses pageable memory by name. */
-CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_wire_graph_node *node);
+/* The same as a node of a graph; refuses pageable memory on both sides by name. */
+struct ivg_node;
+CUresult ivg_copy_node(const CUDA_MEMCPY3D *copy, struct ivg_node *node);
 /* By what the addresses are. */
 CUresult ivg_copy_unified(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
 /* Fills `copy` from the current context and the handle. */

@@ -1,7 +1,8 @@
-/* A graph makes its copies again at each launch. For pageable memory, which the host cannot reach, a captured copy
- * becomes two nodes: the device's copy from or to arena memory, and a host function of ours, before or behind it, that
- * copies between the program's memory and the arena. Both run when the graph comes to them, so the program's memory is
- * read and written just then, in whatever order the graph keeps.
+/* A graph makes its copies again at each launch. For pageable memory, which the host cannot reach, a copy becomes two
+ * nodes: the device's copy from or to arena memory, and a host function of ours, before or behind it, that copies
+ * between the program's memory and the arena. Both run when the graph comes to them, so the program's memory is read
+ * and written just then, in whatever order the graph keeps. graph_node.c ties those of a node made by hand to its one
+ * handle.
  *
  * The arena memory is the graph's: a user object, held by graph, clones and instances, says when all of them and their
  * launches are over. Its destructor runs on the callback thread, which may make no calls (the host may be waiting for
@@ -50,6 +51,11 @@ static void write_run(void *data)
         rows_copy(data, true);
 }
 
+static void nothing_run(void *data)
+{
+        (void)data;
+}
+
 /* Release: what the functions above did to the memory comes before its next use. */
 static void over_run(void *data)
 {
@@ -93,17 +99,14 @@ void ivg_paged_sweep(void)
         }
 }
 
-CUresult ivg_paged_begin(const struct ivg_copy *copy, const struct ivg_paged_box *box, struct ivg_paged **out)
+/* Held by nobody yet. */
+static CUresult paged_new(const struct ivg_paged_box *box, struct ivg_paged **out)
 {
         struct ivg_paged *paged;
         void *memory = NULL;
         uint64_t bytes;
         CUresult result;
 
-        if (copy->synchronous) { /* waits for a stream that captures: the driver says what becomes of that */
-                result = ivg_send_cuStreamSynchronize(copy->stream);
-                return result != CUDA_SUCCESS ? result : CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-        }
         if (__builtin_mul_overflow(box->width, box->height, &bytes) ||
             __builtin_mul_overflow(bytes, box->depth, &bytes))
                 return CUDA_ERROR_INVALID_VALUE;
@@ -119,7 +122,15 @@ CUresult ivg_paged_begin(const struct ivg_copy *copy, const struct ivg_paged_box
                 return CUDA_ERROR_OUT_OF_MEMORY;
         }
         *paged = (struct ivg_paged){.box = *box, .memory = memory, .bytes = bytes};
-        result = ivg_send_ivgCaptureUserObject(copy->stream, (uintptr_t)over_run, (uintptr_t)paged);
+        *out = paged;
+        return CUDA_SUCCESS;
+}
+
+/* Held by `graph`, or by the graph of the stream's capture: over_run() is told when it ends. */
+static CUresult paged_hold(struct ivg_paged *paged, ivg_id graph, ivg_id stream)
+{
+        const CUresult result = ivg_send_ivgGraphUserObject(graph, stream, (uintptr_t)over_run, (uintptr_t)paged);
+
         if (result != CUDA_SUCCESS) {
                 paged_free(paged);
                 return result;
@@ -128,8 +139,40 @@ CUresult ivg_paged_begin(const struct ivg_copy *copy, const struct ivg_paged_box
         paged->next = paged_all.first;
         paged_all.first = paged;
         pthread_mutex_unlock(&paged_all.lock);
-        *out = paged;
         return CUDA_SUCCESS;
+}
+
+CUresult ivg_paged_begin(const struct ivg_copy *copy, const struct ivg_paged_box *box, struct ivg_paged **paged)
+{
+        CUresult result;
+
+        if (copy->synchronous) { /* waits for a stream that captures: the driver says what becomes of that */
+                result = ivg_send_cuStreamSynchronize(copy->stream);
+                return result != CUDA_SUCCESS ? result : CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+        }
+        result = paged_new(box, paged);
+        return result == CUDA_SUCCESS ? paged_hold(*paged, IVG_ID_NONE, copy->stream) : result;
+}
+
+CUresult ivg_paged_of_graph(ivg_id graph, const struct ivg_paged_box *box, struct ivg_paged **paged)
+{
+        const CUresult result = paged_new(box, paged);
+
+        return result == CUDA_SUCCESS ? paged_hold(*paged, graph, IVG_ID_STREAM_LEGACY) : result;
+}
+
+bool ivg_paged_find(uint64_t address, struct ivg_paged_box *box)
+{
+        bool found = false;
+
+        pthread_mutex_lock(&paged_all.lock);
+        for (const struct ivg_paged *at = paged_all.first; at != NULL && !found; at = at->next) {
+                found = (uintptr_t)at->memory == address;
+                if (found)
+                        *box = at->box;
+        }
+        pthread_mutex_unlock(&paged_all.lock);
+        return found;
 }
 
 uint64_t ivg_paged_address(const struct ivg_paged *paged)
@@ -146,6 +189,14 @@ static CUresult add_function(const struct ivg_copy *copy, struct ivg_paged *page
 CUresult ivg_paged_read(const struct ivg_copy *copy, struct ivg_paged *paged)
 {
         return add_function(copy, paged, read_run);
+}
+
+void ivg_paged_node(struct ivg_paged *paged, bool to_program, struct ivg_wire_graph_node *wire)
+{
+        const CUhostFn function = paged == NULL ? nothing_run : to_program ? write_run : read_run;
+
+        *wire = (struct ivg_wire_graph_node){
+                .type = CU_GRAPH_NODE_TYPE_HOST, .host_function = (uintptr_t)function, .host_data = (uintptr_t)paged};
 }
 
 CUresult ivg_paged_write(const struct ivg_copy *copy, struct ivg_paged *paged)

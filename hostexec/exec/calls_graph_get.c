@@ -193,6 +193,26 @@ static CUresult get_kernel(struct get *get)
 
 /* ---- copies and sets ---- */
 
+/* One end of a copy, as the driver's structure has it. */
+struct end {
+        CUmemorytype type;
+        CUarray array;
+        uint64_t address, x, y, z, pitch, rows;
+};
+
+/* Where the box begins: an address, or a place in an array. */
+static void get_end(const struct get *get, const struct end *end, uint32_t *type, ivg_id *array, uint64_t *at,
+                    uint64_t *pitch, uint64_t *rows)
+{
+        const bool is_array = end->type == CU_MEMORYTYPE_ARRAY;
+
+        *type = end->type;
+        *array = is_array ? number_of(get->call->exec, IVG_KIND_ARRAY, end->array) : IVG_ID_NONE;
+        *at = is_array ? end->x : end->address + end->x + (end->y + end->z * end->rows) * end->pitch;
+        *pitch = is_array ? end->y : end->pitch;
+        *rows = is_array ? end->z : end->rows;
+}
+
 static CUresult get_memcpy(struct get *get)
 {
         CUDA_MEMCPY3D p;
@@ -204,19 +224,26 @@ static CUresult get_memcpy(struct get *get)
         result = get->driver->cuGraphMemcpyNodeGetParams(get->node, &p);
         if (result != CUDA_SUCCESS)
                 return result;
-        if (p.srcMemoryType == CU_MEMORYTYPE_ARRAY || p.dstMemoryType == CU_MEMORYTYPE_ARRAY)
-                return CUDA_ERROR_NOT_SUPPORTED;
-        get->wire->src_type = p.srcMemoryType;
-        get->wire->dst_type = p.dstMemoryType;
-        get->wire->src_pitch = p.srcPitch;
-        get->wire->dst_pitch = p.dstPitch;
-        get->wire->src_height = p.srcHeight;
-        get->wire->dst_height = p.dstHeight;
-        /* Addresses of where the boxes begin. */
-        get->wire->src = (p.srcMemoryType == CU_MEMORYTYPE_HOST ? (uintptr_t)p.srcHost : p.srcDevice) + p.srcXInBytes +
-                         (p.srcY + p.srcZ * p.srcHeight) * p.srcPitch;
-        get->wire->dst = (p.dstMemoryType == CU_MEMORYTYPE_HOST ? (uintptr_t)p.dstHost : p.dstDevice) + p.dstXInBytes +
-                         (p.dstY + p.dstZ * p.dstHeight) * p.dstPitch;
+        const struct end from = {.type = p.srcMemoryType,
+                                 .array = p.srcArray,
+                                 .address = p.srcMemoryType == CU_MEMORYTYPE_HOST ? (uintptr_t)p.srcHost : p.srcDevice,
+                                 .x = p.srcXInBytes,
+                                 .y = p.srcY,
+                                 .z = p.srcZ,
+                                 .pitch = p.srcPitch,
+                                 .rows = p.srcHeight};
+        const struct end to = {.type = p.dstMemoryType,
+                               .array = p.dstArray,
+                               .address = p.dstMemoryType == CU_MEMORYTYPE_HOST ? (uintptr_t)p.dstHost : p.dstDevice,
+                               .x = p.dstXInBytes,
+                               .y = p.dstY,
+                               .z = p.dstZ,
+                               .pitch = p.dstPitch,
+                               .rows = p.dstHeight};
+        get_end(get, &from, &get->wire->src_type, &get->wire->src_array, &get->wire->src, &get->wire->src_pitch,
+                &get->wire->src_height);
+        get_end(get, &to, &get->wire->dst_type, &get->wire->dst_array, &get->wire->dst, &get->wire->dst_pitch,
+                &get->wire->dst_height);
         get->wire->width = p.WidthInBytes;
         get->wire->height = p.Height;
         get->wire->depth = p.Depth;

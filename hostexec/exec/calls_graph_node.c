@@ -58,32 +58,63 @@ static CUresult params_kernel(struct ivg_exec_call *call, const struct ivg_wire_
         return CUDA_SUCCESS;
 }
 
+/* A copy's side: an array, which checks the box by itself, or memory, which must be the guest's for the whole box; host
+ * memory is the arena's, at the guest's addresses. */
+static CUresult check_side(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, uint32_t type,
+                           uint64_t address, uint64_t span, ivg_id number, CUarray *array)
+{
+        void *handle = NULL;
+        CUresult result;
+
+        *array = NULL;
+        switch (type) {
+        case CU_MEMORYTYPE_ARRAY:
+                result = ivg_handle_get(call->exec, IVG_KIND_ARRAY, number, &handle);
+                *array = handle;
+                return wire->width && wire->height && wire->depth ? result : CUDA_ERROR_INVALID_VALUE;
+        case CU_MEMORYTYPE_HOST:
+        case CU_MEMORYTYPE_DEVICE:
+        case CU_MEMORYTYPE_UNIFIED:
+                return span != UINT64_MAX && ivg_exec_device_range(call, address, span) == CUDA_SUCCESS
+                               ? CUDA_SUCCESS
+                               : CUDA_ERROR_INVALID_VALUE;
+        default:
+                return CUDA_ERROR_INVALID_VALUE;
+        }
+}
+
 static CUresult params_memcpy(struct ivg_exec_call *call, const struct ivg_wire_graph_node *wire, CUcontext context,
                               struct node_params *params)
 {
         CUDA_MEMCPY3D *copy = &params->driver.memcpy.copyParams;
-        const uint64_t to = box_span(wire, wire->dst_pitch, wire->dst_height);
-        const uint64_t from = box_span(wire, wire->src_pitch, wire->src_height);
+        CUarray to, from;
+        CUresult result = check_side(call, wire, wire->dst_type, wire->dst,
+                                     box_span(wire, wire->dst_pitch, wire->dst_height), wire->dst_array, &to);
 
-        if (to == UINT64_MAX || from == UINT64_MAX || ivg_exec_device_range(call, wire->dst, to) != CUDA_SUCCESS ||
-            ivg_exec_device_range(call, wire->src, from) != CUDA_SUCCESS)
-                return CUDA_ERROR_INVALID_VALUE;
-        /* Host memory is the arena's, at the guest's addresses. */
-        if (wire->src_type < CU_MEMORYTYPE_HOST || wire->src_type > CU_MEMORYTYPE_UNIFIED ||
-            wire->dst_type < CU_MEMORYTYPE_HOST || wire->dst_type > CU_MEMORYTYPE_UNIFIED ||
-            wire->src_type == CU_MEMORYTYPE_ARRAY || wire->dst_type == CU_MEMORYTYPE_ARRAY)
-                return CUDA_ERROR_INVALID_VALUE;
+        if (result == CUDA_SUCCESS)
+                result = check_side(call, wire, wire->src_type, wire->src,
+                                    box_span(wire, wire->src_pitch, wire->src_height), wire->src_array, &from);
+        if (result != CUDA_SUCCESS)
+                return result;
         params->driver.memcpy.copyCtx = context;
         *copy = (CUDA_MEMCPY3D){.srcMemoryType = (CUmemorytype)wire->src_type,
                                 .srcHost = (const void *)(uintptr_t)wire->src,
                                 .srcDevice = wire->src,
                                 .srcPitch = wire->src_pitch,
                                 .srcHeight = wire->src_height,
+                                .srcArray = from,
+                                .srcXInBytes = from ? wire->src : 0,
+                                .srcY = from ? wire->src_pitch : 0,
+                                .srcZ = from ? wire->src_height : 0,
                                 .dstMemoryType = (CUmemorytype)wire->dst_type,
                                 .dstHost = (void *)(uintptr_t)wire->dst,
                                 .dstDevice = wire->dst,
                                 .dstPitch = wire->dst_pitch,
                                 .dstHeight = wire->dst_height,
+                                .dstArray = to,
+                                .dstXInBytes = to ? wire->dst : 0,
+                                .dstY = to ? wire->dst_pitch : 0,
+                                .dstZ = to ? wire->dst_height : 0,
                                 .WidthInBytes = wire->width,
                                 .Height = wire->height,
                                 .Depth = wire->depth};

@@ -169,19 +169,20 @@ CUresult ivg_host_cuGraphReleaseUserObject(struct ivg_exec_call *call,
                                                 : CUDA_ERROR_NOT_SUPPORTED;
 }
 
-/* ---- for the graph of a capture ---- */
+/* ---- for the memory of a graph's nodes ---- */
 
-CUresult ivg_host_ivgCaptureUserObject(struct ivg_exec_call *call, const struct ivg_args_ivgCaptureUserObject *args)
+CUresult ivg_host_ivgGraphUserObject(struct ivg_exec_call *call, const struct ivg_args_ivgGraphUserObject *args)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         struct ivg_user_object *object;
-        CUgraph graph = NULL;
+        CUgraph graph = args->graph;
         cuuint64_t id = 0;
-        CUresult result;
+        CUresult result = CUDA_SUCCESS;
 
         if (!driver->cuUserObjectCreate || !driver->cuGraphRetainUserObject || !driver->cuUserObjectRelease)
                 return CUDA_ERROR_NOT_SUPPORTED;
-        result = ivg_capture_graph(driver, args->stream, &id, &graph);
+        if (!graph)
+                result = ivg_capture_graph(driver, args->stream, &id, &graph);
         if (result != CUDA_SUCCESS || !graph)
                 return result != CUDA_SUCCESS ? result : CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
         object = prepare(call->exec, args->function, args->data, IVG_ID_NONE);

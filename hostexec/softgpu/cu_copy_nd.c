@@ -9,6 +9,8 @@
 struct sg_box {
         struct sg_span span; /* from the first byte to the last one touched */
         size_t pitch, slice;
+        struct sg_array *array; /* referenced; NULL: memory. Then where in it the box begins: */
+        size_t x, y, z;
 };
 
 struct sg_box_op {
@@ -28,26 +30,52 @@ static CUresult sg_box_run(struct sg_op *op, struct sg_stream *stream)
         return CUDA_SUCCESS;
 }
 
+static void sg_box_close(struct sg_box *box)
+{
+        sg_span_close(&box->span);
+        if (box->array != NULL)
+                sg_object_put(box->array);
+}
+
 static void sg_box_release(struct sg_op *op)
 {
         struct sg_box_op *box = (struct sg_box_op *)op;
-        sg_span_close(&box->destination.span);
-        sg_span_close(&box->source.span);
+        sg_box_close(&box->destination);
+        sg_box_close(&box->source);
         sg_op_free(op);
+}
+
+static CUmemorytype sg_box_type(const struct sg_box *box)
+{
+        return box->array != NULL ? CU_MEMORYTYPE_ARRAY : sg_span_type(&box->span);
+}
+
+/* Of memory: an array's place in it is nobody's business. */
+static char *sg_box_start(const struct sg_box *box)
+{
+        return box->array != NULL ? NULL : box->span.address;
 }
 
 static void sg_box_describe(const struct sg_op *op, CUgraphNodeParams *params)
 {
         const struct sg_box_op *box = (const struct sg_box_op *)op;
         const struct sg_box *to = &box->destination, *from = &box->source;
-        params->memcpy.copyParams = (CUDA_MEMCPY3D){.srcMemoryType = sg_span_type(&from->span),
-                                                    .srcHost = from->span.address,
-                                                    .srcDevice = sg_address(from->span.address),
+        params->memcpy.copyParams = (CUDA_MEMCPY3D){.srcMemoryType = sg_box_type(from),
+                                                    .srcArray = (CUarray)from->array,
+                                                    .srcXInBytes = from->x,
+                                                    .srcY = from->y,
+                                                    .srcZ = from->z,
+                                                    .srcHost = sg_box_start(from),
+                                                    .srcDevice = sg_address(sg_box_start(from)),
                                                     .srcPitch = from->pitch,
                                                     .srcHeight = from->slice / from->pitch,
-                                                    .dstMemoryType = sg_span_type(&to->span),
-                                                    .dstHost = to->span.address,
-                                                    .dstDevice = sg_address(to->span.address),
+                                                    .dstMemoryType = sg_box_type(to),
+                                                    .dstArray = (CUarray)to->array,
+                                                    .dstXInBytes = to->x,
+                                                    .dstY = to->y,
+                                                    .dstZ = to->z,
+                                                    .dstHost = sg_box_start(to),
+                                                    .dstDevice = sg_address(sg_box_start(to)),
                                                     .dstPitch = to->pitch,
                                                     .dstHeight = to->slice / to->pitch,
                                                     .WidthInBytes = box->width,
@@ -79,14 +107,19 @@ static bool sg_fits(size_t start, size_t count, size_t size)
 
 static CUresult sg_box_open_array(const struct sg_box_side *side, const struct sg_box_op *box, struct sg_box *out)
 {
-        const struct sg_array *array = sg_object_from(side->array, SG_ARRAY);
+        struct sg_array *array = sg_object_from(side->array, SG_ARRAY);
         if (array == NULL)
                 return CUDA_ERROR_INVALID_HANDLE;
         const struct ptx_texture_level *level = &array->level;
         if (!sg_fits(side->x, box->width, level->pitch) || !sg_fits(side->y, box->height, level->height) ||
             !sg_fits(side->z, box->depth, level->depth))
                 return CUDA_ERROR_INVALID_VALUE;
-        sg_allocation_get(array->memory); /* the operation's, so that the array may go before it has run */
+        sg_allocation_get(array->memory);
+        sg_object_get(array); /* the operation's, so that the handle may go before it has run */
+        out->array = array;
+        out->x = side->x;
+        out->y = side->y;
+        out->z = side->z;
         out->span.owner = array->memory;
         out->span.address = (char *)level->data + side->x + side->y * level->pitch + side->z * level->slice;
         out->pitch = level->pitch;

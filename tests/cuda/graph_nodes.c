@@ -629,87 +629,6 @@ static void drawing(void)
         CU(cuGraphDestroy(graph));
 }
 
-/* ---- captured copies of pageable memory ---- */
-
-/* Read and written at each launch, in the graph's order: what comes out of one copy goes into the next. */
-static void pageable_copies(void)
-{
-        uint32_t *in = malloc(BYTES), *between = malloc(BYTES), *out = malloc(BYTES);
-        uint8_t *rows = malloc(64 * 100);
-        CUdeviceptr first, second;
-        CUgraph graph, clone;
-        CUgraphExec execs[2];
-        CHECK(in != NULL && between != NULL && out != NULL && rows != NULL, "no memory");
-        CU(cuMemAlloc_v2(&first, BYTES));
-        CU(cuMemAlloc_v2(&second, BYTES));
-        memset(in, 1, BYTES);
-        memset(between, 2, BYTES);
-        const CUDA_MEMCPY2D box = {.srcMemoryType = CU_MEMORYTYPE_DEVICE,
-                                   .srcDevice = second,
-                                   .srcPitch = 64,
-                                   .dstMemoryType = CU_MEMORYTYPE_HOST,
-                                   .dstHost = rows,
-                                   .dstPitch = 100,
-                                   .WidthInBytes = 60,
-                                   .Height = 64};
-        CU(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
-        CU(cuMemcpyHtoDAsync_v2(first, in, BYTES, stream));
-        CU(cuMemcpyDtoHAsync_v2(between, first, BYTES, stream));
-        CU(cuMemsetD32Async(first, 0, COUNT, stream));
-        CU(cuMemcpyHtoDAsync_v2(second, between, BYTES, stream));
-        CU(cuMemcpyHtoDAsync_v2(second, in + 1, 4, stream)); /* a few bytes */
-        CU(cuMemcpyDtoHAsync_v2(out, second, BYTES, stream));
-        CU(cuMemcpy2DAsync_v2(&box, stream));
-        CU(cuStreamEndCapture(stream, &graph));
-        CHECK(between[0] == 0x02020202, "a captured copy was made");
-        CU(cuGraphClone(&clone, graph));
-        CU(cuGraphInstantiateWithFlags(&execs[0], graph, 0));
-        CU(cuGraphInstantiateWithFlags(&execs[1], clone, 0));
-        CU(cuGraphDestroy(graph));
-        CU(cuGraphDestroy(clone));
-        for (uint32_t round = 0; round < 6; round++) {
-                for (uint32_t i = 0; i < COUNT; i++)
-                        in[i] = i * 7 + round;
-                memset(out, 0, BYTES);
-                memset(rows, 0xee, 64 * 100);
-                CU(cuGraphLaunch(execs[round % 2], stream));
-                CU(cuStreamSynchronize(stream));
-                CHECK(memcmp(in, between, BYTES) == 0, "round %u: what came between is another", round);
-                CHECK(out[0] == in[1] && memcmp(in + 1, out + 1, BYTES - 4) == 0, "round %u: another result", round);
-                for (uint32_t row = 0; row < 64; row++)
-                        CHECK(memcmp(rows + row * 100, (uint8_t *)out + row * 64, 60) == 0 &&
-                                      rows[row * 100 + 60] == 0xee,
-                              "round %u: row %u", round, row);
-        }
-        for (int i = 0; i < 2; i++)
-                CU(cuGraphExecDestroy(execs[i]));
-
-        /* Again and again: what graphs have let go of is used again. */
-        const size_t large = 8u << 20;
-        uint8_t *bytes = malloc(large), *back = malloc(large);
-        CUdeviceptr target;
-        CHECK(bytes != NULL && back != NULL, "no memory");
-        CU(cuMemAlloc_v2(&target, large));
-        for (unsigned round = 0; round < 80; round++) {
-                test_fill(bytes, large, round);
-                CU(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
-                CU(cuMemcpyHtoDAsync_v2(target, bytes, large, stream));
-                CU(cuMemcpyDtoHAsync_v2(back, target, large, stream));
-                CU(cuStreamEndCapture(stream, &graph));
-                run_once(graph);
-                CHECK(memcmp(bytes, back, large) == 0, "round %u: other bytes", round);
-        }
-        CU(cuMemFree_v2(target));
-        CU(cuMemFree_v2(first));
-        CU(cuMemFree_v2(second));
-        free(bytes);
-        free(back);
-        free(in);
-        free(between);
-        free(out);
-        free(rows);
-}
-
 /* ---- captures, asked in every version ---- */
 
 static void captures(void)
@@ -779,7 +698,6 @@ int main(void)
         batches();
         conditions();
         drawing();
-        pageable_copies();
         captures();
         CU(cuStreamDestroy_v2(stream));
         puts("graph nodes: right");

@@ -12,6 +12,10 @@ PRINT_POINTERS = {ctype for word, (_, ctype) in KINDS.items() if word not in NUM
 BY_VALUE_STRUCTS = {"CUmemLocation", "CUipcEventHandle", "CUipcMemHandle"}
 
 
+# Lists of handles that stubs bring into numbers; all of them say where edges of a graph touch.
+IDS_OF = {"graph_node": "ivg_graph_node_ids"}
+NODE_END = {"to": "IVG_NODE_AS_TO"}
+
 # ---- encoders ----
 
 def send_parameters(row):
@@ -230,10 +234,8 @@ def stub(model, row):
             body += [f"ivg_id {name}_ids[{param.limit}];",
                      f"if ({param.count} > {param.limit})",
                      f'        return ivg_refuse("{row.symbol} with more than {param.limit} {name}");',
-                     f"for (size_t i = 0; i < (size_t){param.count}; i++) {{",
-                     f"        struct ivg_object *const object = ivg_object_of(IVG_KIND_{KINDS[param.kind][0]}, {name}[i]);",
-                     "        if (!object)", f"                return {bad_handle(param.kind)};",
-                     f"        {name}_ids[i] = object->id;", "}"]
+                     f"result = {IDS_OF[param.kind]}({name}, {param.count}, {NODE_END.get(name, 'IVG_NODE_AS_FROM')}, {name}_ids);",
+                     "if (result != CUDA_SUCCESS)", "        return result;"]
             args += [f"{name} ? {name}_ids : NULL", f"(uint64_t){param.count}"]
         else:
             less = param.count_less.replace("-", " - ") if param.count_less else ""
@@ -320,7 +322,7 @@ def exported(model, row, symbol, null_stream):
 
 
 def stubs_source(model):
-    out = [NOTICE, '#include "cuda_api.h"', '#include "guest_send.h"', ""]
+    out = [NOTICE, '#include "cuda_api.h"', '#include "graph.h"', '#include "guest_send.h"', ""]
     done = set()
     for row in model.wire_rows:
         if row.hand_guest:

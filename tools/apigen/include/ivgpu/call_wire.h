@@ -193,14 +193,16 @@ struct ivg_wire_graph_node {
         uint32_t value;         /* set */
         uint32_t element_bytes; /* set: 1, 2, 4 */
         uint32_t flags;         /* batch of memory operations: its flags; kernel, in an answer: IVG_NODE_... */
-        uint64_t dst, dst_pitch, dst_height; /* memory allocated or freed: dst */
+        /* Memory allocated or freed: dst. A copy's side that is an array: bytes, rows, slices before the box. */
+        uint64_t dst, dst_pitch, dst_height;
         uint64_t src, src_pitch, src_height;
         uint64_t width, height, depth; /* set: width in elements, no depth; memory allocated: width bytes */
         ivg_id object;                 /* kernel: KERNEL number of `kern`; child graph; event */
         ivg_id context;                /* kernel of `kern`, in an answer */
-        uint32_t dst_type, src_type; /* copy: CUmemorytype, HOST, DEVICE or UNIFIED; memory allocated: its location's */
-        uint32_t count;              /* batch: operations in the payload; memory allocated: CUmemAccessDesc there;
-                                        conditional: bodies */
+        uint32_t dst_type, src_type;   /* copy: CUmemorytype; memory allocated: its location's */
+        ivg_id dst_array, src_array;   /* copy: of the type ARRAY */
+        uint32_t count;                /* batch: operations in the payload; memory allocated: CUmemAccessDesc there;
+                                          conditional: bodies */
         int32_t which; /* child graph: ownership; conditional: type; memory allocated: the location's id */
         uint64_t host_function, host_data; /* the guest's addresses */
         uint64_t handle;                   /* conditional */
