@@ -171,8 +171,8 @@ struct ivg_exec_config {
         int share_fd;  /* to the mediator, for what is shared by descriptor; -1: none */
         int vram_fd;   /* its VM's table of device memory, for ivg_vram_open; -1: none */
         uint32_t vram_place;
-        int board_fd;  /* board.h; -1: none, then nothing is scheduled or limited */
-        int kick_fd;   /* to make the mediator look at the board; -1: none */
+        int board_fd; /* board.h; -1: none, then nothing is scheduled or limited */
+        int kick_fd;  /* to make the mediator look at the board; -1: none */
 };
 /* Maps the region, makes the tables. The driver is filled in by the caller (exec->driver) before ivg_exec_start. */
 int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **exec, struct ivg_error *error);
