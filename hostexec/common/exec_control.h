@@ -5,9 +5,12 @@
  *     READY    the ring is open: the channel may be called READY
  *     FAILED   start-up ended; `code` and `text` say why; the executor exits by itself
  *     FAULT    the guest broke a rule of the channel: the ring is closed with it, nothing more is executed; the
- * executor waits to be ended, at most IVG_EXEC_FAULT_LINGER_MS mediator -> executor, once ADOPT    its channel, with
- * the descriptors of it: all that makes an executor one VM's and one guest process's Either side's end-of-file means
- * that the other is gone: the executor then closes the ring with PEER_GONE and exits.
+ *              executor waits to be ended, at most IVG_EXEC_FAULT_LINGER_MS
+ *     PONG     at once after a PING
+ *   mediator -> executor
+ *     ADOPT    once: its channel, with the descriptors of it, all that makes an executor one VM's and one guest
+ * process's PING     after READY, now and then: is it there Either side's end-of-file means that the other is gone: the
+ * executor then closes the ring with PEER_GONE and exits.
  */
 #ifndef IVG_EXEC_CONTROL_H
 #define IVG_EXEC_CONTROL_H
@@ -27,6 +30,8 @@ enum ivg_exec_message_type {
         IVG_EXEC_FAULT = 3,
         IVG_EXEC_WAITING = 4,
         IVG_EXEC_ADOPT = 5,
+        IVG_EXEC_PING = 6,
+        IVG_EXEC_PONG = 7,
 };
 
 struct ivg_exec_message {

@@ -61,8 +61,11 @@ static void run_next(struct ivg_lane *lane, uint32_t finished)
 
         while (ivg_reaper_wait(exec, slot->after, IVG_LANE_IDLE_MS) == -ETIMEDOUT) /* ends with the executor at last */
                 ivg_log(IVG_LOG_INFO, "lane %u waits for earlier frees", lane->producer);
+        /* Relaxed: for the mediator's watchdog, which looks now and then. */
+        ivg_store_relaxed_u64(&exec->board->counters.lane_since_ns[lane->producer], ivg_clock_ns());
         if (!ivg_load_acquire_u32(&exec->stop))
                 ivg_exec_run(exec, &slot->request);
+        ivg_store_relaxed_u64(&exec->board->counters.lane_since_ns[lane->producer], 0);
         ivg_store_release_u32(&lane->finished, finished + 1); /* L3 */
 }
 

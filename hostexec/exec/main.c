@@ -113,6 +113,19 @@ static void tell_fault(int control_fd, enum ivg_ring_fault fault)
 
 /* ---- waiting ---- */
 
+/* False: it was no ping, but the mediator's end; it sends nothing else. */
+static bool answer_ping(int control_fd)
+{
+        const struct ivg_exec_message pong = {.magic = IVG_EXEC_CONTROL_MAGIC, .type = IVG_EXEC_PONG};
+        struct ivg_exec_message ping;
+        const ssize_t bytes = recv(control_fd, &ping, sizeof(ping), MSG_DONTWAIT);
+
+        if (bytes != (ssize_t)sizeof(ping) || ping.magic != IVG_EXEC_CONTROL_MAGIC || ping.type != IVG_EXEC_PING)
+                return false;
+        tell(control_fd, &pong);
+        return true;
+}
+
 /* Runs until told to end. The ring's end that the guest is to see goes to *state. */
 static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, const struct ivg_exec_options *options, int signal_fd,
                                        enum ivg_ring_state *state)
@@ -136,10 +149,8 @@ static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, const struct ivg_e
                         *state = IVG_RING_FAULT;
                         return IVG_EXEC_EXIT_FAULT;
                 }
-                /* The mediator sends nothing more: this is its end. Looked at first, since its death also raises our
-                 * signal.
-                 */
-                if (fds[0].revents) {
+                /* Looked at first, since the mediator's death also raises our signal. */
+                if (fds[0].revents && !answer_ping(options->control_fd)) {
                         *state = IVG_RING_PEER_GONE;
                         return IVG_EXEC_EXIT_TOLD;
                 }
@@ -147,6 +158,8 @@ static enum ivg_exec_exit wait_for_end(struct ivg_exec *exec, const struct ivg_e
                         *state = IVG_RING_CLOSED;
                         return IVG_EXEC_EXIT_TOLD;
                 }
+                if (!fds[2].revents)
+                        continue;
                 fds[2].fd = -1; /* once */
                 tell_fault(options->control_fd, (enum ivg_ring_fault)ivg_load_acquire_u32(&exec->fault));
                 timeout_ms = (int)IVG_EXEC_FAULT_LINGER_MS;

@@ -73,6 +73,8 @@ KEY_READER(read_executor, struct ivg_config, ivg_setting_text(reader, setting, s
 KEY_READER(read_heartbeat, struct ivg_config, ivg_setting_number(reader, setting, 0, 86400, &to->heartbeat_log_s))
 KEY_READER(read_ready_timeout, struct ivg_config,
            ivg_setting_number(reader, setting, 100, 600000, &to->ready_timeout_ms))
+KEY_READER(read_silent_timeout, struct ivg_config,
+           ivg_setting_number(reader, setting, 0, 600000, &to->silent_timeout_ms))
 KEY_READER(read_warm, struct ivg_config,
            ivg_setting_number(reader, setting, 0, IVG_WARM_EXECUTORS_MAX, &to->warm_executors))
 
@@ -82,6 +84,7 @@ static const struct ivg_config_key mediator_keys[] = {
         {"executor", false, read_executor},
         {"heartbeat_log_s", false, read_heartbeat},
         {"ready_timeout_ms", false, read_ready_timeout},
+        {"silent_timeout_ms", false, read_silent_timeout},
         {"warm_executors", false, read_warm},
         {NULL, false, NULL},
 };
@@ -462,6 +465,7 @@ void ivg_config_init(struct ivg_config *config)
         config->device = IVG_DEVICE_CUDA;
         config->heartbeat_log_s = 30;
         config->ready_timeout_ms = 30000;
+        config->silent_timeout_ms = 10000;
         config->warm_executors = IVG_WARM_UNSET;
         config->local.socket_mode = 0660;
         config->local.region_mib = local_region_mib();

@@ -87,8 +87,9 @@ struct ivg_config {
         char executor[IVG_PATH_BYTES]; /* empty: beside ivgpud */
         uint32_t heartbeat_log_s;      /* 0: no such lines */
         uint32_t ready_timeout_ms;
-        uint32_t warm_executors; /* of pools that say nothing of their own; IVG_WARM_UNSET: 1 for CUDA, 0 for soft */
-        bool warm_once;          /* at the start only: what programs take is not replaced */
+        uint32_t silent_timeout_ms; /* an executor that does not answer for so long is ended; 0: it is not asked */
+        uint32_t warm_executors;    /* of pools that say nothing of their own; IVG_WARM_UNSET: 1 for CUDA, 0 for soft */
+        bool warm_once;             /* at the start only: what programs take is not replaced */
         uint32_t pool_count, vm_count;
         struct ivg_pool_config pools[IVG_POOLS_MAX];
         struct ivg_vm_config vms[IVG_VMS_MAX];

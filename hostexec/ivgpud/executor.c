@@ -137,6 +137,9 @@ static void message_handle(struct ivg_executor *executor, const struct ivg_exec_
                                            : IVG_ERROR_CUDA_ERROR,
                                    message->text);
                 return;
+        case IVG_EXEC_PONG:
+                executor->asked_ms = 0;
+                return;
         case IVG_EXEC_FAULT:
                 ivg_channel_fault(executor->channel, message);
                 ivg_executor_end(executor);

@@ -78,6 +78,8 @@ static void tick(struct ivg_mediator *mediator)
                 ivg_tenant_beat(tenant);
         for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
                 ivg_executor_tick(executor, now_ms);
+        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                ivg_watchdog_tick(executor, now_ms);
         for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
              member = ivg_member_next(mediator, member))
                 ivg_member_tick(member, now_ms);

@@ -6,6 +6,7 @@
  *                      │          ├─ channel.c   a channel's states (region_layout.h)
  *                      │          └─ executor.c  one ivgpu-exec process
  *                      ├─ member.c  what a VM, or all local programs, may do: limits, faults, quarantine
+ *                      ├─ watchdog.c  calls, kernels and executors that take too long
  *                      ├─ reload.c  another configuration, while everything runs
  *                      ├─ warm.c    executors that wait for a program
  *                      ├─ images.c  ivgpu-images, and each executor's way to it
@@ -295,7 +296,9 @@ struct ivg_executor {
         uint32_t vram_place;     /* in its member's table */
         bool vram_placed;
         enum ivg_executor_phase phase;
-        uint64_t deadline_ms; /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
+        uint64_t asked_ms;     /* by a PING that is not answered; 0: none */
+        uint64_t next_ping_ms; /* READY */
+        uint64_t deadline_ms;  /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
 };
 
 /* An executor for this channel: one that waits, or, when there is none or `cold`, a new one. */
@@ -312,6 +315,11 @@ int ivg_child_attributes(posix_spawnattr_t *attributes);
 /* A board without limits, mapped. Its descriptor, sealed in its size, or -errno. */
 int ivg_board_create(struct ivg_board **board);
 void ivg_board_close(struct ivg_board *board); /* NULL: nothing */
+
+/* ---- watchdog.c ---- */
+
+/* Looks whether an executor answers, and whether its calls and its GPU's work keep to its VM's time limits. */
+void ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms);
 
 /* ---- environment.c ---- */
 

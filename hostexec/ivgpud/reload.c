@@ -273,6 +273,7 @@ static void rest_change(struct plan *plan)
                         note("%s holds from ivgpud's next start", fixed[i].key);
         now->heartbeat_log_s = fresh->heartbeat_log_s;
         now->ready_timeout_ms = fresh->ready_timeout_ms;
+        now->silent_timeout_ms = fresh->silent_timeout_ms;
         now->warm_executors = fresh->warm_executors;
         if (strcmp(now->local.socket, fresh->local.socket) != 0)
                 return;

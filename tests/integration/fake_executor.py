@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-READY, FAILED, FAULT, WAITING, ADOPT = 1, 2, 3, 4, 5
+READY, FAILED, FAULT, WAITING, ADOPT, PING, PONG = range(1, 8)
 MESSAGE = struct.Struct("<IIIIii232s")
 ADOPTION = struct.Struct("<IIIIIIII")
 MAGIC = 0x45475649
@@ -136,8 +136,12 @@ def main():
     if how == "stubborn":
         while True:
             time.sleep(1)
-    control.recv(1)  # nothing comes but the end
-    os._exit(0)
+    while True:  # pings, and the end
+        data = control.recv(256)
+        if not data:
+            os._exit(0)
+        if MESSAGE.unpack(data)[1] == PING and how != "mute":
+            control.send(message(PONG))
 
 
 main()
