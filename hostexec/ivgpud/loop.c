@@ -86,6 +86,7 @@ static void tick(struct ivg_mediator *mediator)
         ivg_removed_tick(mediator);
         ivg_local_tick(mediator, now_ms);
         ivg_control_tick(mediator, now_ms);
+        ivg_metrics_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
                 mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;

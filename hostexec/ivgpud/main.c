@@ -326,6 +326,7 @@ static int open_sockets(struct ivg_error *error)
         ivg_images_init(&mediator);
         mediator.local.listener.fd = -1;
         mediator.control.listener.fd = -1;
+        mediator.metrics.listen_fd = -1;
         mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 ivg_vm_init(&mediator, i);
@@ -335,6 +336,8 @@ static int open_sockets(struct ivg_error *error)
                 rc = ivg_local_open(&mediator, error);
         if (rc >= 0)
                 rc = ivg_control_open(&mediator, error);
+        if (rc >= 0)
+                rc = ivg_metrics_open(&mediator, error);
         return rc;
 }
 
@@ -362,6 +365,7 @@ static void close_sockets(void)
                 ivg_vm_close(&mediator.vms[i]);
         ivg_local_close(&mediator);
         ivg_control_close(&mediator);
+        ivg_metrics_close(&mediator);
 }
 
 /* The parent ends once the sockets listen: whoever started us may connect then. */
@@ -410,6 +414,11 @@ static void announce(int ready_fd)
                         mediator.config.pools[mediator.config.local.pool].name, mediator.config.local.socket);
         if (mediator.config.control.socket[0] != '\0')
                 ivg_log(IVG_LOG_INFO, "[SOCKET] ivgpuctl: listening on %s", mediator.config.control.socket);
+        if (mediator.config.metrics.port != 0)
+                ivg_log(IVG_LOG_INFO, "[SOCKET] metrics: listening on %s port %u", mediator.config.metrics.address,
+                        mediator.config.metrics.port);
+        else if (mediator.config.metrics.socket[0] != '\0')
+                ivg_log(IVG_LOG_INFO, "[SOCKET] metrics: listening on %s", mediator.config.metrics.socket);
         if (ready_fd >= 0 && write(ready_fd, "ready\n", 6) != 6)
                 ivg_log(IVG_LOG_WARNING, "telling that it is ready: %s", strerror(errno));
         if (ready_fd >= 0)
@@ -441,6 +450,8 @@ int main(int argc, char **argv)
         rc = prepare(&error);
         if (rc >= 0 && !options.foreground)
                 rc = go_to_background(&error);
+        if (rc >= 0)
+                rc = ivg_metrics_start(&mediator, &error);
         if (rc < 0) {
                 ivg_log(IVG_LOG_ERROR, "%s", error.text);
                 close_sockets();
@@ -458,6 +469,7 @@ int main(int argc, char **argv)
                 ivg_stats_write(&mediator, options.stats_fd);
                 close(options.stats_fd);
         }
+        ivg_metrics_close(&mediator);
         ivg_images_close(&mediator);
         close(mediator.epoll_fd);
         ivg_environments_free(&mediator);

@@ -426,6 +426,19 @@ int ivg_control_open(struct ivg_mediator *mediator, struct ivg_error *error);
 void ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* cuts off who is too slow */
 void ivg_control_close(struct ivg_mediator *mediator);
 
+/* ---- metrics.c ---- */
+
+struct ivg_metrics {
+        void *module, *server; /* metrics.h; NULL: none */
+        const struct ivg_metrics_http *http;
+        int listen_fd; /* -1: none */
+        uint64_t next_ms;
+};
+int ivg_metrics_open(struct ivg_mediator *mediator, struct ivg_error *error);  /* loads, listens; no thread yet */
+int ivg_metrics_start(struct ivg_mediator *mediator, struct ivg_error *error); /* in the process that stays */
+void ivg_metrics_tick(struct ivg_mediator *mediator, uint64_t now_ms);
+void ivg_metrics_close(struct ivg_mediator *mediator);
+
 /* ---- everything ---- */
 
 struct ivg_mediator {
@@ -439,6 +452,7 @@ struct ivg_mediator {
         int epoll_fd;
         struct ivg_source signals, timer;
         struct ivg_control control;
+        struct ivg_metrics metrics;
         uint64_t next_heartbeat_log_ms;
         bool ending;
         bool quiet; /* warnings and errors only, also from executors */

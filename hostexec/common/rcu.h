@@ -1,10 +1,10 @@
-/* The executor's use of liburcu: flavour "memb", one place for registration, reading and delayed freeing.
+/* Our use of liburcu: flavour "memb", one place for registration, reading and delayed freeing.
  *
- * Readers: every thread that runs calls registers once (consumer, lanes, reaper). A read-side section covers one
- * look-up and nothing else: no driver call, no wait. Writers free through ivg_rcu_free. liburcu itself is not
- * instrumented, so ThreadSanitizer is told of the two edges that it provides. */
-#ifndef IVG_EXEC_RCU_H
-#define IVG_EXEC_RCU_H
+ * Readers register: an executor's threads that run calls once, the mediator's thread for metrics at each request. A
+ * read-side section covers one look-up and nothing else: no driver call, no wait. Writers free through ivg_rcu_free.
+ * liburcu itself is not instrumented, so ThreadSanitizer is told of the two edges that it provides. */
+#ifndef IVG_RCU_H
+#define IVG_RCU_H
 
 #define URCU_API_MAP
 #include <stddef.h>
