@@ -234,12 +234,11 @@ class Ivgpuctl(Mediator):
         self.start()
         sock = self.connect()
         sock.send(b'{"command": "list"}\n{"command": "show", "object": "7"}\n{"comm')
-        self.assertEqual(json.loads(self.line(sock))["pools"][0]["name"], "A")
         sock.send(b'and": "show", "object": "local"}\n')
-        rest = self.line(sock)
-        while rest.count(b"\n") < 2:
-            rest += self.line(sock)
-        self.assertEqual([json.loads(line)["name"] for line in rest.splitlines()], ["seven", "local"])
+        with sock.makefile("rb") as lines:
+            answers = [json.loads(lines.readline()) for _ in range(3)]
+        self.assertEqual(answers[0]["pools"][0]["name"], "A")
+        self.assertEqual([answer["name"] for answer in answers[1:]], ["seven", "local"])
 
     def test_who_does_not_read_hinders_nobody(self):
         self.start()
