@@ -26,8 +26,9 @@
 #define IVG_VRAM_PLACES 256u     /* executors of one member at once: IVG_LOCAL_PROGRAMS_MAX; a VM has fewer channels */
 #define IVG_VRAM_DEVICES_MAX 64u /* IVG_EXEC_DEVICES_MAX */
 #define IVG_VRAM_NO_LIMIT UINT64_MAX
-/* The lock is held for one sum. Longer means that its holder stands still: then there is no memory to be had. */
-#define IVG_VRAM_LOCK_MS 200u
+/* The lock is held for one sum. So long, on the most loaded machine, means that its holder stands still: then there is
+ * no memory to be had. */
+#define IVG_VRAM_LOCK_MS 1000u
 
 struct ivg_vram_table {
         uint32_t magic, bytes;

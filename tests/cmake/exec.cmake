@@ -8,7 +8,8 @@ set(exec_unit_tests
     exec_ranges_agree_with_a_model
     exec_refuses_broken_records
     exec_lets_kernels_dump_no_files
-    exec_tells_deferred_errors_once)
+    exec_tells_deferred_errors_once
+    exec_vram_table_outlives_its_holders)
 foreach(test ${exec_unit_tests})
   ivg_add_test(${test}
                SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c
