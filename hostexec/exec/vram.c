@@ -210,6 +210,20 @@ static void block_undo(struct block *block)
         free(block);
 }
 
+/* After the driver's answer, which has put an address or an array at `given`. */
+static CUresult block_settle(struct block *block, CUresult result, const void *given)
+{
+        uint64_t key;
+
+        if (result != CUDA_SUCCESS) {
+                block_undo(block);
+                return result;
+        }
+        memcpy(&key, given, sizeof(key));
+        block_add(block, key);
+        return CUDA_SUCCESS;
+}
+
 void ivg_vram_context_ends(ivg_id context)
 {
         if (!table)
@@ -234,16 +248,10 @@ void ivg_vram_context_ends(ivg_id context)
 static CUresult allocate(CUdeviceptr *address, size_t bytes)
 {
         struct block *block = block_new(bytes);
-        CUresult result;
 
         if (!block)
                 return CUDA_ERROR_OUT_OF_MEMORY;
-        result = real.cuMemAlloc_v2(address, bytes);
-        if (result == CUDA_SUCCESS)
-                block_add(block, *address);
-        else
-                block_undo(block);
-        return result;
+        return block_settle(block, real.cuMemAlloc_v2(address, bytes), address);
 }
 
 /* The pitch is the driver's to choose: what it adds is asked for afterwards, and if it is too much all goes back. */
@@ -432,16 +440,10 @@ static bool array_is_empty(unsigned int flags)
 static CUresult array_3d_create(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *description)
 {
         struct block *block = block_new(array_is_empty(description->Flags) ? 0 : level_bytes(description, 0));
-        CUresult result;
 
         if (!block)
                 return CUDA_ERROR_OUT_OF_MEMORY;
-        result = real.cuArray3DCreate_v2(array, description);
-        if (result == CUDA_SUCCESS)
-                block_add(block, (uintptr_t)*array);
-        else
-                block_undo(block);
-        return result;
+        return block_settle(block, real.cuArray3DCreate_v2(array, description), array);
 }
 
 static CUresult array_create(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *description)
@@ -451,16 +453,10 @@ static CUresult array_create(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descri
                                               .Format = description->Format,
                                               .NumChannels = description->NumChannels};
         struct block *block = block_new(level_bytes(&same, 0));
-        CUresult result;
 
         if (!block)
                 return CUDA_ERROR_OUT_OF_MEMORY;
-        result = real.cuArrayCreate_v2(array, description);
-        if (result == CUDA_SUCCESS)
-                block_add(block, (uintptr_t)*array);
-        else
-                block_undo(block);
-        return result;
+        return block_settle(block, real.cuArrayCreate_v2(array, description), array);
 }
 
 static CUresult mipmapped_create(CUmipmappedArray *array, const CUDA_ARRAY3D_DESCRIPTOR *description,
@@ -468,7 +464,6 @@ static CUresult mipmapped_create(CUmipmappedArray *array, const CUDA_ARRAY3D_DES
 {
         struct block *block;
         uint64_t bytes = 0;
-        CUresult result;
 
         for (unsigned int level = 0; level < levels && level < 32 && !array_is_empty(description->Flags); level++)
                 if (__builtin_add_overflow(bytes, level_bytes(description, level), &bytes))
@@ -476,12 +471,7 @@ static CUresult mipmapped_create(CUmipmappedArray *array, const CUDA_ARRAY3D_DES
         block = block_new(bytes);
         if (!block)
                 return CUDA_ERROR_OUT_OF_MEMORY;
-        result = real.cuMipmappedArrayCreate(array, description, levels);
-        if (result == CUDA_SUCCESS)
-                block_add(block, (uintptr_t)*array);
-        else
-                block_undo(block);
-        return result;
+        return block_settle(block, real.cuMipmappedArrayCreate(array, description, levels), array);
 }
 
 static CUresult array_destroy(CUarray array)

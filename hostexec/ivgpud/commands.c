@@ -8,6 +8,7 @@ struct request {
         struct ivg_mediator *mediator;
         struct json_object *json;
         struct json_object *answer;
+        struct ivg_member *member; /* "object"; NULL: the command takes none, or none was given */
         struct ivg_error error;
 };
 
@@ -62,24 +63,22 @@ static int get_number(struct request *request, const char *key, uint32_t max, ui
         return 0;
 }
 
-static int get_member(struct request *request, struct ivg_member **member)
+static int find_member(struct request *request, const char *name)
 {
-        const char *name = get_text(request, "object");
+        struct ivg_mediator *mediator = request->mediator;
+        struct ivg_member *member = NULL;
         char *end;
-        unsigned long number;
+        const unsigned long number = strtoul(name, &end, 10);
+        const bool is_number = name[0] >= '0' && name[0] <= '9' && *end == '\0';
 
-        if (!name) {
-                ivg_error_set(&request->error, "\"object\" is missing: a VM's number or name, or \"local\"");
-                return -EINVAL;
-        }
-        number = strtoul(name, &end, 10);
-        for (*member = NULL; (*member = ivg_member_next(request->mediator, *member)) != NULL;) {
-                const struct ivg_vm_config *vm = &request->mediator->config.vms[(*member)->slot];
+        while ((member = ivg_member_next(mediator, member)) != NULL) {
+                const struct ivg_vm_config *vm =
+                        member->slot < IVG_VMS_MAX ? &mediator->config.vms[member->slot] : NULL;
 
-                if ((*member)->slot == IVG_VMS_MAX                     ? strcmp(name, "local") == 0
-                    : name[0] >= '0' && name[0] <= '9' && *end == '\0' ? number == vm->vm_id
-                                                                       : strcmp(name, vm->name) == 0)
+                if (!vm ? strcmp(name, "local") == 0 : is_number ? number == vm->vm_id : strcmp(name, vm->name) == 0) {
+                        request->member = member;
                         return 0;
+                }
         }
         ivg_error_set(&request->error, "unknown VM %.60s", name);
         return -ENOENT;
@@ -183,12 +182,9 @@ static void add_executors(struct json_object *array, const struct ivg_member *me
 
 static int command_show(struct request *request)
 {
+        const struct ivg_member *member = request->member;
         struct json_object *faults;
-        struct ivg_member *member;
-        int rc = get_member(request, &member);
 
-        if (rc < 0)
-                return rc;
         add_identity(request->answer, member);
         if (member->quarantined && member->quarantine_end_ms != UINT64_MAX) {
                 const uint64_t now_ms = ivg_loop_now_ms();
@@ -246,26 +242,17 @@ static int command_stats(struct request *request)
         struct ivg_mediator *mediator = request->mediator;
         struct json_object *accounts = add_new(request->answer, "accounts", json_object_new_array());
         struct ivg_account_view view;
-        struct ivg_member *member = NULL;
 
-        if (get_text(request, "object")) {
-                int rc = get_member(request, &member);
-
-                if (rc < 0)
-                        return rc;
-                ivg_account_view_member(member, &view);
-                add_view(accounts, &view);
-                return 0;
-        }
-        for (uint32_t i = 0; i < mediator->config.pool_count; i++)
+        for (uint32_t i = 0; !request->member && i < mediator->config.pool_count; i++)
                 if (ivg_config_has_pool(&mediator->config, i)) {
                         ivg_account_view_pool(mediator, i, &view);
                         add_view(accounts, &view);
                 }
-        while ((member = ivg_member_next(mediator, member)) != NULL) {
-                ivg_account_view_member(member, &view);
-                add_view(accounts, &view);
-        }
+        for (struct ivg_member *member = NULL; (member = ivg_member_next(mediator, member)) != NULL;)
+                if (!request->member || request->member == member) {
+                        ivg_account_view_member(member, &view);
+                        add_view(accounts, &view);
+                }
         return 0;
 }
 
@@ -275,13 +262,11 @@ static int command_set(struct request *request)
 {
         const char *key = get_text(request, "key"), *text = get_text(request, "value");
         const struct ivg_limit *limit = key ? ivg_limit_find(key) : NULL;
-        struct ivg_limits *limits;
-        struct ivg_member *member;
+        struct ivg_config *config = &request->mediator->config;
+        const uint32_t slot = request->member->slot;
         uint32_t value;
-        int rc = get_member(request, &member);
+        int rc;
 
-        if (rc < 0)
-                return rc;
         if (!limit || !text) {
                 ivg_error_set(&request->error, "\"%.40s\" is no limit that can be set", key ? key : "");
                 return -EINVAL;
@@ -289,32 +274,22 @@ static int command_set(struct request *request)
         rc = ivg_limit_parse(limit, text, &value, &request->error);
         if (rc < 0)
                 return rc;
-        limits = member->slot < IVG_VMS_MAX ? &request->mediator->config.vms[member->slot].limits
-                                            : &request->mediator->config.local.limits;
-        ivg_limit_set(limits, limit, value);
-        ivg_member_limits_changed(member);
+        ivg_limit_set(slot < IVG_VMS_MAX ? &config->vms[slot].limits : &config->local.limits, limit, value);
+        ivg_member_limits_changed(request->member);
         return 0;
 }
 
 static int command_pause(struct request *request)
 {
-        struct ivg_member *member;
-        int rc = get_member(request, &member);
-
-        if (rc < 0)
-                return rc;
-        member->paused = true;
-        ivg_member_limits_changed(member);
+        request->member->paused = true;
+        ivg_member_limits_changed(request->member);
         return 0;
 }
 
 static int command_resume(struct request *request)
 {
-        struct ivg_member *member;
-        int rc = get_member(request, &member);
+        struct ivg_member *member = request->member;
 
-        if (rc < 0)
-                return rc;
         if (member->slot < IVG_VMS_MAX && request->mediator->vms[member->slot].removed) {
                 ivg_error_set(&request->error, "%s is no longer configured: it ends with its last program",
                               member->name);
@@ -327,57 +302,38 @@ static int command_resume(struct request *request)
 
 static int command_drain(struct request *request)
 {
-        struct ivg_member *member;
-        int rc = get_member(request, &member);
-
-        if (rc < 0)
-                return rc;
-        member->draining = true;
-        add_number(request->answer, "programs", member->executors_alive);
+        request->member->draining = true;
+        add_number(request->answer, "programs", request->member->executors_alive);
         return 0;
 }
 
 static int command_quarantine(struct request *request)
 {
-        struct ivg_member *member;
-        uint32_t seconds;
-        int rc = get_member(request, &member);
+        uint32_t seconds = request->member->limits->quarantine_s;
+        int rc = get_number(request, "seconds", 86400, &seconds);
 
-        if (rc < 0)
+        if (rc < 0 && rc != -ENOENT)
                 return rc;
-        rc = get_number(request, "seconds", 86400, &seconds);
-        if (rc == -ENOENT)
-                seconds = member->limits->quarantine_s;
-        else if (rc < 0)
-                return rc;
-        ivg_member_quarantine(member, seconds, "ivgpuctl");
+        ivg_member_quarantine(request->member, seconds, "ivgpuctl");
         return 0;
 }
 
 static int command_release(struct request *request)
 {
-        struct ivg_member *member;
-        int rc = get_member(request, &member);
-
-        if (rc < 0)
-                return rc;
-        if (!member->quarantined) {
-                ivg_error_set(&request->error, "%s is not in quarantine", member->name);
+        if (!request->member->quarantined) {
+                ivg_error_set(&request->error, "%s is not in quarantine", request->member->name);
                 return -EALREADY;
         }
-        ivg_member_release(member, "ivgpuctl");
+        ivg_member_release(request->member, "ivgpuctl");
         return 0;
 }
 
 static int command_kill(struct request *request)
 {
-        struct ivg_member *member;
+        const struct ivg_member *member = request->member;
         uint32_t pid = 0, killed = 0;
-        int rc = get_member(request, &member);
+        int rc = get_number(request, "pid", INT32_MAX, &pid);
 
-        if (rc < 0)
-                return rc;
-        rc = get_number(request, "pid", INT32_MAX, &pid);
         if (rc < 0 && rc != -ENOENT)
                 return rc;
         for (struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next)
@@ -404,18 +360,34 @@ static int command_reload(struct request *request)
 
 /* ---- one request ---- */
 
+enum object_use { OBJECT_NONE, OBJECT_MAY, OBJECT_MUST };
+
 static const struct command {
         const char *name;
+        enum object_use object;
         bool changes;
         int (*run)(struct request *request);
 } commands[] = {
-        {"list", false, command_list},      {"show", false, command_show},
-        {"stats", false, command_stats},    {"set", true, command_set},
-        {"pause", true, command_pause},     {"resume", true, command_resume},
-        {"drain", true, command_drain},     {"quarantine", true, command_quarantine},
-        {"release", true, command_release}, {"kill", true, command_kill},
-        {"reload", true, command_reload},   {NULL, false, NULL},
+        {"list", OBJECT_NONE, false, command_list},      {"show", OBJECT_MUST, false, command_show},
+        {"stats", OBJECT_MAY, false, command_stats},     {"set", OBJECT_MUST, true, command_set},
+        {"pause", OBJECT_MUST, true, command_pause},     {"resume", OBJECT_MUST, true, command_resume},
+        {"drain", OBJECT_MUST, true, command_drain},     {"quarantine", OBJECT_MUST, true, command_quarantine},
+        {"release", OBJECT_MUST, true, command_release}, {"kill", OBJECT_MUST, true, command_kill},
+        {"reload", OBJECT_NONE, true, command_reload},   {NULL, OBJECT_NONE, false, NULL},
 };
+
+static int run_for_object(struct request *request, const struct command *command, const char *object)
+{
+        int rc = 0;
+
+        if (command->object == OBJECT_MUST && !object) {
+                ivg_error_set(&request->error, "\"object\" is missing: a VM's number or name, or \"local\"");
+                return -EINVAL;
+        }
+        if (command->object != OBJECT_NONE && object)
+                rc = find_member(request, object);
+        return rc < 0 ? rc : command->run(request);
+}
 
 static int run(struct request *request, bool may_change, pid_t pid)
 {
@@ -441,8 +413,8 @@ static int run(struct request *request, bool may_change, pid_t pid)
                               name);
                 return -EPERM;
         }
-        rc = command->run(request);
         object = get_text(request, "object");
+        rc = run_for_object(request, command, object);
         key = get_text(request, "key");
         value = get_text(request, "value");
         if (command->changes)

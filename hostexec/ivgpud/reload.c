@@ -38,61 +38,70 @@ static void note(const char *format, ...)
 
 /* ---- places ---- */
 
-static int pools_place(struct plan *plan, struct ivg_error *error)
+/* One kind of things that keep their places while the mediator runs. */
+struct places {
+        uint32_t now_count, fresh_count, slots_max;
+        bool (*is_taken)(const struct ivg_config *now, uint32_t slot);
+        bool (*is_same)(const struct ivg_config *now, uint32_t slot, const struct ivg_config *fresh, uint32_t i);
+        uint32_t *slots; /* by place in the file */
+        bool *stays;     /* by slot */
+};
+
+/* The first fresh one for which there is no slot; NONE: all have one. */
+static uint32_t place(const struct plan *plan, const struct places *places)
 {
         const struct ivg_config *now = &plan->mediator->config;
-        uint32_t slot;
+        uint32_t slot, next_free = 0;
 
-        for (uint32_t i = 0; i < plan->fresh.pool_count; i++) {
-                plan->pool_slots[i] = NONE;
-                for (slot = 0; slot < now->pool_count; slot++)
-                        if (ivg_config_has_pool(now, slot) &&
-                            strcmp(now->pools[slot].name, plan->fresh.pools[i].name) == 0) {
-                                plan->pool_slots[i] = slot;
-                                plan->pool_stays[slot] = true;
+        for (uint32_t i = 0; i < places->fresh_count; i++) {
+                places->slots[i] = NONE;
+                for (slot = 0; slot < places->now_count; slot++)
+                        if (places->is_taken(now, slot) && places->is_same(now, slot, &plan->fresh, i)) {
+                                places->slots[i] = slot;
+                                places->stays[slot] = true;
                         }
         }
-        slot = 0;
-        for (uint32_t i = 0; i < plan->fresh.pool_count; i++) {
-                if (plan->pool_slots[i] != NONE)
+        for (uint32_t i = 0; i < places->fresh_count; i++) {
+                if (places->slots[i] != NONE)
                         continue;
-                while (slot < IVG_POOLS_MAX && ivg_config_has_pool(now, slot))
-                        slot++;
-                if (slot == IVG_POOLS_MAX) {
-                        ivg_error_set(error, "pool \"%s\": %u pools are there, those counted whose last programs run",
-                                      plan->fresh.pools[i].name, IVG_POOLS_MAX);
-                        return -ENOSPC;
-                }
-                plan->pool_slots[i] = slot++;
+                while (next_free < places->slots_max && places->is_taken(now, next_free))
+                        next_free++;
+                if (next_free == places->slots_max)
+                        return i;
+                places->slots[i] = next_free++;
         }
-        return 0;
+        return NONE;
 }
 
-static int vms_place(struct plan *plan, struct ivg_error *error)
+static bool is_same_pool(const struct ivg_config *now, uint32_t slot, const struct ivg_config *fresh, uint32_t i)
 {
-        const struct ivg_config *now = &plan->mediator->config;
-        uint32_t slot;
+        return strcmp(now->pools[slot].name, fresh->pools[i].name) == 0;
+}
 
-        for (uint32_t i = 0; i < plan->fresh.vm_count; i++) {
-                plan->vm_slots[i] = NONE;
-                for (slot = 0; slot < now->vm_count; slot++)
-                        if (ivg_config_has_vm(now, slot) && now->vms[slot].vm_id == plan->fresh.vms[i].vm_id) {
-                                plan->vm_slots[i] = slot;
-                                plan->vm_stays[slot] = true;
-                        }
+static bool is_same_vm(const struct ivg_config *now, uint32_t slot, const struct ivg_config *fresh, uint32_t i)
+{
+        return now->vms[slot].vm_id == fresh->vms[i].vm_id;
+}
+
+static int all_place(struct plan *plan, struct ivg_error *error)
+{
+        const struct ivg_config *now = &plan->mediator->config, *fresh = &plan->fresh;
+        const struct places pools = {now->pool_count, fresh->pool_count, IVG_POOLS_MAX,   ivg_config_has_pool,
+                                     is_same_pool,    plan->pool_slots,  plan->pool_stays};
+        const struct places vms = {now->vm_count, fresh->vm_count, IVG_VMS_MAX,   ivg_config_has_vm,
+                                   is_same_vm,    plan->vm_slots,  plan->vm_stays};
+        uint32_t without = place(plan, &pools);
+
+        if (without != NONE) {
+                ivg_error_set(error, "pool \"%s\": %u pools are there, those counted whose last programs run",
+                              fresh->pools[without].name, IVG_POOLS_MAX);
+                return -ENOSPC;
         }
-        slot = 0;
-        for (uint32_t i = 0; i < plan->fresh.vm_count; i++) {
-                if (plan->vm_slots[i] != NONE)
-                        continue;
-                while (slot < IVG_VMS_MAX && ivg_config_has_vm(now, slot))
-                        slot++;
-                if (slot == IVG_VMS_MAX) {
-                        ivg_error_set(error, "VM %u: %u VMs are there, those counted whose last programs run",
-                                      plan->fresh.vms[i].vm_id, IVG_VMS_MAX);
-                        return -ENOSPC;
-                }
-                plan->vm_slots[i] = slot++;
+        without = place(plan, &vms);
+        if (without != NONE) {
+                ivg_error_set(error, "VM %u: %u VMs are there, those counted whose last programs run",
+                              fresh->vms[without].vm_id, IVG_VMS_MAX);
+                return -ENOSPC;
         }
         return 0;
 }
@@ -136,7 +145,7 @@ static void unprepare(struct plan *plan)
         for (uint32_t slot = 0; slot < IVG_POOLS_MAX; slot++)
                 free(plan->environments[slot]);
         for (uint32_t i = 0; i < plan->fresh.vm_count; i++)
-                if (plan->listeners[plan->vm_slots[i]] >= 0) {
+                if (plan->vm_slots[i] != NONE && plan->listeners[plan->vm_slots[i]] >= 0) {
                         close(plan->listeners[plan->vm_slots[i]]);
                         unlink(plan->fresh.vms[i].socket);
                 }
@@ -303,9 +312,7 @@ int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error)
                 plan->listeners[i] = -1;
         rc = mediator->configure(&plan->fresh, error);
         if (rc == 0)
-                rc = pools_place(plan, error);
-        if (rc == 0)
-                rc = vms_place(plan, error);
+                rc = all_place(plan, error);
         if (rc == 0)
                 rc = prepare(plan, error);
         if (rc == 0) {

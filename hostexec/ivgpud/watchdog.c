@@ -107,10 +107,16 @@ static void ask(struct ivg_executor *executor, uint64_t now_ms)
 void ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms)
 {
         const struct ivg_limits *limits;
+        const struct ivg_member *member;
 
         if (executor->phase != IVG_EXECUTOR_READY || !executor->channel)
                 return;
-        limits = executor->channel->tenant->member->limits;
+        member = executor->channel->tenant->member;
+        limits = member->limits;
+        if (member->paused) { /* what stands still then does so by order */
+                ask(executor, now_ms);
+                return;
+        }
         if (limits->call_timeout_ms != 0 && !calls_look(executor, limits))
                 return;
         if (limits->kernel_timeout_ms != 0 && !kernels_look(executor, limits))
