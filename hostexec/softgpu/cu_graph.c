@@ -310,23 +310,27 @@ SG_ENTRY(cuGraphAddEmptyNode, CUgraphNode *out, CUgraph graph, const CUgraphNode
         return result;
 }
 
-SG_ENTRY(cuGraphAddChildGraphNode, CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies, size_t count,
-         CUgraph child_handle)
+CUresult sg_graph_child_work(CUgraph handle, struct sg_graph_work **out)
 {
-        struct sg_graph *child, *copy = NULL;
-        struct sg_graph_work *work = NULL;
-        CUresult result = CUDA_ERROR_INVALID_VALUE;
+        struct sg_graph *child, *copy;
+        if (!sg_graph_resolve(handle, &child))
+                return CUDA_ERROR_INVALID_VALUE;
+        const CUresult result = sg_graph_copy(child, &copy);
+        if (result != CUDA_SUCCESS)
+                return result;
+        copy->owned = true;
+        *out = sg_graph_work_new(NULL, NULL, copy);
+        if (*out == NULL)
+                sg_graph_close(copy);
+        return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+SG_ENTRY(cuGraphAddChildGraphNode, CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies, size_t count,
+         CUgraph child)
+{
+        struct sg_graph_work *work;
         sg_graph_lock_take();
-        if (sg_graph_resolve(child_handle, &child))
-                result = sg_graph_copy(child, &copy);
-        if (result == CUDA_SUCCESS) {
-                copy->owned = true;
-                work = sg_graph_work_new(NULL, NULL, copy);
-                if (work == NULL) {
-                        sg_graph_close(copy);
-                        result = CUDA_ERROR_OUT_OF_MEMORY;
-                }
-        }
+        CUresult result = sg_graph_child_work(child, &work);
         if (result == CUDA_SUCCESS)
                 result = sg_graph_add_handles(out, graph, dependencies, count, CU_GRAPH_NODE_TYPE_GRAPH, work);
         sg_graph_lock_give();

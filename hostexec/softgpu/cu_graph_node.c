@@ -179,23 +179,36 @@ static struct sg_node *sg_exec_node(const struct sg_exec *exec, const struct sg_
         return NULL;
 }
 
+static CUresult sg_exec_resolve(CUgraphExec exec_handle, CUgraphNode handle, struct sg_exec **exec,
+                                struct sg_node **node)
+{
+        const struct sg_node *original = sg_object_from(handle, SG_NODE);
+        *exec = sg_object_from(exec_handle, SG_EXEC);
+        *node = *exec != NULL && original != NULL ? sg_exec_node(*exec, original) : NULL;
+        return *node != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* Launches under way keep the old plan. On failure the change shows with the next one. */
+static void sg_exec_plan_anew(struct sg_exec *exec)
+{
+        struct sg_plan *plan;
+        if (sg_plan_make(exec->graph, &plan) != CUDA_SUCCESS)
+                return;
+        sg_plan_put(exec->plan);
+        exec->plan = plan;
+}
+
 static CUresult sg_exec_change(CUgraphExec exec_handle, CUgraphNode handle, CUgraphNodeType type,
                                struct sg_graph_work *work)
 {
-        struct sg_exec *exec = sg_object_from(exec_handle, SG_EXEC);
-        const struct sg_node *node = sg_object_from(handle, SG_NODE);
-        struct sg_plan *plan;
-        if (exec == NULL || node == NULL)
-                return CUDA_ERROR_INVALID_VALUE;
-        CUresult result = sg_node_change(sg_exec_node(exec, node), type, work);
-        if (result != CUDA_SUCCESS)
-                return result;
-        /* Launches under way keep the old plan. On failure the change shows with the next one. */
-        if (sg_plan_make(exec->graph, &plan) == CUDA_SUCCESS) {
-                sg_plan_put(exec->plan);
-                exec->plan = plan;
-        }
-        return CUDA_SUCCESS;
+        struct sg_exec *exec;
+        struct sg_node *node;
+        CUresult result = sg_exec_resolve(exec_handle, handle, &exec, &node);
+        if (result == CUDA_SUCCESS)
+                result = sg_node_change(node, type, work);
+        if (result == CUDA_SUCCESS)
+                sg_exec_plan_anew(exec);
+        return result;
 }
 
 SG_ENTRY(cuGraphExecNodeSetParams, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *params)
@@ -212,6 +225,94 @@ SG_ENTRY(cuGraphExecNodeSetParams, CUgraphExec exec, CUgraphNode node, CUgraphNo
         result = sg_exec_change(exec, node, params->type, work);
         if (result != CUDA_SUCCESS)
                 sg_graph_work_put(work);
+        sg_graph_lock_give();
+        return result;
+}
+
+static CUresult sg_exec_event(CUgraphExec exec, CUgraphNode node, CUgraphNodeType type, CUevent event)
+{
+        struct sg_graph_work *work;
+        CUresult result = sg_node_event(event, &work);
+        if (result != CUDA_SUCCESS)
+                return result;
+        sg_graph_lock_take();
+        result = sg_exec_change(exec, node, type, work);
+        if (result != CUDA_SUCCESS)
+                sg_graph_work_put(work);
+        sg_graph_lock_give();
+        return result;
+}
+
+SG_ENTRY(cuGraphExecEventRecordNodeSetEvent, CUgraphExec exec, CUgraphNode node, CUevent event)
+{
+        return sg_exec_event(exec, node, CU_GRAPH_NODE_TYPE_EVENT_RECORD, event);
+}
+
+SG_ENTRY(cuGraphExecEventWaitNodeSetEvent, CUgraphExec exec, CUgraphNode node, CUevent event)
+{
+        return sg_exec_event(exec, node, CU_GRAPH_NODE_TYPE_WAIT_EVENT, event);
+}
+
+SG_ENTRY(cuGraphExecChildGraphNodeSetParams, CUgraphExec exec_handle, CUgraphNode handle, CUgraph child)
+{
+        struct sg_exec *exec;
+        struct sg_node *node;
+        struct sg_graph_work *work = NULL;
+        CUgraphNode first;
+        sg_graph_lock_take();
+        CUresult result = sg_exec_resolve(exec_handle, handle, &exec, &node);
+        if (result == CUDA_SUCCESS && node->type != CU_GRAPH_NODE_TYPE_GRAPH)
+                result = CUDA_ERROR_INVALID_VALUE;
+        if (result == CUDA_SUCCESS)
+                result = sg_graph_child_work(child, &work);
+        if (result == CUDA_SUCCESS &&
+            sg_graph_differs(node->work->child, work->child, &first) != CU_GRAPH_EXEC_UPDATE_SUCCESS)
+                result = CUDA_ERROR_INVALID_VALUE;
+        if (result == CUDA_SUCCESS)
+                result = sg_exec_change(exec_handle, handle, CU_GRAPH_NODE_TYPE_GRAPH, work);
+        if (result != CUDA_SUCCESS && work != NULL)
+                sg_graph_work_put(work);
+        sg_graph_lock_give();
+        return result;
+}
+
+/* Kernels, sets and copies only. */
+static CUresult sg_exec_switch(CUgraphExec exec_handle, CUgraphNode handle, struct sg_exec **exec,
+                               struct sg_node **node)
+{
+        const CUresult result = sg_exec_resolve(exec_handle, handle, exec, node);
+        if (result != CUDA_SUCCESS)
+                return result;
+        return (*node)->type == CU_GRAPH_NODE_TYPE_KERNEL || (*node)->type == CU_GRAPH_NODE_TYPE_MEMSET ||
+                               (*node)->type == CU_GRAPH_NODE_TYPE_MEMCPY
+                       ? CUDA_SUCCESS
+                       : CUDA_ERROR_INVALID_VALUE;
+}
+
+SG_ENTRY(cuGraphNodeSetEnabled, CUgraphExec exec_handle, CUgraphNode handle, unsigned enabled)
+{
+        struct sg_exec *exec;
+        struct sg_node *node;
+        sg_graph_lock_take();
+        const CUresult result = sg_exec_switch(exec_handle, handle, &exec, &node);
+        if (result == CUDA_SUCCESS) {
+                node->disabled = enabled == 0;
+                sg_exec_plan_anew(exec);
+        }
+        sg_graph_lock_give();
+        return result;
+}
+
+SG_ENTRY(cuGraphNodeGetEnabled, CUgraphExec exec_handle, CUgraphNode handle, unsigned *enabled)
+{
+        struct sg_exec *exec;
+        struct sg_node *node;
+        if (enabled == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        sg_graph_lock_take();
+        const CUresult result = sg_exec_switch(exec_handle, handle, &exec, &node);
+        if (result == CUDA_SUCCESS)
+                *enabled = !node->disabled;
         sg_graph_lock_give();
         return result;
 }

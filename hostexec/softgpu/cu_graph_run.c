@@ -19,7 +19,7 @@ static CUresult sg_plan_append(struct sg_plan **plan, const struct sg_graph *gra
 
 static CUresult sg_plan_step(struct sg_plan **plan, const struct sg_node *node, unsigned depth)
 {
-        if (node->type == CU_GRAPH_NODE_TYPE_EMPTY)
+        if (node->type == CU_GRAPH_NODE_TYPE_EMPTY || node->disabled)
                 return CUDA_SUCCESS;
         if (node->type == CU_GRAPH_NODE_TYPE_GRAPH)
                 return sg_plan_append(plan, node->work->child, depth + 1);
@@ -266,18 +266,25 @@ static CUgraphExecUpdateResult sg_node_differs(const struct sg_node *old, const 
         return CU_GRAPH_EXEC_UPDATE_SUCCESS;
 }
 
+CUgraphExecUpdateResult sg_graph_differs(const struct sg_graph *old, const struct sg_graph *new, CUgraphNode *first)
+{
+        CUgraphExecUpdateResult result =
+                new->count == old->count ? CU_GRAPH_EXEC_UPDATE_SUCCESS : CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+        *first = NULL;
+        for (uint32_t i = 0; i < new->count &&result == CU_GRAPH_EXEC_UPDATE_SUCCESS; i++) {
+                result = sg_node_differs(old->nodes[i], new->nodes[i]);
+                if (result != CU_GRAPH_EXEC_UPDATE_SUCCESS)
+                        *first = (CUgraphNode) new->nodes[i];
+        }
+        return result;
+}
+
 static CUresult sg_exec_update(struct sg_exec *exec, const struct sg_graph *graph, CUgraphExecUpdateResultInfo *info)
 {
         struct sg_graph *copy;
         struct sg_plan *plan;
-        info->errorNode = info->errorFromNode = NULL;
-        info->result = graph->count == exec->graph->count ? CU_GRAPH_EXEC_UPDATE_SUCCESS
-                                                          : CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
-        for (uint32_t i = 0; i < graph->count && info->result == CU_GRAPH_EXEC_UPDATE_SUCCESS; i++) {
-                info->result = sg_node_differs(exec->graph->nodes[i], graph->nodes[i]);
-                if (info->result != CU_GRAPH_EXEC_UPDATE_SUCCESS)
-                        info->errorNode = (CUgraphNode)graph->nodes[i];
-        }
+        info->errorFromNode = NULL;
+        info->result = sg_graph_differs(exec->graph, graph, &info->errorNode);
         if (info->result != CU_GRAPH_EXEC_UPDATE_SUCCESS)
                 return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
         CUresult result = sg_graph_copy(graph, &copy);

@@ -40,6 +40,7 @@ struct sg_node {
         struct sg_graph_work *work; /* NULL: an empty node */
         struct sg_tips dependencies;
         uint32_t index;     /* in its graph */
+        bool disabled;      /* of an instance: does nothing */
         uint64_t origin_id; /* the node that this one is a clone of, or its own */
         uint64_t id;
         CUlaunchAttribute hints[SG_NODE_HINTS]; /* in use: those with an id */
@@ -107,6 +108,10 @@ void sg_plan_put(struct sg_plan *plan);
 CUresult sg_graph_add_handles(CUgraphNode *out, CUgraph handle, const CUgraphNode *dependencies, size_t count,
                               CUgraphNodeType type, struct sg_graph_work *work);
 bool sg_graph_resolve(CUgraph handle, struct sg_graph **out);
+/* Work that is a copy of this graph. */
+CUresult sg_graph_child_work(CUgraph handle, struct sg_graph_work **out);
+/* Whether `new` has the nodes and edges of `old`; *first: the first node that says no, or NULL. */
+CUgraphExecUpdateResult sg_graph_differs(const struct sg_graph *old, const struct sg_graph *new, CUgraphNode *first);
 
 /* ---- cu_graph_memory.c ---- */
 

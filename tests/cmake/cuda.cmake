@@ -24,6 +24,7 @@ endfunction()
 set(cuda_programs
     demo
     graphs
+    graph_changes
     graph_copies
     graph_nodes
     user_objects

@@ -18,6 +18,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, APIGEN)
 
 import emit_calls  # noqa: E402
+import emit_coverage  # noqa: E402
 import emit_guest  # noqa: E402
 import emit_host  # noqa: E402
 from model import Model, TableError  # noqa: E402
@@ -210,6 +211,20 @@ class RealTable(unittest.TestCase):
                 ("cuGLInit", 2000, False, None)):
             with self.subTest(base=base, version=version):
                 self.assertEqual(symbol, self.resolve(base, version, per_thread))
+
+    def test_every_call_that_programs_were_seen_to_make_is_carried(self):
+        coverage, seen = emit_coverage.Coverage(self.model, SOURCE), 0
+        with open(os.path.join(SOURCE, "tests", "unit", "data", "calls_seen.txt"), encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("#"):
+                    continue
+                name, version = line.split()
+                symbol = name if version == "linked" else self.resolve(name, int(version))
+                with self.subTest(name=name, version=version):
+                    self.assertIn(coverage.status(symbol), ("local", "async", "sync"))
+                    self.assertTrue(coverage.tests_of(symbol), f"no test calls {symbol}")
+                seen += 1
+        self.assertGreater(seen, 90)
 
     def test_generated_symbols_are_sorted(self):
         rows = re.findall(r'\{"(\w+)", (\d+), (\d), (\d), \(void \(\*\)\(void\)\)(\w+)\}',
