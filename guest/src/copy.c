@@ -173,10 +173,10 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
                 return CUDA_SUCCESS;
         if (source == NULL || destination == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        const CUresult result =
-                settle(copy, destination, destination, copy_to_device(copy, destination, source, bytes));
-        return result == CUDA_SUCCESS && copy->synchronous && !copy->captured ? ivg_stream_settle(copy->stream)
-                                                                              : result;
+        const CUresult result = copy_to_device(copy, destination, source, bytes);
+        return result == CUDA_SUCCESS && copy->synchronous && !copy->captured
+                       ? ivg_write_settle(copy->stream, destination)
+                       : result;
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)

@@ -274,14 +274,13 @@ void ivg_context_return(void);
 
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
 extern _Atomic(uint32_t) ivg_independent_streams;
-/* After a synchronous form that natively is done but for a moment (an upload, a set): where a stream exists that does
- * not wait for `stream`, gives that moment, so that the program's next launch there finds it done. Bounded: it may wait
- * for what only the program can end. CUDA_SUCCESS, or an error that was due. */
-CUresult ivg_stream_settle(ivg_id stream);
+/* After a synchronous form that wrote to `address` and natively is done but for a moment (an upload, a set): waits for
+ * it where the program may look at once (ivg_memory_settles). Else, where a stream exists that does not wait for
+ * `stream`, gives that moment, so that the program's next launch there finds it done; bounded, as it may wait for what
+ * only the program can end. CUDA_SUCCESS, or an error that was due. */
+CUresult ivg_write_settle(ivg_id stream, uint64_t address);
 /* Non-zero once memory was freed in stream order: the driver gives such memory back when it synchronizes itself. */
 extern _Atomic(uint32_t) ivg_frees_in_order;
-/* Waits for all work of the context, which is current. */
-CUresult ivg_context_synchronize(struct ivg_object *context);
 
 /* A peer that slept wakes within this time where processors are free: until then a waiting thread spins on. */
 #define IVG_WAKE_SPIN_NS 300000u

@@ -154,10 +154,12 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
         return CUDA_SUCCESS;
 }
 
-CUresult ivg_stream_settle(ivg_id stream)
+CUresult ivg_write_settle(ivg_id stream, uint64_t address)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
 
+        if (ivg_memory_settles(address))
+                return ivg_send_cuStreamSynchronize(stream);
         if (ivg_load_relaxed_u32(&ivg_independent_streams) == 0 || ivg_capturing())
                 return CUDA_SUCCESS;
         for (uint32_t ask = 0; ask < SETTLE_QUERIES_MAX && result == CUDA_ERROR_NOT_READY; ask++)
@@ -217,7 +219,8 @@ static CUresult stream_query(CUstream handle, ivg_id null_stream)
  * stream that does not wait for the legacy one. */
 _Atomic(uint32_t) ivg_independent_streams;
 
-CUresult ivg_context_synchronize(struct ivg_object *context)
+/* All work of the context, which is current. */
+static CUresult context_synchronize(struct ivg_object *context)
 {
         const struct moment before = moment_now();
         CUresult result;
@@ -325,5 +328,5 @@ CUresult cuCtxSynchronize(void)
         struct ivg_object *context;
         const CUresult result = ivg_context_require(&context);
 
-        return result == CUDA_SUCCESS ? ivg_context_synchronize(context) : result;
+        return result == CUDA_SUCCESS ? context_synchronize(context) : result;
 }

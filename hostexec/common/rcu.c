@@ -16,8 +16,8 @@ __attribute__((visibility("default"))) const char *__tsan_default_suppressions(v
 static void free_header(struct rcu_head *head)
 {
 #ifdef IVG_TSAN
-        ivg_rcu_tsan_acquire(&ivg_rcu_grace_tag);
-        ivg_rcu_tsan_acquire(head);
+        ivg_tsan_acquire(&ivg_rcu_grace_tag);
+        ivg_tsan_acquire(head);
 #endif
         free(head); /* the first member's address is the allocation's */
 }
@@ -26,7 +26,7 @@ void ivg_rcu_free(struct ivg_rcu_header *header)
 {
         if (!header)
                 return;
-        ivg_rcu_tsan_release(&header->head);
+        ivg_tsan_release(&header->head);
         urcu_memb_call_rcu(&header->head, free_header);
 }
 

@@ -7,19 +7,13 @@
 #define IVG_RCU_H
 
 #define URCU_API_MAP
+#include <ivgpu/atomics.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <urcu/urcu-memb.h>
 
 #ifdef IVG_TSAN
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
 extern char ivg_rcu_grace_tag;
-#define ivg_rcu_tsan_acquire(address) __tsan_acquire(address)
-#define ivg_rcu_tsan_release(address) __tsan_release(address)
-#else
-#define ivg_rcu_tsan_acquire(address) ((void)0)
-#define ivg_rcu_tsan_release(address) ((void)0)
 #endif
 
 /* The structure around a node of liburcu's; through void *, since both compilers check alignment of casts. */
@@ -33,7 +27,7 @@ static inline void ivg_rcu_read_lock(void)
 static inline void ivg_rcu_read_unlock(void)
 {
 #ifdef IVG_TSAN
-        ivg_rcu_tsan_release(&ivg_rcu_grace_tag);
+        ivg_tsan_release(&ivg_rcu_grace_tag);
 #endif
         urcu_memb_read_unlock();
 }

@@ -141,7 +141,7 @@ static int take_turn(struct ivg_exec *exec)
 
         /* Records come after what their senders did before (C1). ThreadSanitizer sees no order where sender and
          * consumer map the ring at two addresses: tests that play the guest in this process tell it (fixture_send). */
-        ivg_rcu_tsan_acquire(exec->host_channel);
+        ivg_tsan_acquire(exec->host_channel);
         for (uint32_t i = 0; i < exec->batch.records_count && may_go_on(exec); i++)
                 execute_record(exec, &exec->batch.records[i]);
         if (taken > 0) {

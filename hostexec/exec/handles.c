@@ -40,7 +40,7 @@ static struct ivg_handle *handle_of(struct cds_lfht_node *node)
 {
         struct ivg_handle *handle = ivg_container_of(node, struct ivg_handle, node);
 
-        ivg_rcu_tsan_acquire(handle); /* pairs with the release in insert */
+        ivg_tsan_acquire(handle); /* pairs with the release in insert */
         return handle;
 }
 
@@ -142,7 +142,7 @@ static int insert_part(struct ivg_handles *handles, enum ivg_kind kind, uint64_t
         handle->whole = whole;
         if (whole != IVG_ID_NONE) /* before it can be found, so that the count is never too low */
                 atomic_fetch_add_explicit(&handles->parts, 1, memory_order_relaxed);
-        ivg_rcu_tsan_release(handle);
+        ivg_tsan_release(handle);
         ivg_rcu_read_lock();
         present = cds_lfht_add_unique(handles->table, hash_of(key), match_key, &key, &handle->node);
         ivg_rcu_read_unlock();

@@ -18,7 +18,7 @@ static uint64_t word_reaches(struct exec_fixture *f, uint32_t index, uint64_t va
 
         while (ivg_load_acquire_u64(word) != value && ivg_clock_ns() < end)
                 sched_yield();
-        ivg_rcu_tsan_acquire(&fake); /* pairs with the release in the driver's write: see there */
+        ivg_tsan_acquire(&fake); /* pairs with the release in the driver's write: see there */
         return ivg_load_acquire_u64(word);
 }
 

@@ -59,7 +59,7 @@ static CUresult fake_sticky(void)
 
 static CUresult fake_version(int *version)
 {
-        ivg_rcu_tsan_release(&fake); /* asked after the arena was mapped: see greet() */
+        ivg_tsan_release(&fake); /* asked after the arena was mapped: see greet() */
         *version = 13000;
         return CUDA_SUCCESS;
 }
@@ -214,7 +214,7 @@ static CUresult fake_write_value(CUstream stream, CUdeviceptr address, cuuint64_
         (void)stream;
         (void)flags;
         /* The guest reads the word through another mapping, which ThreadSanitizer takes for another word. */
-        ivg_rcu_tsan_release(&fake);
+        ivg_tsan_release(&fake);
         atomic_store((_Atomic(uint64_t) *)(uintptr_t)address, value);
         return CUDA_SUCCESS;
 }

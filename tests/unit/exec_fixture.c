@@ -54,7 +54,7 @@ static void greet(struct exec_fixture *f)
                 f->arena = (uint8_t *)(uintptr_t)request.window;
         }
         assert_int_equal(result, CUDA_SUCCESS);
-        ivg_rcu_tsan_acquire(&fake); /* the answer came through another mapping than it was written to */
+        ivg_tsan_acquire(&fake); /* the answer came through another mapping than it was written to */
         assert_int_equal(answer.driver_version, 13000);
         assert_int_equal(answer.device_count, 1);
         assert_int_equal(answer.executor_pid, getpid());
@@ -166,7 +166,7 @@ void fixture_send(struct exec_fixture *f, struct ivg_producer *producer, uint16_
                 sched_yield();
         assert_int_equal(error, 0);
         ivg_record_write(producer, &record, 0, request, bytes);
-        ivg_rcu_tsan_release(f->exec->host_channel); /* pairs with the acquire in take_turn */
+        ivg_tsan_release(f->exec->host_channel); /* pairs with the acquire in take_turn */
         if (ivg_producer_commit(producer, &record, number))
                 assert_int_equal(eventfd_write(f->doorbell_fd, 1), 0);
 }

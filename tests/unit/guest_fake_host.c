@@ -515,10 +515,9 @@ uint64_t ivg_spin_ns(uint64_t usual)
         return usual;
 }
 
-CUresult ivg_stream_settle(ivg_id stream)
+CUresult ivg_write_settle(ivg_id stream, uint64_t address)
 {
-        (void)stream;
-        return CUDA_SUCCESS;
+        return ivg_memory_settles(address) ? ivg_send_cuStreamSynchronize(stream) : CUDA_SUCCESS;
 }
 
 _Atomic(uint32_t) ivg_frees_in_order;

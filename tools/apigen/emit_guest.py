@@ -312,11 +312,8 @@ def exported(model, row, symbol, null_stream):
     call = [f"        const CUresult result = {stub_call};"]
     if row.settles and "NULL" in args:
         call = [f"        CUresult result = {stub_call};",
-                "        /* The program may look at such memory as soon as this function returns. */",
-                f"        if (result == CUDA_SUCCESS && ivg_memory_settles({row.settles}))",
-                f"                result = ivg_send_cuStreamSynchronize({null_stream});",
-                "        else if (result == CUDA_SUCCESS)",
-                f"                result = ivg_stream_settle({null_stream});"]
+                "        if (result == CUDA_SUCCESS)",
+                f"                result = ivg_write_settle({null_stream}, {row.settles});"]
     return [f"CUresult {symbol}({parameters(cparams)})", "{"] + call + log_line(symbol, cparams) + [
                 "        return result;", "}", ""]
 

@@ -34,6 +34,36 @@ void ivg_load_hook(const volatile void *address, uint32_t bytes);
 #define ivg_load_hook(address, bytes) ((void)0)
 #endif
 
+/* Order that ThreadSanitizer cannot see, as it goes through another process or a library that it does not instrument,
+ * is told to it: what comes after the acquire comes after what came before the release of the same address. */
+#ifdef IVG_TSAN
+#ifdef __cplusplus
+extern "C" {
+#endif
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#ifdef __cplusplus
+}
+#endif
+static inline void ivg_tsan_acquire(void *address)
+{
+        __tsan_acquire(address);
+}
+static inline void ivg_tsan_release(void *address)
+{
+        __tsan_release(address);
+}
+#else
+static inline void ivg_tsan_acquire(void *address)
+{
+        (void)address;
+}
+static inline void ivg_tsan_release(void *address)
+{
+        (void)address;
+}
+#endif
+
 /* A full fetch of one shared word; call it once for each decision (facts: a second fetch may see another value). */
 #define IVG_DEFINE_ATOMICS(suffix, type)                                                                            \
         static inline type ivg_load_relaxed_##suffix(const _Atomic(type) *word)                                     \

@@ -55,23 +55,16 @@ static inline int ivg_ring_state_errno(const struct ivg_ring *ring)
 
 /* What orders two producers' writes to a slot, lap after lap, is the consumer between them (C3, P1): often in another
  * process, where ThreadSanitizer does not see it. It is told here: who claims a slot comes after who committed it. */
-#if defined(__SANITIZE_THREAD__)
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
 static inline void ivg_slots_tsan_take(struct ivg_ring *ring, uint64_t position, uint32_t slots)
 {
         for (uint32_t i = 0; i < slots; i++)
-                __tsan_acquire(ivg_ring_slot_at(ring, position + i));
+                ivg_tsan_acquire(ivg_ring_slot_at(ring, position + i));
 }
 static inline void ivg_slots_tsan_give(struct ivg_ring *ring, uint64_t position, uint32_t slots)
 {
         for (uint32_t i = 0; i < slots; i++)
-                __tsan_release(ivg_ring_slot_at(ring, position + i));
+                ivg_tsan_release(ivg_ring_slot_at(ring, position + i));
 }
-#else
-#define ivg_slots_tsan_take(ring, position, slots) ((void)0)
-#define ivg_slots_tsan_give(ring, position, slots) ((void)0)
-#endif
 
 /* Room for `slots` from `tail` on? Signed: a tail read before others moved it may lie behind head; P2 then refuses it.
  */
