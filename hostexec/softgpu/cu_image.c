@@ -1,34 +1,19 @@
 /* Module images: finds the PTX text in what a program hands to a load. Images are hostile: every length is checked
  * before it is used, and nothing is believed about the payload but its bounds.
  *
- * What nvcc 13.0 was seen to write (all fields little-endian):
  *   wrapper  u32 magic 466243B1, u32 version (1 plain, 2 a list for the linker), pointer to the fatbin, pointer
- *   fatbin   u32 magic BA55ED50, u16 version 1, u16 header bytes 16, u64 bytes of the entries that follow
- *   entry    u16 kind (1 PTX, 2 ELF), u16 version 0101, u32 header bytes (80 for PTX, 64 for ELF), u64 payload bytes
- *            (a multiple of 8), u32 compressed bytes (the payload without its padding; 0 when not compressed),
- *            u32 offset of options, u32 PTX ISA version, u32 target (75 for compute_75), u64, u64 flags, u64,
- *            u64 bytes when decompressed (at offset 56)
- *   flags    bit 15: Zstandard frame (modes default, size, balance); bit 13: LZ4 block (mode speed, and toolkits before
- *            12.8); neither: plain text, with leading newlines as padding
+ *   fatbin   ../common/fatbin.h
  * A text of any form may end in NUL bytes. */
-#include <limits.h>
-#include <lz4.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
+#include "../common/fatbin.h"
 #include "softgpu.h"
 
 #define SG_WRAPPER_MAGIC 0x466243b1u
-#define SG_FATBIN_MAGIC 0xba55ed50u
 #define SG_ELF_MAGIC 0x464c457fu
-#define SG_FATBIN_HEADER_BYTES 16u
-#define SG_ENTRY_BYTES_MIN 64u
-#define SG_ENTRY_PTX 1u
-#define SG_ENTRY_FLAG_LZ4 (1u << 13)
-#define SG_ENTRY_FLAG_ZSTD (1u << 15)
-#define SG_ENTRIES_MAX 4096u
 #define SG_TEXT_PROBE_BYTES 4u
 #define SG_TEXT_BYTES_MAX ((size_t)256 << 20) /* of one decompressed text */
 
@@ -38,30 +23,9 @@ struct sg_wrapper {
         const void *list;
 };
 
-struct sg_entry {
-        const unsigned char *payload;
-        size_t payload_bytes;
-        uint64_t compressed_bytes, text_bytes, flags;
-        uint32_t target;
-};
-
-static uint16_t sg_read_u16(const unsigned char *bytes)
-{
-        uint16_t value;
-        memcpy(&value, bytes, sizeof(value));
-        return value;
-}
-
 static uint32_t sg_read_u32(const unsigned char *bytes)
 {
         uint32_t value;
-        memcpy(&value, bytes, sizeof(value));
-        return value;
-}
-
-static uint64_t sg_read_u64(const unsigned char *bytes)
-{
-        uint64_t value;
         memcpy(&value, bytes, sizeof(value));
         return value;
 }
@@ -96,41 +60,15 @@ static CUresult sg_image_copy(struct sg_image *out, const void *text, size_t byt
 
 /* ---- fatbins ---- */
 
-/* Decompressed length into *bytes, which held the room; false when the payload is not what it says. */
-static bool sg_entry_inflate(const struct sg_entry *entry, char *text, size_t *bytes)
+static CUresult sg_entry_extract(const struct ivg_fatbin_entry *entry, struct sg_image *out)
 {
-        if ((entry->flags & SG_ENTRY_FLAG_ZSTD) != 0) {
-                const size_t done = ZSTD_decompress(text, *bytes, entry->payload, entry->compressed_bytes);
-                if (ZSTD_isError(done))
-                        return false;
-                *bytes = done;
-                return true;
-        }
-        if (entry->compressed_bytes > INT_MAX)
-                return false;
-        const int done =
-                LZ4_decompress_safe((const char *)entry->payload, text, (int)entry->compressed_bytes, (int)*bytes);
-        if (done < 0)
-                return false;
-        *bytes = (size_t)done;
-        return true;
-}
-
-static CUresult sg_entry_extract(const struct sg_entry *entry, struct sg_image *out)
-{
-        if ((entry->flags & (SG_ENTRY_FLAG_ZSTD | SG_ENTRY_FLAG_LZ4)) == 0)
+        if (!ivg_fatbin_is_compressed(entry))
                 return sg_image_copy(out, entry->payload, entry->payload_bytes, entry->target);
-        if (entry->compressed_bytes == 0 || entry->compressed_bytes > entry->payload_bytes || entry->text_bytes == 0 ||
-            entry->text_bytes > SG_TEXT_BYTES_MAX)
-                return CUDA_ERROR_INVALID_IMAGE;
-        size_t bytes = (size_t)entry->text_bytes;
-        char *text = malloc(bytes);
-        if (text == NULL)
-                return CUDA_ERROR_OUT_OF_MEMORY;
-        if (!sg_entry_inflate(entry, text, &bytes)) {
-                free(text);
-                return CUDA_ERROR_INVALID_IMAGE;
-        }
+        char *text;
+        size_t bytes;
+        const int rc = ivg_fatbin_decompress(entry, SG_TEXT_BYTES_MAX, &text, &bytes);
+        if (rc != 0)
+                return rc == -ENOMEM ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_IMAGE;
         return sg_image_take(out, text, bytes, entry->target);
 }
 
@@ -144,51 +82,21 @@ static bool sg_target_is_better(uint32_t candidate, uint32_t best)
         return candidate_fits ? candidate > best : candidate < best;
 }
 
-/* One entry at `at` of `left` readable bytes; 0 when it is malformed, else its whole length. */
-static size_t sg_entry_read(const unsigned char *at, size_t left, struct sg_entry *out, bool *is_ptx)
+static CUresult sg_fatbin_open(const void *image, size_t bytes_max, struct sg_image *out)
 {
-        if (left < SG_ENTRY_BYTES_MIN)
-                return 0;
-        const uint32_t header_bytes = sg_read_u32(at + 4);
-        const uint64_t payload_bytes = sg_read_u64(at + 8);
-        if (header_bytes < SG_ENTRY_BYTES_MIN || header_bytes > left || payload_bytes > left - header_bytes)
-                return 0;
-        *is_ptx = sg_read_u16(at) == SG_ENTRY_PTX;
-        *out = (struct sg_entry){.payload = at + header_bytes,
-                                 .payload_bytes = (size_t)payload_bytes,
-                                 .compressed_bytes = sg_read_u32(at + 16),
-                                 .target = sg_read_u32(at + 28),
-                                 .flags = sg_read_u64(at + 40),
-                                 .text_bytes = sg_read_u64(at + 56)};
-        return (size_t)header_bytes + (size_t)payload_bytes;
-}
-
-static CUresult sg_fatbin_open(const unsigned char *image, size_t bytes_max, struct sg_image *out)
-{
-        if (bytes_max < SG_FATBIN_HEADER_BYTES)
-                return CUDA_ERROR_INVALID_IMAGE;
-        const uint32_t header_bytes = sg_read_u16(image + 6);
-        const uint64_t entries_bytes = sg_read_u64(image + 8);
-        if (header_bytes < SG_FATBIN_HEADER_BYTES || header_bytes > bytes_max || entries_bytes > SG_IMAGE_BYTES_MAX ||
-            entries_bytes > bytes_max - header_bytes)
-                return CUDA_ERROR_INVALID_IMAGE;
-        const unsigned char *at = image + header_bytes;
-        size_t left = (size_t)entries_bytes;
-        struct sg_entry best = {0};
+        struct ivg_fatbin fatbin;
+        struct ivg_fatbin_entry entry, best = {0};
         bool found = false;
-        for (unsigned i = 0; i < SG_ENTRIES_MAX && left != 0; i++) {
-                struct sg_entry entry;
-                bool is_ptx;
-                const size_t length = sg_entry_read(at, left, &entry, &is_ptx);
-                if (length == 0)
-                        return CUDA_ERROR_INVALID_IMAGE;
-                if (is_ptx && (!found || sg_target_is_better(entry.target, best.target))) {
+        int rc;
+        if (!ivg_fatbin_open(image, bytes_max, &fatbin) || fatbin.left > SG_IMAGE_BYTES_MAX)
+                return CUDA_ERROR_INVALID_IMAGE;
+        while ((rc = ivg_fatbin_next(&fatbin, &entry)) == 1)
+                if (entry.kind == IVG_FATBIN_PTX && (!found || sg_target_is_better(entry.target, best.target))) {
                         best = entry;
                         found = true;
                 }
-                at += length;
-                left -= length;
-        }
+        if (rc != 0)
+                return CUDA_ERROR_INVALID_IMAGE;
         return found ? sg_entry_extract(&best, out) : CUDA_ERROR_NO_BINARY_FOR_GPU;
 }
 
@@ -230,11 +138,11 @@ CUresult sg_image_open_bounded(const void *image, size_t bytes, struct sg_image 
                 if (bytes < sizeof(wrapper))
                         return CUDA_ERROR_INVALID_IMAGE;
                 memcpy(&wrapper, image, sizeof(wrapper));
-                if (wrapper.data == NULL || sg_read_u32(wrapper.data) != SG_FATBIN_MAGIC)
+                if (wrapper.data == NULL || sg_read_u32(wrapper.data) != IVG_FATBIN_MAGIC)
                         return CUDA_ERROR_INVALID_IMAGE;
                 return sg_fatbin_open(wrapper.data, SG_IMAGE_BYTES_MAX, out);
         }
-        if (magic == SG_FATBIN_MAGIC)
+        if (magic == IVG_FATBIN_MAGIC)
                 return sg_fatbin_open(image, bytes, out);
         if (magic == SG_ELF_MAGIC)
                 return CUDA_ERROR_NO_BINARY_FOR_GPU; /* machine code: only a GPU runs it */
