@@ -1,6 +1,6 @@
 /* Changing what a graph's nodes and an instance's do: each kind by its own call and by the one for all kinds, nodes
  * switched off and on, whole updates, and the interface's older versions. */
-#include "check.h"
+#include "graph_check.h"
 
 #define COUNT 256u
 #define BYTES (COUNT * sizeof(uint32_t))
@@ -10,19 +10,6 @@ static CUmodule module;
 static CUstream stream;
 static CUdeviceptr memory, other;
 static uint32_t *pinned;
-
-static CUgraph new_graph(void)
-{
-        CUgraph graph;
-        CU(cuGraphCreate(&graph, 0));
-        return graph;
-}
-
-static void launch(CUgraphExec exec)
-{
-        CU(cuGraphLaunch(exec, stream));
-        CU(cuStreamSynchronize(stream));
-}
 
 static void clear(void)
 {
@@ -43,21 +30,6 @@ static uint32_t word(CUdeviceptr from, uint32_t index)
 static CUDA_MEMSET_NODE_PARAMS set_of(CUdeviceptr to, unsigned value)
 {
         return (CUDA_MEMSET_NODE_PARAMS){.dst = to, .value = value, .elementSize = 4, .width = COUNT, .height = 1};
-}
-
-static CUDA_MEMCPY3D copy_of(void *to, CUdeviceptr from, size_t bytes)
-{
-        return (CUDA_MEMCPY3D){.srcMemoryType = CU_MEMORYTYPE_DEVICE,
-                               .srcDevice = from,
-                               .srcPitch = bytes,
-                               .srcHeight = 1,
-                               .dstMemoryType = CU_MEMORYTYPE_HOST,
-                               .dstHost = to,
-                               .dstPitch = bytes,
-                               .dstHeight = 1,
-                               .WidthInBytes = bytes,
-                               .Height = 1,
-                               .Depth = 1};
 }
 
 /* fill_u32(memory, value, count): word i becomes value + i. */
@@ -90,7 +62,7 @@ static void kernels(void)
 {
         struct fill fill;
         CUDA_KERNEL_NODE_PARAMS_v1 params = fill_of(&fill, memory, 100);
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode node;
         CUgraphExec exec;
         cuuint64_t flags = 77;
@@ -100,12 +72,12 @@ static void kernels(void)
         CU(cuGraphInstantiate(&exec, graph, NULL, NULL, 0));
         CU(cuGraphExecGetFlags(exec, &flags));
         CHECK(flags == 0, "flags %llu", (unsigned long long)flags);
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(word(memory, 3) == 203, "%u", word(memory, 3));
         params = fill_of(&fill, other, 300);
         CU(cuGraphExecKernelNodeSetParams(exec, node, &params));
         clear();
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(word(memory, 3) == 0 && word(other, 3) == 303, "%u, %u", word(memory, 3), word(other, 3));
 
         /* Off and on again; the graph's own node stays as it was. */
@@ -116,10 +88,10 @@ static void kernels(void)
         CU(cuGraphNodeGetEnabled(exec, node, &on));
         CHECK(on == 0, "enabled %u", on);
         clear();
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(word(other, 3) == 0, "a node that is off has run");
         CU(cuGraphNodeSetEnabled(exec, node, 1));
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(word(other, 3) == 303, "a node that is on again has not run");
         CU(cuGraphExecDestroy(exec));
         CU(cuGraphDestroy(graph));
@@ -128,8 +100,8 @@ static void kernels(void)
 static void sets_and_copies(void)
 {
         CUDA_MEMSET_NODE_PARAMS set = set_of(memory, 5);
-        CUDA_MEMCPY3D copy = copy_of(pinned, memory, BYTES);
-        CUgraph graph = new_graph();
+        CUDA_MEMCPY3D copy = test_row_to_host(pinned, memory, BYTES);
+        CUgraph graph = test_graph();
         CUgraphNode nodes[2];
         CUgraphExec exec;
         char log[8] = "xxxxxxx";
@@ -142,7 +114,7 @@ static void sets_and_copies(void)
         copy.dstHost = pinned + COUNT;
         CU(cuGraphExecMemcpyNodeSetParams(exec, nodes[1], &copy, context));
         memset(pinned, 0, 2 * BYTES);
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(pinned[0] == 0 && pinned[COUNT] == 6 && pinned[2 * COUNT - 1] == 6, "%u, %u", pinned[0], pinned[COUNT]);
 
         /* By the call for all kinds. */
@@ -150,11 +122,11 @@ static void sets_and_copies(void)
         params.memset = (CUDA_MEMSET_NODE_PARAMS_v2){
                 .dst = memory, .value = 7, .elementSize = 4, .width = COUNT, .height = 1, .ctx = context};
         CU(cuGraphExecNodeSetParams(exec, nodes[0], &params));
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(pinned[COUNT] == 7, "%u", pinned[COUNT]);
         params.memset.value = 8;
         CU(cuGraphNodeSetParams(nodes[0], &params));
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(pinned[COUNT] == 7, "a change of the graph has reached its instance: %u", pinned[COUNT]);
 
         /* The graph as it is now, with the first version's answer. */
@@ -162,7 +134,7 @@ static void sets_and_copies(void)
         CUgraphExecUpdateResult outcome = CU_GRAPH_EXEC_UPDATE_ERROR;
         CU(cuGraphExecUpdate(exec, graph, &wrong, &outcome));
         CHECK(outcome == CU_GRAPH_EXEC_UPDATE_SUCCESS && wrong == NULL, "outcome %d", (int)outcome);
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(pinned[0] == 8, "%u", pinned[0]);
         CU(cuGraphExecDestroy(exec));
         CU(cuGraphDestroy(graph));
@@ -171,7 +143,7 @@ static void sets_and_copies(void)
 static void children(void)
 {
         const CUDA_MEMSET_NODE_PARAMS first = set_of(memory, 1), second = set_of(memory, 2);
-        CUgraph graph = new_graph(), child = new_graph(), changed;
+        CUgraph graph = test_graph(), child = test_graph(), changed;
         CUgraphNode node;
         CUgraphExec exec;
         CU(cuGraphAddMemsetNode(&node, child, NULL, 0, &first, context));
@@ -181,7 +153,7 @@ static void children(void)
         CU(cuGraphAddChildGraphNode(&node, graph, NULL, 0, child));
         CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
         CU(cuGraphExecChildGraphNodeSetParams(exec, node, changed));
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(word(memory, 9) == 2, "%u", word(memory, 9));
         CU(cuGraphExecDestroy(exec));
         CU(cuGraphDestroy(graph));
@@ -193,7 +165,7 @@ static void children(void)
 static void events(void)
 {
         CUevent events[3];
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode waits, records;
         CUgraphExec exec;
         CUevent told;
@@ -228,7 +200,7 @@ static void capture_as_it_began(void)
         CU(cuMemsetD32Async(memory, 12, COUNT, stream));
         CU(cuStreamEndCapture(stream, &graph));
         CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(word(memory, 0) == 12, "%u", word(memory, 0));
         CU(cuGraphExecDestroy(exec));
         CU(cuGraphDestroy(graph));

@@ -1,5 +1,5 @@
 /* Graph nodes that copy: with arrays, and with memory of the program that is not pinned, by hand and captured. */
-#include "check.h"
+#include "graph_check.h"
 #include <stdbool.h>
 
 #define COUNT 1024u
@@ -8,29 +8,6 @@ enum { WIDTH = 64, HEIGHT = 12, DEPTH = 5 }; /* of arrays of words */
 
 static CUcontext context;
 static CUstream stream;
-
-static CUgraph new_graph(void)
-{
-        CUgraph graph;
-        CU(cuGraphCreate(&graph, 0));
-        return graph;
-}
-
-static void launch(CUgraphExec exec)
-{
-        CU(cuGraphLaunch(exec, stream));
-        CU(cuStreamSynchronize(stream));
-}
-
-/* Instantiates, launches once, waits, ends both. */
-static void run_once(CUgraph graph)
-{
-        CUgraphExec exec;
-        CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
-        launch(exec);
-        CU(cuGraphExecDestroy(exec));
-        CU(cuGraphDestroy(graph));
-}
 
 static CUdeviceptr device_words(void)
 {
@@ -63,21 +40,6 @@ static CUDA_MEMCPY3D row_to_device(CUdeviceptr to, const void *from, size_t byte
                                .Depth = 1};
 }
 
-static CUDA_MEMCPY3D row_from_device(void *to, CUdeviceptr from, size_t bytes)
-{
-        return (CUDA_MEMCPY3D){.srcMemoryType = CU_MEMORYTYPE_DEVICE,
-                               .srcDevice = from,
-                               .srcPitch = bytes,
-                               .srcHeight = 1,
-                               .dstMemoryType = CU_MEMORYTYPE_HOST,
-                               .dstHost = to,
-                               .dstPitch = bytes,
-                               .dstHeight = 1,
-                               .WidthInBytes = bytes,
-                               .Height = 1,
-                               .Depth = 1};
-}
-
 static CUgraphNode add_copy(CUgraph graph, const CUgraphNode *dependencies, size_t count, const CUDA_MEMCPY3D *copy)
 {
         CUgraphNode node;
@@ -102,9 +64,9 @@ static void by_hand_in_order(void)
 {
         CUdeviceptr a = device_words(), b = device_words();
         uint32_t *first = host_words(), *second = host_words();
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphExec exec;
-        CUDA_MEMCPY3D copy = row_from_device(first, a, BYTES), told;
+        CUDA_MEMCPY3D copy = test_row_to_host(first, a, BYTES), told;
         const CUgraphNode set = add_set(graph, NULL, 0, a, 17);
         const CUgraphNode down = add_copy(graph, &set, 1, &copy);
         CU(cuGraphMemcpyNodeGetParams(down, &told));
@@ -116,7 +78,7 @@ static void by_hand_in_order(void)
         CU(cuGraphMemcpyNodeGetParams(up, &told));
         CHECK(told.srcMemoryType == CU_MEMORYTYPE_HOST && told.srcHost == first && told.dstDevice == b,
               "a copy from the program is told as another one");
-        copy = row_from_device(second, b, BYTES);
+        copy = test_row_to_host(second, b, BYTES);
         CUgraphNode last;
         CU(cuGraphAddEmptyNode(&last, graph, &up, 1)); /* the copy is not the only kind that depends on one */
         CUgraphNode again = add_copy(graph, &last, 1, &copy);
@@ -124,7 +86,7 @@ static void by_hand_in_order(void)
         for (unsigned round = 0; round < 3; round++) {
                 memset(first, 1, BYTES);
                 memset(second, 2, BYTES);
-                launch(exec);
+                test_graph_launch(exec, stream);
                 for (uint32_t i = 0; i < COUNT; i++)
                         CHECK(first[i] == 17 && second[i] == 17, "round %u, word %u: %u, %u", round, i, first[i],
                               second[i]);
@@ -132,19 +94,19 @@ static void by_hand_in_order(void)
         CU(cuGraphExecDestroy(exec));
 
         /* Another place in the program's memory; then one node less. */
-        copy = row_from_device(second + COUNT / 2, b, BYTES / 2);
+        copy = test_row_to_host(second + COUNT / 2, b, BYTES / 2);
         CU(cuGraphMemcpyNodeSetParams(again, &copy));
         CU(cuGraphMemcpyNodeGetParams(again, &told));
         CHECK(told.dstHost == second + COUNT / 2 && told.WidthInBytes == BYTES / 2, "the change is not told");
         memset(second, 3, BYTES);
         CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
-        launch(exec);
+        test_graph_launch(exec, stream);
         CHECK(second[0] == 0x03030303 && second[COUNT / 2] == 17 && second[COUNT - 1] == 17, "%#x, %#x, %#x", second[0],
               second[COUNT / 2], second[COUNT - 1]);
         CU(cuGraphExecDestroy(exec));
         CU(cuGraphDestroyNode(again));
         memset(second, 4, BYTES);
-        run_once(graph);
+        test_graph_run(graph, stream);
         CHECK(second[COUNT / 2] == 0x04040404, "a node that is destroyed has copied: %#x", second[COUNT / 2]);
         CU(cuMemFree_v2(a));
         CU(cuMemFree_v2(b));
@@ -157,9 +119,9 @@ static void by_hand_tied(void)
 {
         CUdeviceptr a = device_words(), b = device_words();
         uint32_t *in = host_words(), *out = host_words();
-        CUgraph graph = new_graph(), clone;
+        CUgraph graph = test_graph(), clone;
         CUgraphExec exec;
-        CUDA_MEMCPY3D copy = row_from_device(in, a, BYTES);
+        CUDA_MEMCPY3D copy = test_row_to_host(in, a, BYTES);
         const CUgraphNode set = add_set(graph, NULL, 0, a, 5), down = add_copy(graph, NULL, 0, &copy);
         copy = row_to_device(b, in, BYTES);
         const CUgraphNode up = add_copy(graph, NULL, 0, &copy);
@@ -171,7 +133,7 @@ static void by_hand_tied(void)
         CU(cuGraphClone(&clone, graph));
         CUgraphNode up_there;
         CU(cuGraphNodeFindInClone(&up_there, up, clone));
-        copy = row_from_device(out, b, BYTES);
+        copy = test_row_to_host(out, b, BYTES);
         add_copy(clone, &up_there, 1, &copy);
         CUgraphNode down_there;
         CU(cuGraphNodeFindInClone(&down_there, down, clone));
@@ -181,7 +143,7 @@ static void by_hand_tied(void)
         CU(cuGraphDestroy(clone));
         memset(in, 1, BYTES);
         memset(out, 2, BYTES);
-        launch(exec);
+        test_graph_launch(exec, stream);
         for (uint32_t i = 0; i < COUNT; i++)
                 CHECK(in[i] == 5 && out[i] == 5, "word %u: %u, %u", i, in[i], out[i]);
         CU(cuMemcpyDtoH_v2(out, a, BYTES));
@@ -199,7 +161,7 @@ static void by_hand_boxes(void)
         enum { W = 40, H = 6, D = 3, PITCH = 64, ROWS = 8 };
         static uint8_t in[D][ROWS][PITCH], out[D][ROWS][PITCH];
         CUdeviceptr memory = device_words();
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode nodes[2];
         CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
         params.memcpy.copyCtx = context;
@@ -241,7 +203,7 @@ static void by_hand_boxes(void)
         CU(cuGraphMemcpyNodeSetParams(nodes[1], &told));
         test_fill(in, sizeof(in), 4);
         memset(out, 0xee, sizeof(out));
-        run_once(graph);
+        test_graph_run(graph, stream);
         for (int z = 0; z < D; z++)
                 for (int y = 0; y < ROWS; y++)
                         for (int x = 0; x < PITCH; x++) {
@@ -267,7 +229,7 @@ static void arrays_by_hand(bool pinned)
         const CUarray a = test_array(WIDTH, HEIGHT, DEPTH, CU_AD_FORMAT_UNSIGNED_INT32, 1, 0);
         const CUarray b = test_array(WIDTH, HEIGHT, DEPTH, CU_AD_FORMAT_UNSIGNED_INT32, 1, 0);
         uint32_t(*in)[HEIGHT][WIDTH], (*out)[HEIGHT][WIDTH];
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphExec exec;
         CUDA_MEMCPY3D copy = box_of(row, HEIGHT, DEPTH), told;
         if (pinned) {
@@ -323,7 +285,7 @@ static void arrays_by_hand(bool pinned)
         for (uint64_t round = 0; round < 2; round++) {
                 test_fill(in, bytes, round);
                 memset(out, 0, bytes);
-                launch(exec);
+                test_graph_launch(exec, stream);
                 for (int z = 0; z < DEPTH; z++)
                         for (int y = 0; y < HEIGHT; y++)
                                 for (int x = 0; x < WIDTH; x++) {
@@ -399,7 +361,7 @@ static void arrays_captured(void)
         for (uint64_t round = 0; round < 2; round++) {
                 test_fill(in, BYTES, round + 9);
                 memset(out, 0, BYTES);
-                launch(exec);
+                test_graph_launch(exec, stream);
                 CHECK(memcmp(in, out, BYTES) == 0, "round %d: other words", (int)round);
         }
         CU(cuGraphExecDestroy(exec));
@@ -478,7 +440,7 @@ static void captured_pageable(void)
                 CU(cuMemcpyHtoDAsync_v2(target, bytes, large, stream));
                 CU(cuMemcpyDtoHAsync_v2(back, target, large, stream));
                 CU(cuStreamEndCapture(stream, &graph));
-                run_once(graph);
+                test_graph_run(graph, stream);
                 CHECK(memcmp(bytes, back, large) == 0, "round %u: other bytes", round);
         }
         CU(cuMemFree_v2(target));

@@ -1,6 +1,6 @@
 /* Graph nodes of every kind: what they do is told as it was given, whoever made them; host functions, memory and stream
  * memory operations by hand; bodies of conditional nodes; graphs drawn; captures asked in every version. */
-#include "check.h"
+#include "graph_check.h"
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -10,24 +10,6 @@
 static CUmodule module;
 static CUcontext context;
 static CUstream stream;
-
-static CUgraph new_graph(void)
-{
-        CUgraph graph;
-        CU(cuGraphCreate(&graph, 0));
-        return graph;
-}
-
-/* Instantiates, launches once, waits, ends both. */
-static void run_once(CUgraph graph)
-{
-        CUgraphExec exec;
-        CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
-        CU(cuGraphLaunch(exec, stream));
-        CU(cuStreamSynchronize(stream));
-        CU(cuGraphExecDestroy(exec));
-        CU(cuGraphDestroy(graph));
-}
 
 static CUgraphNode only_node(CUgraph graph)
 {
@@ -66,7 +48,7 @@ static void kernel_parameters(void)
                                                .kernelParams = parameters};
         CUDA_KERNEL_NODE_PARAMS told, again;
         CUDA_KERNEL_NODE_PARAMS_v1 told_v1;
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode node;
         CU(cuMemAlloc_v2(&memory, BYTES));
         CU(cuGraphAddKernelNode_v2(&node, graph, NULL, 0, &given));
@@ -90,7 +72,7 @@ static void kernel_parameters(void)
         CU(cuGraphKernelNodeSetParams_v2(node, &told));
         CU(cuGraphKernelNodeGetParams_v2(node, &again));
         CHECK(*(uint32_t *)again.kernelParams[1] == 900 && again.blockDimX == 32, "the change is not told");
-        run_once(graph);
+        test_graph_run(graph, stream);
         expect_words(memory, 900, 1);
 
         /* Of a capture, and by way of a clone. */
@@ -107,7 +89,7 @@ static void kernel_parameters(void)
                       *(CUdeviceptr *)told.kernelParams[0] == memory,
               "a captured kernel is told otherwise");
         CU(cuGraphDestroy(graph));
-        run_once(clone);
+        test_graph_run(clone, stream);
         expect_words(memory, 7, 1);
         CU(cuMemFree_v2(memory));
 }
@@ -115,7 +97,7 @@ static void kernel_parameters(void)
 static void kernel_attributes(void)
 {
         CUdeviceptr memory;
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode node, other;
         CU(cuMemAlloc_v2(&memory, 4));
         void *parameters[] = {&memory};
@@ -143,7 +125,7 @@ static void kernel_attributes(void)
         CHECK(told.priority == -1, "copied priority %d", told.priority);
         CU(cuMemsetD32_v2(memory, 5, 1));
         CU(cuCtxSynchronize());
-        run_once(graph);
+        test_graph_run(graph, stream);
         uint32_t word = 0;
         CU(cuMemcpyDtoH_v2(&word, memory, 4));
         CHECK(word == 7, "%u", word);
@@ -158,23 +140,13 @@ static void copies_and_sets(void)
         CUdeviceptr memory;
         CUDA_MEMCPY3D copy;
         CUDA_MEMSET_NODE_PARAMS set;
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode set_node, copy_node;
         CU(cuMemAlloc_v2(&memory, BYTES));
         CU(cuMemHostAlloc((void **)&pinned, BYTES, 0));
         const CUDA_MEMSET_NODE_PARAMS sets = {
                 .dst = memory, .value = 42, .elementSize = 4, .width = COUNT, .height = 1};
-        const CUDA_MEMCPY3D copies = {.srcMemoryType = CU_MEMORYTYPE_DEVICE,
-                                      .srcDevice = memory,
-                                      .srcPitch = BYTES,
-                                      .srcHeight = 1,
-                                      .dstMemoryType = CU_MEMORYTYPE_HOST,
-                                      .dstHost = pinned,
-                                      .dstPitch = BYTES,
-                                      .dstHeight = 1,
-                                      .WidthInBytes = BYTES,
-                                      .Height = 1,
-                                      .Depth = 1};
+        const CUDA_MEMCPY3D copies = test_row_to_host(pinned, memory, BYTES);
         CU(cuGraphAddMemsetNode(&set_node, graph, NULL, 0, &sets, context));
         CU(cuGraphAddMemcpyNode(&copy_node, graph, &set_node, 1, &copies, context));
         CU(cuGraphMemsetNodeGetParams(set_node, &set));
@@ -191,7 +163,7 @@ static void copies_and_sets(void)
         copy.WidthInBytes = BYTES / 2;
         CU(cuGraphMemcpyNodeSetParams(copy_node, &copy));
         memset(pinned, 0, BYTES);
-        run_once(graph);
+        test_graph_run(graph, stream);
         CHECK(pinned[0] == 0 && pinned[COUNT / 2] == 43 && pinned[COUNT - 1] == 43, "%u %u", pinned[0],
               pinned[COUNT - 1]);
 
@@ -244,7 +216,7 @@ static void host_functions(void)
         uint32_t *pinned;
         CUdeviceptr memory;
         CUDA_HOST_NODE_PARAMS told;
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphExec exec;
         CUgraphNode set, copy, host, plain;
         CU(cuMemAlloc_v2(&memory, 4));
@@ -292,7 +264,7 @@ static void host_functions(void)
         CU(cuGraphHostNodeSetParams(host, &others));
         CU(cuGraphHostNodeGetParams(host, &told));
         CHECK(told.fn == note_twice && told.userData == &second, "the change is not told");
-        run_once(graph);
+        test_graph_run(graph, stream);
         CHECK(first.ran == 3 && second.ran == 4, "ran %u, %u times", first.ran, second.ran);
 
         /* Of a capture. */
@@ -303,7 +275,7 @@ static void host_functions(void)
         CHECK(told.fn == note_run && told.userData == &second, "a captured function is told otherwise");
         CU_EXPECT(CUDA_ERROR_INVALID_VALUE,
                   cuGraphAddHostNode(&host, graph, NULL, 0, &(CUDA_HOST_NODE_PARAMS){NULL, NULL}));
-        run_once(graph);
+        test_graph_run(graph, stream);
         CHECK(second.ran == 5, "ran %u times", second.ran);
         CU(cuMemFreeHost(pinned));
         CU(cuMemFree_v2(memory));
@@ -314,7 +286,7 @@ static void host_functions(void)
 static void children_and_events(void)
 {
         CUdeviceptr memory;
-        CUgraph graph = new_graph(), inner = new_graph(), told = NULL, again = NULL;
+        CUgraph graph = test_graph(), inner = test_graph(), told = NULL, again = NULL;
         CUgraphNode set, child, record, wait, inside;
         CUevent events[2], event = NULL;
         CUDA_MEMSET_NODE_PARAMS params;
@@ -343,7 +315,7 @@ static void children_and_events(void)
         CU(cuGraphEventRecordNodeGetEvent(record, &event));
         CHECK(event == events[1], "another event");
         CU(cuGraphEventWaitNodeSetEvent(wait, events[0]));
-        run_once(graph);
+        test_graph_run(graph, stream);
         CU(cuEventSynchronize(events[1]));
         uint32_t word = 0;
         CU(cuMemcpyDtoH_v2(&word, memory, 4));
@@ -351,7 +323,7 @@ static void children_and_events(void)
 
         /* As nodes of the generic kind. */
         CUgraphNodeParams generic = {.type = CU_GRAPH_NODE_TYPE_EVENT_RECORD};
-        graph = new_graph();
+        graph = test_graph();
         generic.eventRecord.event = events[0];
         CU(cuGraphAddNode_v2(&record, graph, NULL, NULL, 0, &generic));
         generic = (CUgraphNodeParams){.type = CU_GRAPH_NODE_TYPE_EMPTY};
@@ -361,7 +333,7 @@ static void children_and_events(void)
         CU(cuGraphAddNode_v2(&wait, graph, &child, NULL, 1, &generic));
         CU(cuGraphEventWaitNodeGetEvent(wait, &event));
         CHECK(event == events[1], "another event");
-        run_once(graph);
+        test_graph_run(graph, stream);
         for (int i = 0; i < 2; i++)
                 CU(cuEventDestroy_v2(events[i]));
         CU(cuMemFree_v2(memory));
@@ -392,7 +364,7 @@ static void memory_of_graphs(void)
         CUgraphExec exec;
         CU(cuMemAlloc_v2(&result, BYTES));
         for (int freed_by_graph = 1; freed_by_graph >= 0; freed_by_graph--) {
-                CUgraph graph = new_graph();
+                CUgraph graph = test_graph();
                 CUgraphNode alloc, fill, copy, end;
                 CUDA_MEM_ALLOC_NODE_PARAMS params = allocation(), params_told;
                 CU(cuGraphAddMemAllocNode(&alloc, graph, NULL, 0, &params));
@@ -449,7 +421,7 @@ static void memory_of_graphs(void)
                 CU(cuGraphDestroy(graph));
         }
         /* Still allocated: it may not be launched again, unless that frees it. */
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode node;
         CUDA_MEM_ALLOC_NODE_PARAMS params = allocation();
         CU(cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params));
@@ -525,7 +497,7 @@ static void captured_memory(void)
 static void batches(void)
 {
         CUdeviceptr words;
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphExec exec;
         CUgraphNode node;
         CUDA_BATCH_MEM_OP_NODE_PARAMS told;
@@ -565,7 +537,7 @@ static void batches(void)
         CU(cuGraphBatchMemOpNodeSetParams(node, &params));
         CU(cuGraphBatchMemOpNodeGetParams(node, &told));
         CHECK(told.paramArray[0].writeValue.value == 300, "%u", told.paramArray[0].writeValue.value);
-        run_once(graph);
+        test_graph_run(graph, stream);
         CU(cuMemcpyDtoH_v2(read, words, 8));
         CHECK(read[0] == 300 && read[1] == 201, "%u, %u", read[0], read[1]);
         CU(cuMemFree_v2(words));
@@ -577,7 +549,7 @@ static void batches(void)
 static void conditions(void)
 {
         CUdeviceptr memory;
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphConditionalHandle handle;
         CUgraphNode node, set;
         uint32_t word = 0;
@@ -601,7 +573,7 @@ static void conditions(void)
         const CUDA_MEMSET_NODE_PARAMS sets = {.dst = memory, .value = 9, .elementSize = 4, .width = 1, .height = 1};
         CU(cuGraphAddMemsetNode(&set, params.conditional.phGraph_out[0], NULL, 0, &sets, context));
         CHECK(only_node(params.conditional.phGraph_out[0]) == set, "another node in the body");
-        run_once(graph);
+        test_graph_run(graph, stream);
         CU(cuMemcpyDtoH_v2(&word, memory, 4));
         CHECK(word == 9, "the body did not run: %u", word);
         CU(cuMemFree_v2(memory));
@@ -611,7 +583,7 @@ static void conditions(void)
 
 static void drawing(void)
 {
-        CUgraph graph = new_graph();
+        CUgraph graph = test_graph();
         CUgraphNode first, second;
         char path[] = "/tmp/ivgpu-graph-XXXXXX";
         static char text[65536];
@@ -676,7 +648,7 @@ static void captures(void)
         size_t roots = 0;
         CU(cuGraphGetRootNodes(graph, NULL, &roots));
         CHECK(roots == 2, "%zu roots", roots);
-        run_once(graph);
+        test_graph_run(graph, stream);
         uint32_t words[2] = {0};
         CU(cuMemcpyDtoH_v2(words, memory, 8));
         CHECK(words[0] == 1 && words[1] == 2, "%u, %u", words[0], words[1]);
