@@ -112,6 +112,10 @@ static inline bool ivg_vram_table_take(struct ivg_vram_table *table, uint32_t pl
         uint64_t limit, sum;
         bool there;
 
+        if (ivg_load_relaxed_u64(&table->limit_bytes) == IVG_VRAM_NO_LIMIT) { /* nothing to be exact about */
+                ivg_store_relaxed_u64(own, ivg_load_relaxed_u64(own) + bytes);
+                return true;
+        }
         if (!ivg_vram_table_lock(table, place))
                 return false;
         limit = ivg_load_relaxed_u64(&table->limit_bytes); /* relaxed: a moment earlier or later is as good */

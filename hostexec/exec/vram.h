@@ -6,7 +6,8 @@
  * tells of a device's memory is cut to the cap.
  *
  * Counted are the bytes asked for, in units of IVG_VRAM_UNIT_BYTES; of a pool and of graphs, the bytes that the driver
- * reserves for them. Not counted: contexts, modules, and what the driver needs by itself. */
+ * reserves for them (of a pool without a cap, those asked for: the driver is not asked for nothing). Not counted:
+ * contexts, modules, and what the driver needs by itself. */
 #ifndef IVG_EXEC_VRAM_H
 #define IVG_EXEC_VRAM_H
 

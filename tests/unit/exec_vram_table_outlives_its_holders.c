@@ -113,6 +113,7 @@ static void takers_at_once_stay_below_it(void **state)
 static void a_dead_holder_is_cleared(void **state)
 {
         (void)state;
+        ivg_store_relaxed_u64(&table->limit_bytes, LIMIT);
         assert_true(ivg_vram_table_take(table, 5, 0, 10));
         assert_true(ivg_vram_table_lock(table, 5)); /* and there it died */
         assert_false(ivg_vram_table_take(table, 6, 0, 1));
