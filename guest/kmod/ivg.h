@@ -79,6 +79,7 @@ struct ivg_channel {
 	bool used;          /* its memory holds an earlier owner's data */
 	pid_t pid;
 	char program[TASK_COMM_LEN];
+	u64 state_seen, interrupts_seen; /* the host's words, as the interrupt handler last saw them; its lock */
 };
 
 enum ivg_extent_state {
@@ -98,7 +99,7 @@ struct ivg_extent {
 struct ivg_vector {
 	struct ivg_device *device;
 	u32 index;
-	int irq; /* 0: the device's table is too short for it, or the guest has none left */
+	int irq; /* 0: none */
 	spinlock_t lock;
 	u64 interrupts;
 	char name[24];
@@ -131,6 +132,7 @@ struct ivg_device {
 	unsigned int reap_ms;
 
 	struct ivg_vector *vectors; /* region.vector_count */
+	u32 vectors_usable;	    /* the first ones of them; channels share those, and the host is told */
 
 	struct dev_pagemap pagemap; /* ends in a flexible array */
 };
@@ -152,7 +154,7 @@ struct ivg_file {
 
 static inline u32 ivg_channel_vector(const struct ivg_device *device, u32 channel)
 {
-	return 1 + channel % (device->region.vector_count - 1);
+	return 1 + channel % (device->vectors_usable - 1);
 }
 
 static inline bool ivg_channel_has_interrupts(const struct ivg_device *device, u32 channel)

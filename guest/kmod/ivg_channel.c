@@ -54,6 +54,7 @@ void ivg_epoch_begin(struct ivg_device *device)
 		WRITE_ONCE(device->guest->extent_owner[i], 0);
 		device->extents[i].used = used;
 	}
+	WRITE_ONCE(device->guest->vectors_used, device->vectors_usable);
 	device->boot_epoch = get_random_u64() | 1;
 	/* B1, release: what an earlier boot left is void when the mediator sees the epoch. */
 	smp_store_release(&device->guest->boot_epoch, device->boot_epoch);

@@ -68,7 +68,8 @@ struct ivg_guest_channel {
 
 struct ivg_guest_pages {
 	__u64 boot_epoch;
-	__u64 pad0[15];
+	__u32 vectors_used; /* stored before the epoch; 0: all */
+	__u32 pad0[29];
 	struct ivg_guest_channel channels[IVG_CHANNELS_MAX];
 	__u8 pad1[IVG_PAGE_BYTES - (128 + IVG_CHANNELS_MAX * 64) % IVG_PAGE_BYTES];
 	__u32 extent_owner[];
@@ -78,7 +79,9 @@ struct ivg_host_channel {
 	__u64 state;
 	__u32 reason;
 	__u32 executor_pid;
-	__u64 counters[14];
+	__u64 counters0[3];
+	__u64 interrupts; /* counted before each interrupt */
+	__u64 counters1[10];
 };
 
 #define IVG_SHOWN_DEVICES_MAX 16u

@@ -26,7 +26,24 @@ void ivg_doorbell(struct ivg_device *device, u32 vector)
 	rcu_read_unlock();
 }
 
-/* Serves every channel of the vector: which of them the host meant it does not say. */
+/* Whom of the channels that share a vector the host means it does not say, but it has changed one of two words before. */
+static bool channel_is_meant(struct ivg_device *device, struct ivg_channel *channel)
+{
+	const struct ivg_host_channel *host = &device->host->channels[channel->index];
+	/*
+	 * I2, acquire, pairs with I1 and H1: the state first, so that the count is of the same life or later. A count from
+	 * before and a state from after would look like the new life's first interrupt, and hide it.
+	 */
+	const u64 state = smp_load_acquire(&host->state);
+	const u64 interrupts = smp_load_acquire(&host->interrupts); /* I2 */
+
+	if (state == channel->state_seen && interrupts == channel->interrupts_seen)
+		return false;
+	channel->state_seen = state;
+	channel->interrupts_seen = interrupts;
+	return true;
+}
+
 static irqreturn_t vector_handler(int irq, void *argument)
 {
 	struct ivg_vector *vector = argument;
@@ -36,9 +53,11 @@ static irqreturn_t vector_handler(int irq, void *argument)
 
 	spin_lock(&vector->lock);
 	vector->interrupts++;
-	for (i = vector->index - 1; i < device->region.channel_count; i += device->region.vector_count - 1) {
+	for (i = vector->index - 1; i < device->region.channel_count; i += device->vectors_usable - 1) {
 		struct ivg_channel *channel = &device->channels[i];
 
+		if (!channel_is_meant(device, channel))
+			continue;
 		if (channel->file)
 			ivg_file_wake(channel->file);
 		draining |= READ_ONCE(channel->state) == IVG_CHANNEL_DRAINING;
@@ -61,16 +80,33 @@ static void vectors_stop(struct ivg_device *device)
 	pci_free_irq_vectors(device->pdev);
 }
 
+/* The host interrupts for channels only; vector 0 is its own ear. Handlers may run as soon as theirs is requested. */
+static u32 vectors_request(struct ivg_device *device, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		struct ivg_vector *vector = &device->vectors[i];
+
+		if (i == IVG_CONTROL_VECTOR)
+			continue;
+		if (request_irq(pci_irq_vector(device->pdev, i), vector_handler, 0, vector->name, vector) != 0)
+			break;
+		vector->irq = pci_irq_vector(device->pdev, i);
+	}
+	return i;
+}
+
 /*
- * Channels share vectors as the layout says. A vector that cannot be had (the device has fewer than the host sends, or the
- * guest's processors have none left) leaves its channels without interrupts: they work, their sleepers poll.
+ * Channels share what vectors can be had, if the device has fewer than the host serves or the guest's processors have few
+ * left, and the host is told with the boot epoch. With none at all channels work, and their sleepers poll.
  */
 static int vectors_start(struct ivg_device *device)
 {
 	struct pci_dev *pdev = device->pdev;
 	const u32 wanted = device->region.vector_count;
 	const int count = pci_alloc_irq_vectors(pdev, 2, wanted, PCI_IRQ_MSIX);
-	u32 working = 0, i;
+	u32 working, i;
 
 	if (count < 0) {
 		pci_err(pdev, "no MSI-X vectors: error %d\n", count);
@@ -88,16 +124,17 @@ static int vectors_start(struct ivg_device *device)
 		vector->index = i;
 		spin_lock_init(&vector->lock);
 		snprintf(vector->name, sizeof(vector->name), "%s-%u", dev_name(&device->dev), i);
-		/* The host interrupts for channels only; vector 0 is its own ear. */
-		if (i == IVG_CONTROL_VECTOR || i >= (u32)count ||
-		    request_irq(pci_irq_vector(pdev, i), vector_handler, 0, vector->name, vector) != 0)
-			continue;
-		vector->irq = pci_irq_vector(pdev, i);
-		working++;
 	}
-	if (working < device->region.vector_count - 1)
-		pci_warn(pdev, "%u of %u interrupt vectors: the other channels' sleepers will poll\n", working,
-			 device->region.vector_count - 1);
+	for (i = 0; i < device->region.channel_count; i++)
+		device->channels[i].index = i;
+	/* Nobody has a channel yet: what a handler does with too large a stride now, it does to nobody. */
+	device->vectors_usable = (u32)count;
+	working = vectors_request(device, (u32)count);
+	device->vectors_usable = max(working, 2u);
+	if (working < 2)
+		pci_warn(pdev, "no interrupt vector is left: sleepers will poll\n");
+	else if (working < wanted)
+		pci_info(pdev, "%u of %u interrupt vectors\n", working, wanted);
 	return 0;
 }
 
@@ -229,7 +266,7 @@ static int ivg_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto vectors;
 	pci_info(pdev, "%s: VM %u (%s), %u channels, %u extents of 2 MiB, %u vectors, copies at %u MiB/s\n",
 		 dev_name(&device->dev), device->region.vm_id, device->region.vm_name, device->region.channel_count,
-		 device->region.extent_count, device->region.vector_count, device->copy_mib_per_s);
+		 device->region.extent_count, device->vectors_usable, device->copy_mib_per_s);
 	return 0;
 vectors:
 	vectors_stop(device);

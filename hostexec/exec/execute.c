@@ -2,6 +2,7 @@
 #include "exec_internal.h"
 #include "ivgpu/sticky_error.h"
 #include "jit.h"
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,9 +23,14 @@ void ivg_exec_interrupt(struct ivg_exec *exec)
 
         if (exec->interrupt_fd < 0)
                 return;
+        /* I1, release, pairs with I2 (ivg_pci.c, channels.c): counted before the interrupt, which may be for any
+         * channel of its vector, so that whoever it is for has changed when it comes. Every value is stored once,
+         * whichever of two threads is later, so each store is a change. */
+        ivg_store_release_u64(&exec->host_channel->interrupts,
+                              atomic_fetch_add_explicit(&exec->counters.interrupts, 1, memory_order_relaxed) + 1);
         /* EAGAIN: the counter is full of unread interrupts, so the guest is being woken anyway. */
-        if (write(exec->interrupt_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
-                ivg_exec_count(&exec->counters.interrupts, &exec->host_channel->interrupts, 1);
+        if (write(exec->interrupt_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+                ivg_log(IVG_LOG_WARNING, "interrupting the guest: %s", strerror(errno));
 }
 
 static const char *print_call(const struct ivg_exec_request *request, char text[IVG_CALL_TEXT_BYTES])

@@ -216,10 +216,6 @@ static int read_vm(struct ivg_config_reader *reader, const config_setting_t *gro
                 return rc;
         if (reader->vm_pools[config->vm_count].name[0] == '\0')
                 return ivg_setting_refuse(reader, group, "key \"pool\" is missing, here and in \"defaults\"");
-        if (vm->channels >= vm->vectors)
-                return ivg_setting_refuse(reader, group,
-                                          "channels = %u, vectors = %u: each channel needs a vector beside vector 0",
-                                          vm->channels, vm->vectors);
         if (vm->socket[0] == '\0' && vm->local_socket[0] == '\0')
                 return ivg_setting_refuse(reader, group, "neither \"socket\" (QEMU's) nor \"local_socket\" is there");
         for (uint32_t i = 0; i < config->vm_count; i++)

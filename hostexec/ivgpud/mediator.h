@@ -4,6 +4,7 @@
  *                      ├─ local.c   local programs: listening socket, hello, life
  *                      │     └────┬─ tenant.c    one region and its channels (of a QEMU or of a local program)
  *                      │          ├─ channel.c   a channel's states (region_layout.h)
+ *                      │          ├─ relay.c     doorbells that channels share
  *                      │          └─ executor.c  one ivgpu-exec process
  *                      ├─ member.c  what a VM, or all local programs, may do: limits, faults, quarantine
  *                      ├─ watchdog.c  calls, kernels and executors that take too long
@@ -210,6 +211,13 @@ struct ivg_channel {
         uint32_t index, generation;
         enum ivg_host_channel_state state;
         struct ivg_executor *executor; /* NULL: none, or gone */
+        int doorbell_fd;               /* its own, where its vector is shared (relay.c); else -1 */
+};
+
+struct ivg_relay { /* watches a vector's doorbell where channels share it */
+        struct ivg_source source;
+        struct ivg_tenant *tenant;
+        uint32_t vector;
 };
 
 struct ivg_tenant {
@@ -227,7 +235,9 @@ struct ivg_tenant {
         struct ivg_region region;
         struct ivg_doorbells doorbells; /* of a VM; a local program's three: vector 0 and 1 */
         struct ivg_source control;      /* the guest rings when a state word has changed */
-        uint64_t epoch_pending;         /* a boot epoch to adopt once the old executors are gone; 0: none */
+        uint32_t vectors_usable;        /* by the guest's own word (region_layout.h) */
+        struct ivg_relay relays[IVG_VECTORS_MAX];
+        uint64_t epoch_pending; /* a boot epoch to adopt once the old executors are gone; 0: none */
         uint32_t executors_alive;
         bool ending; /* its QEMU or program is gone: freed with the last executor */
         struct ivg_channel channels[IVG_CHANNELS_MAX];
@@ -251,6 +261,13 @@ void ivg_tenant_executor_gone(struct ivg_tenant *tenant);
 int ivg_tenant_doorbell_fd(const struct ivg_tenant *tenant, uint32_t channel);
 int ivg_tenant_interrupt_fd(const struct ivg_tenant *tenant, uint32_t channel);
 void ivg_tenant_interrupt(const struct ivg_tenant *tenant, uint32_t channel);
+
+/* ---- relay.c ---- */
+
+void ivg_relays_init(struct ivg_tenant *tenant);
+/* No executor is there: from now on the guest uses so many vectors, 0 for all. -errno: doorbells would be lost. */
+int ivg_relays_adopt(struct ivg_tenant *tenant, uint32_t vectors_used);
+void ivg_relays_end(struct ivg_tenant *tenant);
 
 /* ---- channel.c ---- */
 

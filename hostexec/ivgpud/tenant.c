@@ -15,12 +15,14 @@
 
 static uint32_t channel_vector(const struct ivg_tenant *tenant, uint32_t channel)
 {
-        return tenant->kind == IVG_TENANT_LOCAL ? LOCAL_VECTOR : 1 + channel % (tenant->doorbells.vector_count - 1);
+        return tenant->kind == IVG_TENANT_LOCAL ? LOCAL_VECTOR : ivg_channel_vector(channel, tenant->vectors_usable);
 }
 
 int ivg_tenant_doorbell_fd(const struct ivg_tenant *tenant, uint32_t channel)
 {
-        return tenant->doorbells.to_host[channel_vector(tenant, channel)];
+        const int own_fd = tenant->channels[channel].doorbell_fd;
+
+        return own_fd >= 0 ? own_fd : tenant->doorbells.to_host[channel_vector(tenant, channel)];
 }
 
 int ivg_tenant_interrupt_fd(const struct ivg_tenant *tenant, uint32_t channel)
@@ -107,6 +109,7 @@ static int ipc_open(struct ivg_tenant *tenant, struct ivg_error *error)
 static void resources_release(struct ivg_tenant *tenant)
 {
         ivg_loop_unwatch(tenant->mediator, &tenant->control);
+        ivg_relays_end(tenant);
         ivg_region_unmap(&tenant->region);
         ivg_doorbells_close(&tenant->doorbells);
         if (tenant->memfd >= 0)
@@ -154,6 +157,7 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
         rc = region_open(tenant, config, error);
         if (rc == 0)
                 rc = ipc_open(tenant, error);
+        ivg_relays_init(tenant);
         if (rc == 0)
                 rc = ivg_doorbells_create(&tenant->doorbells, config->kind == IVG_TENANT_VM ? config->vectors : 2,
                                           error);
@@ -222,6 +226,7 @@ static bool epoch_follow(struct ivg_tenant *tenant)
         /* Acquire, pairs with the guest driver's release: its channel words are those of this boot. */
         const uint64_t epoch = ivg_load_acquire_u64(&ivg_region_guest_pages(&tenant->region)->boot_epoch);
         bool clear = true;
+        int rc;
 
         /* Relaxed: this thread wrote it. */
         if (epoch == 0 || epoch == ivg_load_relaxed_u64(&host->epoch_seen))
@@ -234,6 +239,11 @@ static bool epoch_follow(struct ivg_tenant *tenant)
         if (!clear)
                 return false;
         tenant->epoch_pending = 0;
+        /* Relaxed: the epoch, stored later, has been seen. Once read; what it may be is bounded there. */
+        rc = ivg_relays_adopt(tenant, ivg_load_relaxed_u32(&ivg_region_guest_pages(&tenant->region)->vectors_used));
+        if (rc < 0)
+                ivg_log(IVG_LOG_ERROR, "%s: doorbells of %u channels through %u vectors: %s; its programs will hang",
+                        tenant->name, tenant->region.channel_count, tenant->vectors_usable, strerror(-rc));
         /* Release, pairs with the guest's wait for it: older channels are ended, their memory is nobody's. */
         ivg_store_release_u64(&host->epoch_seen, epoch);
         return true;

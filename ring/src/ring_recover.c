@@ -79,8 +79,8 @@ static int settle_claim(struct ivg_ring *ring, const struct dead_claim *claim)
         return 0;
 }
 
-/* Does the consumer sleep for a record that is there? The dead may have committed (P4) without ringing. */
-static bool consumer_missed_a_record(const struct ivg_ring *ring)
+/* The dead may have committed (P4) without ringing. */
+bool ivg_ring_consumer_missed_a_record(const struct ivg_ring *ring)
 {
         /* R4, pairs with C4; after our own P4 in program order, both seq_cst, as P5 is. */
         const uint64_t sleep_at = ivg_load_seq_cst_u64(&ring->host->sleep_at);
@@ -128,6 +128,6 @@ int ivg_ring_recover(struct ivg_ring *ring, uint32_t owner, bool *doorbell)
                 ivg_store_relaxed_u32(&ring->guest->waiters[i].waiting, 0);
                 ivg_store_release_u32(&line->owner, 0); /* pairs with the exchange in ivg_producer_open */
         }
-        *doorbell = consumer_missed_a_record(ring);
+        *doorbell = ivg_ring_consumer_missed_a_record(ring);
         return worst;
 }

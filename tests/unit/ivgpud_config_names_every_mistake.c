@@ -71,7 +71,6 @@ static const struct {
         {VM("region_mib = 99999999999L;"), 3, "region_mib", "is outside"},
         {VM("channels = 65;"), 3, "channels", "65 is outside 1..64"},
         {VM("vectors = 1;"), 3, "vectors", "1 is outside 2..128"},
-        {VM("channels = 16; vectors = 16;"), 2, "entry", "channels = 16, vectors = 16"},
         {VM("socket_mode = \"0999\";"), 3, "socket_mode", "\"0999\" is no mode"},
         {VM("socket_mode = 660;"), 3, "socket_mode", "a string is expected"},
         {VM("gpu = 1;"), 3, "gpu", "unknown key"},

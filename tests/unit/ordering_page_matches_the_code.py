@@ -92,7 +92,8 @@ def main():
     registered = "".join(path.read_text(encoding="utf-8") for path in (root / "tests" / "cmake").glob("*.cmake"))
     for test in sorted(tests):
         model = test.removeprefix("model_")
-        there = (root / "ring" / "models" / f"{model}.pml").is_file() if model != test else re.search(
+        scenario = root / "tests" / "vm" / f"{test.removeprefix('vm_')}.bash"
+        there = scenario.is_file() if test.startswith("vm_") else (root / "ring" / "models" / f"{model}.pml").is_file() if model != test else re.search(
             rf"\b{re.escape(test)}\b", registered)
         if not there:
             wrong.append(f"no test or model is called {test}")

@@ -4,7 +4,8 @@
  *   crowd          every channel taken, one too many, all killed, all free again
  *   work           claims, writes, rings and releases until it is killed (the storm's victims)
  *   await          says "MARK-waiting", then blocks in poll() until the host interrupts for a dead executor
- *   idle SECONDS   sleeps in ivg_link_wait(); fails if that costs processor time
+ *   undisturbed    says "MARK-still", then fails if anything wakes it until its standard input ends
+ *   idle SECONDS [SCHEME]  sleeps in ivg_link_wait(); fails if that costs processor time, or if the way is not SCHEME's
  *
  * Exit code 0: everything held; else the first broken expectation is named on standard error. */
 #include "ivgpu/link.h"
@@ -29,7 +30,9 @@
 #define NODE "/dev/ivgpu0"
 #define ATTRIBUTES "/sys/class/ivgpu/ivgpu0/"
 #define HOST_MS 10000 /* for the host to end an executor, on a busy machine */
+#define SETTLE_MS 1000
 #define IDLE_SHARE_MAX 0.01
+#define IDLE_STEP_MS 300 /* how often a sleeper looks for its mediator's heartbeat */
 
 #define expect(condition)                                                                                        \
         do {                                                                                                     \
@@ -594,6 +597,22 @@ static int await(void)
         return 0;
 }
 
+static int undisturbed(void)
+{
+        struct channel own = channel_open();
+        struct pollfd watched[2] = {{.fd = own.fd, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+        uint64_t count;
+
+        (void)channel_wait_ready(&own);
+        while (poll(watched, 1, SETTLE_MS) > 0) /* READY is seen before its interrupt has come */
+                expect(read(own.fd, &count, sizeof(count)) == sizeof(count));
+        printf("MARK-still\n");
+        fflush(stdout);
+        expect(poll(watched, 2, -1) > 0);
+        expect(watched[0].revents == 0);
+        return 0;
+}
+
 static bool never(void *arg)
 {
         (void)arg;
@@ -609,24 +628,52 @@ static double cpu_s(void)
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
 }
 
-static int idle(double seconds)
+/* What the same number of bare sleeps costs meanwhile: on a loaded machine an emulated processor that is not scheduled
+ * counts as busy. A child that writes its processor time into the pipe it returns. */
+static int bare_sleeper_start(double seconds)
+{
+        int result[2];
+
+        expect(pipe(result) == 0);
+        if (fork() == 0) {
+                const uint64_t end_ms = now_ms() + (uint64_t)(seconds * 1000);
+                double used_s;
+
+                while (now_ms() < end_ms)
+                        usleep(IDLE_STEP_MS * 1000);
+                used_s = cpu_s();
+                _exit(write(result[1], &used_s, sizeof(used_s)) == sizeof(used_s) ? 0 : 1);
+        }
+        close(result[1]);
+        return result[0];
+}
+
+static int idle(double seconds, const char *scheme)
 {
         struct ivg_link *link = NULL;
         enum ivg_error_code code;
         struct ivg_error error = {""};
         const int rc = ivg_link_open(IVG_CALL_TABLE_FINGERPRINT, &link, &code, &error);
-        double begin_s, share;
+        double begin_s, share, bare_s;
+        struct rusage before, after;
+        int bare;
 
         if (rc != 0)
                 fprintf(stderr, "kmod_guest: %s\n", error.text);
-        expect(rc == 0 && strcmp(ivg_link_name(link), "driver:" NODE) == 0);
+        expect(rc == 0 && strncmp(ivg_link_name(link), scheme, strlen(scheme)) == 0);
         printf("MARK-idle\n");
         fflush(stdout);
+        bare = bare_sleeper_start(seconds);
+        getrusage(RUSAGE_SELF, &before);
         begin_s = cpu_s();
         expect(ivg_link_wait(link, never, NULL, (uint32_t)(seconds * 1000)) == -ETIMEDOUT);
         share = (cpu_s() - begin_s) / seconds;
-        printf("MARK-idle-ended: %.2f %% of a processor\n", share * 100);
-        expect(share < IDLE_SHARE_MAX);
+        getrusage(RUSAGE_SELF, &after);
+        expect(read(bare, &bare_s, sizeof(bare_s)) == sizeof(bare_s));
+        printf("MARK-idle-ended: %.2f %% of a processor (bare sleeps %.2f %%), woken %ld times\n", share * 100,
+               bare_s / seconds * 100, after.ru_nvcsw - before.ru_nvcsw);
+        expect((double)(after.ru_nvcsw - before.ru_nvcsw) <= 2 * seconds * 1000 / IDLE_STEP_MS);
+        expect(share < IDLE_SHARE_MAX + 2 * bare_s / seconds);
         ivg_link_close(link);
         return 0;
 }
@@ -644,8 +691,10 @@ int main(int argc, char **argv)
                 return work();
         if (strcmp(what, "await") == 0)
                 return await();
-        if (strcmp(what, "idle") == 0 && argc == 3)
-                return idle(atof(argv[2]));
-        fprintf(stderr, "usage: kmod_guest isolation | crowd | work | await | idle SECONDS\n");
+        if (strcmp(what, "undisturbed") == 0)
+                return undisturbed();
+        if (strcmp(what, "idle") == 0 && (argc == 3 || argc == 4))
+                return idle(atof(argv[2]), argc == 4 ? argv[3] : "driver:" NODE);
+        fprintf(stderr, "usage: kmod_guest isolation | crowd | work | await | undisturbed | idle SECONDS [SCHEME]\n");
         return 2;
 }

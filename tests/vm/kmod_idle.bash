@@ -1,6 +1,7 @@
 #!/bin/bash
-# A sleeping program costs no processor time, neither the guest's nor the host's; and an interrupt wakes a sleeper that
-# nothing else would wake. usage: kmod_idle.bash BUILD_FOLDER
+# A sleeping program costs no processor time, neither the guest's nor the host's; an interrupt wakes a sleeper that nothing
+# else would wake; and it wakes nobody else. All channels share the one vector that this device has beside control, which
+# is less than the host serves. usage: kmod_idle.bash BUILD_FOLDER
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.bash"
@@ -14,13 +15,26 @@ vm_start_mediator "$build"
 
 { kmod_job; cat << 'JOB'; } > "$work/job"
 timeout 60 $as_user $kmod idle 6; echo "PROGRAM idle ended with $?"
+# Three that sleep, in whose midst one works: nobody but it is woken, and it is woken by interrupts, not by time.
+mkfifo /tmp/still
+for one in 1 2 3; do timeout 60 $as_user $kmod undisturbed < /tmp/still > /tmp/still.$one 2>&1 & still="$still $!"; done
+exec 9> /tmp/still
+for one in 1 2 3; do for _ in $(seq 400); do grep -q MARK-still /tmp/still.$one && break; sleep 0.05; done; done
+before=$(kmod_now interrupts)
+timeout 60 $as_user strace -f -e trace=ppoll -E LD_LIBRARY_PATH=$LD_LIBRARY_PATH -o /tmp/slept $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; echo "FAILED: streams"; exit 1; }
+after=$(kmod_now interrupts)
+exec 9>&-
+for one in $still; do wait $one || { cat /tmp/still.*; echo "FAILED: a sleeper was disturbed"; exit 1; }; done
+woken=$(grep -c "events=POLLIN.*POLLRDHUP.*= [12] " /tmp/slept) late=$(grep -c "events=POLLIN.*POLLRDHUP.*= 0 " /tmp/slept)
+echo "MARK-shared: vectors $(kmod_now vectors), interrupts $((after - before)), woken $woken, by time $late"
+[ $(kmod_now vectors) -eq 1 ] && [ $((after - before)) -ge 5 ] && [ $woken -gt $((2 * late)) ] || { echo "FAILED: interrupts"; exit 1; }
 before=$(kmod_now interrupts)
 timeout 60 $as_user $kmod await; echo "PROGRAM await ended with $?"
 [ $(kmod_now interrupts) -gt $before ] || { echo "FAILED: no interrupts"; exit 1; }
 kmod_settle 10 || exit 1
 kmod_kernel_is_content || exit 1
 JOB
-kmod_boot guest "$work/job"
+kmod_boot guest "$work/job" --vectors 2
 
 vm_wait_line 60 guest MARK-idle
 sleep 1 # the opening's last work

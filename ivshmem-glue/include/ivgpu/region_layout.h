@@ -11,6 +11,7 @@
 #define IVGPU_REGION_LAYOUT_H
 
 #include "ivgpu/ring_layout.h"
+#include <stdbool.h>
 
 #define IVG_REGION_MAGIC 0x3130555047564901ull /* "\1IVGPU01" little-endian, stored last with release */
 #define IVG_LAYOUT_VERSION 1u
@@ -35,7 +36,7 @@ struct ivg_region_page {
         uint64_t call_table_fingerprint; /* of the generated call table: both sides must be of one build of the table */
         uint64_t host_instance;          /* random; another value means another mediator life */
         uint32_t doorbell_peer;          /* the host's ivshmem peer id */
-        uint32_t vector_count; /* vector 0 control; channel c uses 1 + c % (vector_count - 1); 0: local mode */
+        uint32_t vector_count;           /* that the host serves, see ivg_channel_vector(); 0: local mode */
         uint32_t channel_count;
         uint32_t vm_id;
         uint64_t guest_pages_offset, guest_pages_bytes;
@@ -107,6 +108,24 @@ static inline uint32_t ivg_channel_word_state(uint64_t word)
         return (uint32_t)word;
 }
 
+/* The vector of a channel, for doorbells and interrupts alike. Vector 0 is control; channels share the others when
+ * there are not enough: because the host serves few, or because the guest, which says so in `vectors_used` with its
+ * boot epoch, can have few. A vector does not say which of its channels is meant. To the host: the mediator passes a
+ * doorbell on to the executor whose record is there. To the guest: a channel's state or its count of interrupts has
+ * changed (H1, I1). */
+static inline uint32_t ivg_vectors_usable(uint32_t vector_count, uint32_t vectors_used)
+{
+        return vectors_used >= 2 && vectors_used < vector_count ? vectors_used : vector_count;
+}
+static inline uint32_t ivg_channel_vector(uint32_t channel, uint32_t vectors_usable)
+{
+        return 1 + channel % (vectors_usable - 1);
+}
+static inline bool ivg_vectors_are_shared(uint32_t channel_count, uint32_t vectors_usable)
+{
+        return channel_count > vectors_usable - 1;
+}
+
 struct ivg_guest_channel { /* one line each */
         _Atomic(uint64_t) state;
         _Atomic(uint32_t) pid; /* as the guest sees it: shown, never trusted */
@@ -117,6 +136,7 @@ struct ivg_guest_channel { /* one line each */
 
 struct ivg_guest_pages {
         _Alignas(128) _Atomic(uint64_t) boot_epoch; /* non-zero, new for every boot of the guest */
+        _Atomic(uint32_t) vectors_used; /* stored before the epoch; 0 or too many: all, see ivg_channel_vector() */
         _Alignas(128) struct ivg_guest_channel channels[IVG_CHANNELS_MAX];
         /* extent_owner[i]: 0 free, else channel index + 1. Written by the guest driver alone. Follows in the same
          * pages. */
@@ -131,7 +151,7 @@ struct ivg_host_channel {
         _Atomic(uint64_t) records_consumed;
         _Atomic(uint64_t) batches;
         _Atomic(uint64_t) sleeps;
-        _Atomic(uint64_t) interrupts; /* guest threads woken */
+        _Atomic(uint64_t) interrupts; /* counted before each interrupt; a change says that it was for this channel */
         _Atomic(uint64_t) arena_bytes_from_guest;
         _Atomic(uint64_t) arena_bytes_to_guest;
         _Atomic(uint64_t) calls_failed;

@@ -99,6 +99,8 @@ void ivg_producer_wait_end(struct ivg_producer *producer);
  * destroy the ring. *doorbell is set, whatever is returned, when the consumer sleeps for a record that is there, also
  * one that the dead had committed without ringing. Callers: one thread at a time. */
 int ivg_ring_recover(struct ivg_ring *ring, uint32_t owner, bool *doorbell);
+/* True when the consumer sleeps for a record that is there: it must be woken. Reads one word of the guest's. */
+bool ivg_ring_consumer_missed_a_record(const struct ivg_ring *ring);
 
 /* ---- consumer side ---- */
 
