@@ -166,6 +166,8 @@ static CUresult connect_link(void)
                                               ? CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
                                               : CUDA_ERROR_NO_DEVICE);
         }
+        if (ivg_link_cost(ivg_process.link) != NULL)
+                ivg_log("%s: %s", ivg_link_name(ivg_process.link), ivg_link_cost(ivg_process.link));
         const struct ivg_region *region = ivg_link_region(ivg_process.link);
         const uint32_t channel = ivg_link_channel(ivg_process.link);
 

@@ -1,4 +1,5 @@
 /* Opening, closing and asking after a link; everything that is the same for all transports. */
+#include "ivgpu/broker.h"
 #include "link_internal.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 static const struct ivg_link_transport *const transports[] = {
         &ivg_link_transport_driver,
         &ivg_link_transport_local,
+        &ivg_link_transport_broker,
         &ivg_link_transport_sysfs,
 };
 #define TRANSPORTS_COUNT (sizeof(transports) / sizeof(transports[0]))
@@ -73,7 +75,8 @@ static int open_forced(const char *forced, struct ivg_link_request *request, str
                         return link_try(transports[i], forced + bytes + 1, request, link);
         }
         request->code = IVG_ERROR_UNSUPPORTED_OP;
-        ivg_error_set(request->error, "IVGPU_CHANNEL=%s: this build knows driver:NODE, local:PATH and sysfs:DEVICE",
+        ivg_error_set(request->error,
+                      "IVGPU_CHANNEL=%s: this build knows driver:NODE, local:PATH, broker:PATH and sysfs:DEVICE",
                       forced);
         return -EPROTONOSUPPORT;
 }
@@ -93,11 +96,12 @@ static int open_searching(const struct ivg_link_places *places, struct ivg_link_
         } tries[] = {
                 {&ivg_link_transport_driver, NULL},
                 {&ivg_link_transport_local, places->socket != NULL ? places->socket : IVG_LINK_SOCKET_DEFAULT},
+                {&ivg_link_transport_broker, places->broker},
                 {&ivg_link_transport_sysfs, NULL},
         };
         struct ivg_error *error = request->error;
         struct ivg_error words[TRANSPORTS_COUNT] = {{""}};
-        bool forbidden = false;
+        const struct ivg_error *forbidden = NULL;
         int rc = -ENOENT;
 
         _Static_assert(sizeof(tries) / sizeof(tries[0]) == TRANSPORTS_COUNT, "every transport has its turn");
@@ -110,12 +114,13 @@ static int open_searching(const struct ivg_link_places *places, struct ivg_link_
                 if (!error_is_absence(rc)) {
                         /* A device that was there but forbidden is the likelier reason than what was found instead. */
                         ivg_error_set(error, "%s%s%.120s", words[i].text, forbidden ? "; " : "",
-                                      forbidden ? words[0].text : "");
+                                      forbidden ? forbidden->text : "");
                         return rc;
                 }
-                forbidden |= i == 0 && rc == -EACCES;
+                if (forbidden == NULL && rc == -EACCES)
+                        forbidden = &words[i];
         }
-        ivg_error_set(error, "%.100s; %.100s; %.100s", words[0].text, words[1].text, words[2].text);
+        ivg_error_set(error, "%.75s; %.75s; %.75s; %.75s", words[0].text, words[1].text, words[2].text, words[3].text);
         return rc;
 }
 
@@ -144,6 +149,7 @@ int ivg_link_open(uint64_t call_table_fingerprint, struct ivg_link **link, enum 
         const struct ivg_link_places places = {
                 .forced = secure_getenv("IVGPU_CHANNEL"),
                 .socket = secure_getenv("IVGPU_SOCKET"),
+                .broker = IVG_BROKER_SOCKET_DEFAULT,
                 .device_prefix = IVG_LINK_DEVICE_PREFIX,
                 .sysfs_root = IVG_LINK_SYSFS_ROOT,
                 .open_ms = IVG_LINK_OPEN_MS,
@@ -247,4 +253,9 @@ uint32_t ivg_link_generation(const struct ivg_link *link)
 const char *ivg_link_name(const struct ivg_link *link)
 {
         return link->name;
+}
+
+const char *ivg_link_cost(const struct ivg_link *link)
+{
+        return link->transport->cost;
 }

@@ -1,7 +1,6 @@
 /* The guest driver's part in a channel's life (states: region_layout.h), played by the process itself.
  *
- * Labels: G1 guest word stored here, read by the mediator when control rings; H1 host word stored by the mediator, read
- * here. Both carry the generation, so that a word of an earlier life is never taken for one of this. */
+ * The words themselves, and their labels G1 and H2: guest_part.c. */
 #include "link_internal.h"
 #include <poll.h>
 #include <string.h>
@@ -10,11 +9,6 @@
  * ends all older channels); a host that keeps doing it is broken. */
 #define CLAIMS_MAX 4u
 
-static struct ivg_guest_channel *guest_channel(const struct ivg_link *link)
-{
-        return &ivg_region_guest_pages(&link->region)->channels[link->channel];
-}
-
 static const struct ivg_host_channel *host_channel(const struct ivg_link *link)
 {
         return &ivg_region_host_pages(&link->region)->channels[link->channel];
@@ -22,15 +16,8 @@ static const struct ivg_host_channel *host_channel(const struct ivg_link *link)
 
 void ivg_link_channel_claim(struct ivg_link *link)
 {
-        struct ivg_guest_channel *guest = guest_channel(link);
-
-        link->generation = ivg_channel_word_generation(ivg_load_acquire_u64(&host_channel(link)->state));
-        ivg_store_relaxed_u32(&guest->pid, (uint32_t)getpid());
-        memset(guest->program, 0, sizeof(guest->program));
-        memcpy(guest->program, program_invocation_short_name,
-               strnlen(program_invocation_short_name, sizeof(guest->program) - 1));
-        /* G1, release: pid and program are complete when the mediator sees OPEN. */
-        ivg_store_release_u64(&guest->state, ivg_channel_word(link->generation, IVG_GUEST_CHANNEL_OPEN));
+        link->generation =
+                ivg_guest_channel_open(&link->region, link->channel, (uint32_t)getpid(), program_invocation_short_name);
         link->claimed = true;
         link->transport->ring_control(link);
 }
@@ -44,9 +31,7 @@ void ivg_link_channel_close(struct ivg_link *link)
                 link->transport->channel_close(link);
                 return;
         }
-        /* G1, release: everything this process did in the channel comes before. */
-        ivg_store_release_u64(&guest_channel(link)->state,
-                              ivg_channel_word(link->generation, IVG_GUEST_CHANNEL_CLOSED));
+        ivg_guest_channel_store(&link->region, link->channel, link->generation, IVG_GUEST_CHANNEL_CLOSED);
         link->claimed = false;
         link->transport->ring_control(link);
 }
@@ -70,7 +55,7 @@ void ivg_link_step(struct ivg_link *link, uint64_t *step_ns)
 
 static int channel_failed(struct ivg_link *link, struct ivg_link_request *request, const char *what)
 {
-        /* Stored by the host before the state word (H1), which we have seen. */
+        /* Stored by the host before the state word, which we have seen. */
         const uint32_t reason = ivg_load_relaxed_u32(&host_channel(link)->reason);
 
         request->code = reason != IVG_ERROR_NONE && reason <= IVG_ERROR_VM_QUARANTINED ? (enum ivg_error_code)reason
@@ -97,8 +82,8 @@ static int ring_must_be_open(const struct ivg_link *link, struct ivg_link_reques
 /* 1: keep waiting. */
 static int channel_progress(struct ivg_link *link, struct ivg_link_request *request, uint32_t *claims)
 {
-        /* H2, pairs with H1: with READY the executor has opened the ring, with FAILED or DEAD the reason is there. */
-        const uint64_t word = ivg_load_acquire_u64(&host_channel(link)->state);
+        /* With READY the executor has opened the ring, with FAILED or DEAD the reason is there. */
+        const uint64_t word = ivg_guest_channel_host_word(&link->region, link->channel);
         const uint32_t generation = ivg_channel_word_generation(word);
         const uint32_t state = ivg_channel_word_state(word);
 
@@ -147,9 +132,10 @@ int ivg_link_channel_wait_ready(struct ivg_link *link, struct ivg_link_request *
                 }
                 if (ivg_now_ns() >= request->deadline_ns) {
                         request->code = IVG_ERROR_TIMEOUT;
-                        ivg_error_set(request->error, "channel %u: not ready after %llu ms, host state %u",
-                                      link->channel, (unsigned long long)((ivg_now_ns() - begin_ns) / IVG_NS_PER_MS),
-                                      ivg_channel_word_state(ivg_load_acquire_u64(&host_channel(link)->state)));
+                        ivg_error_set(
+                                request->error, "channel %u: not ready after %llu ms, host state %u", link->channel,
+                                (unsigned long long)((ivg_now_ns() - begin_ns) / IVG_NS_PER_MS),
+                                ivg_channel_word_state(ivg_guest_channel_host_word(&link->region, link->channel)));
                         return -ETIMEDOUT;
                 }
                 ivg_link_step(link, &step_ns);

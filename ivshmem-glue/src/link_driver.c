@@ -13,10 +13,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-/* A sleeper looks up so often. The driver tells it of everything but one thing, a mediator that hangs: for that it
- * reads the heartbeat, which is lost only after IVG_HEARTBEAT_LOST_MS. Three looks a second cost nothing. */
-#define DRIVER_WAIT_SLICE_NS (300 * IVG_NS_PER_MS)
-
 /* Raw: not a cancellation point, and errno is the caller's. */
 static int driver_ioctl(const struct ivg_link *link, unsigned long request, void *argument)
 {
@@ -169,7 +165,7 @@ static int driver_open(struct ivg_link *link, const char *path, struct ivg_link_
         if (rc < 0)
                 return rc;
         atomic_store(&link->heartbeat_seen_ns, ivg_now_ns());
-        link->wait_slice_ns = DRIVER_WAIT_SLICE_NS;
+        link->wait_slice_ns = IVG_LINK_TOLD_SLICE_NS;
         return ivg_link_channel_wait_ready(link, request);
 }
 

@@ -97,12 +97,3 @@ void ivg_link_extents_release(struct ivg_link *link, uint32_t first, uint32_t co
         run_release(&link->region, link->channel, first, count);
         pthread_mutex_unlock(&link->extents_lock);
 }
-
-void ivg_link_extents_release_all(const struct ivg_region *region, uint32_t channel)
-{
-        for (uint32_t i = 0; i < region->extent_count; i++) {
-                uint32_t owner = channel + 1;
-
-                (void)ivg_compare_exchange_acq_rel_u32(&owners(region)[i], &owner, 0); /* E2; others' stay */
-        }
-}

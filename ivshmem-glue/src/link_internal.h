@@ -4,11 +4,13 @@
  *   link_channel.c  the guest driver's part in a channel's life: claim, wait for READY, close
  *   link_extents.c  arena extents
  *   link_wait.c     sleeping for an interrupt
- *   link_driver.c, link_local.c, link_sysfs.c   transports */
+ *   link_socket.c   a socket to whoever hands out the region, and its end as a sign
+ *   link_driver.c, link_local.c, link_broker.c, link_sysfs.c   transports */
 #ifndef IVG_LINK_INTERNAL_H
 #define IVG_LINK_INTERNAL_H
 
 #include "glue_internal.h"
+#include "ivgpu/guest_part.h"
 #include "ivgpu/link.h"
 #include <pthread.h>
 
@@ -26,9 +28,10 @@ struct ivg_link_request {
 
 /* Where a link may lead. The public ivg_link_open() fills it from the environment. */
 struct ivg_link_places {
-        const char *forced;        /* "driver:NODE", "local:PATH", "sysfs:DEVICE"; NULL: search */
+        const char *forced;        /* "driver:NODE", "local:PATH", "broker:PATH", "sysfs:DEVICE"; NULL: search */
         const char *device_prefix; /* "/dev/ivgpu"; NULL: the search passes over the driver */
         const char *socket;        /* NULL: IVG_LINK_SOCKET_DEFAULT */
+        const char *broker;        /* its socket; NULL: the search passes over it */
         const char *sysfs_root;
         uint32_t open_ms;
 };
@@ -44,6 +47,7 @@ int ivg_link_open_at(const struct ivg_link_places *places, uint64_t call_table_f
 struct ivg_link_transport {
         const char *scheme;
         bool has_interrupts;
+        const char *cost; /* for the user: what this way lacks beside the best one; NULL: nothing */
         /* Reaches a region, maps it, claims a channel and waits until it is READY. -ENOENT, -ECONNREFUSED, -EACCES:
          * not to be had here, a search may go on; anything else ends the search. */
         int (*open)(struct ivg_link *link, const char *path, struct ivg_link_request *request);
@@ -58,6 +62,7 @@ struct ivg_link_transport {
 };
 extern const struct ivg_link_transport ivg_link_transport_driver;
 extern const struct ivg_link_transport ivg_link_transport_local;
+extern const struct ivg_link_transport ivg_link_transport_broker;
 extern const struct ivg_link_transport ivg_link_transport_sysfs;
 
 struct ivg_link {
@@ -70,10 +75,11 @@ struct ivg_link {
 
         int region_fd, socket_fd, control_fd, doorbell_fd, interrupt_fd; /* -1: the transport has none */
 
-        /* sysfs: the page that holds BAR0, the doorbell register in it, and what rings which vector */
+        /* sysfs: the page that holds BAR0, the doorbell register in it; broker: where it is in the device's file */
         void *register_page;
         volatile uint32_t *doorbell_register;
-        uint32_t doorbell_control_word, doorbell_channel_word;
+        uint64_t doorbell_file_offset;
+        uint32_t doorbell_control_word, doorbell_channel_word; /* what rings which vector */
 
         /* signs of life; any thread */
         _Atomic(uint32_t) mediator_gone; /* sticky */
@@ -103,10 +109,17 @@ void ivg_link_channel_close(struct ivg_link *link);
 /* Sleeps a step while a state word is awaited, less when the peer speaks up. Steps grow from 20 us to 1 ms. */
 void ivg_link_step(struct ivg_link *link, uint64_t *step_ns);
 
-/* ---- link_extents.c ---- */
+/* ---- link_socket.c ---- */
 
-/* Frees every extent of `channel`. Only when its executor is gone for certain: DMA may be under way before. */
-void ivg_link_extents_release_all(const struct ivg_region *region, uint32_t channel);
+/* Connects to `whose` socket at `path` ("mediator"), says hello and receives the welcome, `bytes` long, that begins
+ * with a struct ivg_local_welcome, which has been checked, with exactly `fds_wanted` descriptors. Those that came are
+ * the caller's, also on failure; `fds` must hold -1 before. Bounded by the request's deadline. */
+int ivg_link_welcome(struct ivg_link *link, const char *path, const char *whose, void *welcome, size_t bytes, int *fds,
+                     uint32_t fds_wanted, struct ivg_link_request *request);
+/* -EPIPE once the other end is closed; asks the kernel at most every few ms, whichever thread calls. */
+int ivg_link_socket_alive(struct ivg_link *link);
+/* Makes the interrupt eventfd, which any thread may drain, one that nobody blocks on. */
+int ivg_link_interrupts_prepare(struct ivg_link *link, struct ivg_link_request *request);
 
 /* ---- link_heartbeat.c ---- */
 
@@ -118,6 +131,9 @@ int ivg_link_heartbeat_check(struct ivg_link *link);
 
 /* The longest sleep without a look at the peer's signs of life and, for a follower, the leader's. */
 #define IVG_LINK_WAIT_SLICE_NS (50 * IVG_NS_PER_MS)
+/* The same where somebody tells the sleeper of everything but one thing, a mediator that hangs: for that it reads the
+ * heartbeat, which is lost only after IVG_HEARTBEAT_LOST_MS. Three looks a second cost nothing. */
+#define IVG_LINK_TOLD_SLICE_NS (300 * IVG_NS_PER_MS)
 #define IVG_LINK_STEP_NS_MIN (20 * IVG_NS_PER_US)
 #define IVG_LINK_STEP_NS_MAX IVG_NS_PER_MS
 

@@ -87,23 +87,8 @@ static int boot_epoch(uint64_t *epoch, struct ivg_error *error)
         return 0;
 }
 
-static void boot_epoch_begin(struct ivg_link *link, uint64_t epoch)
-{
-        struct ivg_guest_pages *guest = ivg_region_guest_pages(&link->region);
-
-        /* What an earlier boot left. Relaxed: B1 orders all of it for the mediator, the driver lock for other
-         * processes. */
-        for (uint32_t i = 0; i < IVG_CHANNELS_MAX; i++)
-                ivg_store_relaxed_u64(&guest->channels[i].state, ivg_channel_word(0, IVG_GUEST_CHANNEL_FREE));
-        for (uint32_t i = 0; i < link->region.extent_count; i++)
-                ivg_store_relaxed_u32(&guest->extent_owner[i], 0);
-        ivg_store_release_u64(&guest->boot_epoch, epoch); /* B1, read by the mediator when control rings */
-        link->transport->ring_control(link);
-}
-
 static int boot_epoch_adopt(struct ivg_link *link, struct ivg_link_request *request)
 {
-        const struct ivg_host_pages *host = ivg_region_host_pages(&link->region);
         uint64_t step_ns = IVG_LINK_STEP_NS_MIN;
         uint64_t epoch = 0;
         const int rc = boot_epoch(&epoch, request->error);
@@ -111,11 +96,10 @@ static int boot_epoch_adopt(struct ivg_link *link, struct ivg_link_request *requ
         if (rc < 0)
                 return rc;
         if (ivg_load_acquire_u64(&ivg_region_guest_pages(&link->region)->boot_epoch) != epoch)
-                boot_epoch_begin(link, epoch);
-        else if (ivg_load_acquire_u64(&host->epoch_seen) != epoch)
-                link->transport->ring_control(link); /* whoever stored it may have died before it rang */
-        /* B2, pairs with the mediator's release: channels of older epochs have been ended. */
-        while (ivg_load_acquire_u64(&host->epoch_seen) != epoch) {
+                ivg_guest_epoch_begin(&link->region, epoch, 0);
+        if (!ivg_guest_epoch_is_seen(&link->region, epoch))
+                link->transport->ring_control(link); /* even if another stored it: it may have died before it rang */
+        while (!ivg_guest_epoch_is_seen(&link->region, epoch)) {
                 if (link->transport->alive(link) < 0 || ivg_now_ns() >= request->deadline_ns) {
                         ivg_error_set(request->error,
                                       "the mediator does not answer (no heartbeat, or boot epoch not seen)");
@@ -138,8 +122,7 @@ struct channel_census {
 static struct channel_census channels_survey(struct ivg_link *link)
 {
         struct channel_census census = {.claimable = IVG_CHANNEL_NONE};
-        const struct ivg_host_pages *host = ivg_region_host_pages(&link->region);
-        struct ivg_guest_pages *guest = ivg_region_guest_pages(&link->region);
+        const struct ivg_guest_pages *guest = ivg_region_guest_pages(&link->region);
         bool closed_one = false;
 
         for (uint32_t i = 0; i < link->region.channel_count; i++) {
@@ -149,7 +132,7 @@ static struct channel_census channels_survey(struct ivg_link *link)
                         census.in_use++;
                         continue;
                 }
-                word = ivg_load_acquire_u64(&host->channels[i].state); /* H2 */
+                word = ivg_guest_channel_host_word(&link->region, i);
                 if (ivg_channel_word_state(word) == IVG_HOST_CHANNEL_FREE) {
                         if (census.claimable == IVG_CHANNEL_NONE)
                                 census.claimable = i;
@@ -158,7 +141,8 @@ static struct channel_census channels_survey(struct ivg_link *link)
                 census.ending++;
                 closed = ivg_channel_word(ivg_channel_word_generation(word), IVG_GUEST_CHANNEL_CLOSED);
                 if (ivg_load_relaxed_u64(&guest->channels[i].state) != closed) {
-                        ivg_store_release_u64(&guest->channels[i].state, closed); /* G1 */
+                        ivg_guest_channel_store(&link->region, i, ivg_channel_word_generation(word),
+                                                IVG_GUEST_CHANNEL_CLOSED);
                         closed_one = true;
                 }
         }
@@ -209,9 +193,9 @@ static int channel_take(struct ivg_link *link, struct ivg_link_request *request)
         if (rc < 0)
                 return rc;
         /* The host word is FREE: no executor uses what an earlier owner left. */
-        ivg_link_extents_release_all(&link->region, link->channel);
+        ivg_guest_extents_release_all(&link->region, link->channel);
         link->doorbell_channel_word =
-                link->region.doorbell_peer << 16 | (1 + link->channel % (link->region.vector_count - 1));
+                link->region.doorbell_peer << 16 | ivg_channel_vector(link->channel, link->region.vector_count);
         ivg_link_channel_claim(link);
         return 0;
 }
@@ -308,21 +292,15 @@ static void sysfs_ring_channel(struct ivg_link *link)
 static void channel_finish(struct ivg_link *link)
 {
         const uint64_t deadline_ns = ivg_now_ns() + CLOSE_WAIT_MS * IVG_NS_PER_MS;
-        const struct ivg_host_channel *host = &ivg_region_host_pages(&link->region)->channels[link->channel];
         uint64_t step_ns = IVG_LINK_STEP_NS_MIN;
-        uint64_t word;
 
-        /* H2: FREE of a later generation says that the executor is gone. */
-        while (word = ivg_load_acquire_u64(&host->state),
-               ivg_channel_word_state(word) != IVG_HOST_CHANNEL_FREE ||
-                       ivg_channel_word_generation(word) == link->generation) {
+        while (!ivg_guest_channel_is_done(&link->region, link->channel, link->generation)) {
                 if (ivg_link_heartbeat_check(link) < 0 || ivg_now_ns() >= deadline_ns)
                         return;
                 ivg_link_step(link, &step_ns);
         }
-        ivg_link_extents_release_all(&link->region, link->channel);
-        ivg_store_release_u64(&ivg_region_guest_pages(&link->region)->channels[link->channel].state,
-                              ivg_channel_word(link->generation, IVG_GUEST_CHANNEL_FREE)); /* G1 */
+        ivg_guest_extents_release_all(&link->region, link->channel);
+        ivg_guest_channel_store(&link->region, link->channel, link->generation, IVG_GUEST_CHANNEL_FREE);
 }
 
 static void sysfs_close(struct ivg_link *link, bool in_order)
@@ -342,6 +320,9 @@ static void sysfs_close(struct ivg_link *link, bool in_order)
 const struct ivg_link_transport ivg_link_transport_sysfs = {
         .scheme = "sysfs",
         .has_interrupts = false,
+        .cost = "without kernel driver and broker, through sysfs: root only, memory is mapped uncached, waiting "
+                "threads poll, and "
+                "every program here can reach the others' memory",
         .open = sysfs_open,
         .ring_control = sysfs_ring_control,
         .ring_channel = sysfs_ring_channel,

@@ -34,8 +34,8 @@ int ivg_region_map_arena(const struct ivg_region *region, int fd, void *address)
 {
         /* A hint and a comparison, not MAP_FIXED_NOREPLACE: a free range is taken just the same, nothing is ever
          * replaced, and ThreadSanitizer's mmap wrapper, which moves requests out of its shadow memory, is survived. */
-        void *mapped =
-                mmap(address, region->arena_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)region->arena_offset);
+        void *mapped = mmap(address, region->arena_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                            (off_t)(region->file_offset + region->arena_offset));
 
         if (mapped == MAP_FAILED)
                 return -errno;

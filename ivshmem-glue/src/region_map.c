@@ -11,7 +11,8 @@
 static int piece_map(const struct ivg_region *region, int fd, const char *name, uint64_t offset, uint64_t bytes,
                      int protection, struct ivg_error *error)
 {
-        if (mmap(region->base + offset, bytes, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
+        if (mmap(region->base + offset, bytes, protection, MAP_SHARED | MAP_FIXED, fd,
+                 (off_t)(region->file_offset + offset)) == MAP_FAILED) {
                 const int rc = -errno;
 
                 ivg_error_set(error, "mapping %s [%llu, +%llu): %s", name, (unsigned long long)offset,

@@ -24,7 +24,9 @@ if(BUILD_TESTING AND NOT IVG_SANITIZE)
     add_test(NAME vm_kmod_${test} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/kmod_${test}.bash ${CMAKE_BINARY_DIR})
     set_tests_properties(vm_kmod_${test} PROPERTIES TIMEOUT 330 LABELS "vm;kmod" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm)
   endforeach()
-  # The way without the driver stays open, and tested.
+  # The ways without the driver stay open, and tested.
+  add_test(NAME vm_broker COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/broker.bash ${CMAKE_BINARY_DIR})
+  set_tests_properties(vm_broker PROPERTIES TIMEOUT 180 LABELS "vm;kmod" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm)
   add_test(NAME vm_programs_without_driver COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/programs.bash ${CMAKE_BINARY_DIR})
   set_tests_properties(vm_programs_without_driver PROPERTIES TIMEOUT 180 LABELS vm SKIP_RETURN_CODE 77 RESOURCE_LOCK vm
                        ENVIRONMENT IVGPU_TEST_DRIVER=none)

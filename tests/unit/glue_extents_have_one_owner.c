@@ -86,7 +86,7 @@ static void fragments_are_skipped_and_filled(void **state)
         assert_int_equal(first, 4);
         assert_int_equal(ivg_link_extents_claim(link, 1, &first), 0);
         assert_int_equal(first, 0);
-        ivg_link_extents_release_all(&link->region, 1);
+        ivg_guest_extents_release_all(&link->region, 1);
         assert_int_equal(extents_owned(link, 1), 0);
 }
 
@@ -99,7 +99,7 @@ static void another_channels_extents_stay_its_own(void **state)
         ivg_store_release_u32(&owner[3], 1); /* channel 0 */
         assert_int_equal(ivg_link_extents_claim(link, 4, &first), 0);
         assert_int_equal(first, 4);
-        ivg_link_extents_release_all(&link->region, 1);
+        ivg_guest_extents_release_all(&link->region, 1);
         assert_int_equal(ivg_load_acquire_u32(&owner[3]), 1);
         assert_int_equal(extents_owned(link, 0), 1);
 }

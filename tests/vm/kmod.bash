@@ -53,6 +53,17 @@ kmod_qmp() {
         python3 "$qmp" "$work/qmp.sock" "$@"
 }
 
+# The device out of a guest with --qmp, and into it again.
+kmod_unplug() {
+        kmod_qmp device_del '{"id": "iv0"}'
+        # The chardev is free once the guest has let go of the device.
+        vm_wait_for 20 kmod_qmp chardev-remove '{"id": "iv"}' 2> /dev/null
+}
+kmod_plug() {
+        kmod_qmp chardev-add '{"id": "iv", "backend": {"type": "socket", "data": {"server": false, "addr": {"type": "unix", "data": {"path": "'"$vm_socket"'"}}}}}'
+        kmod_qmp device_add '{"driver": "ivshmem-doorbell", "id": "iv0", "chardev": "iv", "vectors": 7, "bus": "rp1"}'
+}
+
 # User and system time of a process in clock ticks.
 cpu_ticks() {
         awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"

@@ -68,32 +68,22 @@ kmod_kernel_is_content || exit 1
 JOB
 kmod_boot guest "$work/job" --qmp "$work/qmp.sock" --timeout 170
 
-unplug() {
-        kmod_qmp device_del '{"id": "iv0"}'
-        # The chardev is free once the guest has let go of the device.
-        vm_wait_for 20 kmod_qmp chardev-remove '{"id": "iv"}' 2> /dev/null
-}
-plug() {
-        kmod_qmp chardev-add '{"id": "iv", "backend": {"type": "socket", "data": {"server": false, "addr": {"type": "unix", "data": {"path": "'"$vm_socket"'"}}}}}'
-        kmod_qmp device_add '{"driver": "ivshmem-doorbell", "id": "iv0", "chardev": "iv", "vectors": 7, "bus": "rp1"}'
-}
-
 vm_wait_line 60 guest 'MARK-load$'
 expect_equal "$(executors_count)" 4 "executors under load"
-unplug
+kmod_unplug
 vm_wait_line 30 guest 'MARK-told$'
 vm_wait_for 3 executors_are 0
-plug
+kmod_plug
 vm_wait_line 60 guest 'MARK-returned$'
 
 vm_wait_line 60 guest MARK-load-again
 kill -KILL "$mediator_pid"
 wait "$mediator_pid" 2> /dev/null || true
 vm_wait_line 30 guest MARK-told-again
-unplug
+kmod_unplug
 vm_start_mediator "$build"
 vm_wait_line 30 guest MARK-gone-again
-plug
+kmod_plug
 vm_join guest
 expect_equal "$guest_status" 0 "exit code of the guest's script"
 vm_wait_for 3 executors_are 0

@@ -2,7 +2,9 @@
  *
  *   driver  /dev/ivgpuN of our kernel driver in a guest: any user of its group, interrupts, processes kept apart
  *   local   UNIX socket of a mediator on this machine (containers, tests, ivgpu-run): the shim plays the guest driver
- *   sysfs   BAR2 and BAR0 of the ivshmem device through sysfs, polling, root only: bring-up; one link per process
+ *   broker  UNIX socket of ivgpu-broker in a guest without our driver: vfio-pci, interrupts, no protection between
+ * processes sysfs   BAR2 and BAR0 of the ivshmem device through sysfs, polling, root only: bring-up; one link per
+ * process
  *
  * Opening a link claims a channel,
  * waits until its executor is ready and maps the parts this process may see. */
@@ -13,13 +15,14 @@
 
 struct ivg_link;
 
-/* Environment: IVGPU_CHANNEL = "driver:/dev/ivgpu0" | "local:PATH" | "sysfs:0000:00:03.0" forces one place (another
- * scheme: -EPROTONOSUPPORT). Unset: the first /dev/ivgpuN there is; then IVGPU_SOCKET or else /run/ivgpu/local.sock;
- * when nobody listens there or it is forbidden, the first ivshmem device in sysfs whose BAR2 is ours. A mediator that
- * refuses ends the search. Programs with raised rights (set-user-id) ignore the environment. On failure `error` names
- * each place that was tried and why it failed (absent, refused, permission), and *code is the number for the user
- * (IVG_ERROR_MEDIATOR_UNAVAILABLE, the mediator's or executor's own reason, ...). Bounded by IVG_LINK_OPEN_MS, and a
- * second more to give back a channel that did not get ready. Callers: one thread. */
+/* Environment: IVGPU_CHANNEL = "driver:/dev/ivgpu0" | "local:PATH" | "broker:PATH" | "sysfs:0000:00:03.0" forces one
+ * place (another scheme: -EPROTONOSUPPORT). Unset: the first /dev/ivgpuN there is; then IVGPU_SOCKET or else
+ * /run/ivgpu/local.sock; then a broker's /run/ivgpu/broker.sock; when nobody listens there or it is forbidden, the
+ * first ivshmem device in sysfs whose BAR2 is ours. A mediator that refuses ends the search. Programs with raised
+ * rights (set-user-id) ignore the environment. On failure `error` names each place that was tried and why it failed
+ * (absent, refused, permission), and *code is the number for the user (IVG_ERROR_MEDIATOR_UNAVAILABLE, the mediator's
+ * or executor's own reason, ...). Bounded by IVG_LINK_OPEN_MS, and a second more to give back a channel that did not
+ * get ready. Callers: one thread. */
 #define IVG_LINK_OPEN_MS 10000u
 int ivg_link_open(uint64_t call_table_fingerprint, struct ivg_link **link, enum ivg_error_code *code,
                   struct ivg_error *error);
@@ -36,6 +39,7 @@ const struct ivg_region *ivg_link_region(const struct ivg_link *link);
 uint32_t ivg_link_channel(const struct ivg_link *link);
 uint32_t ivg_link_generation(const struct ivg_link *link);
 const char *ivg_link_name(const struct ivg_link *link); /* "local:/run/ivgpu/local.sock" */
+const char *ivg_link_cost(const struct ivg_link *link); /* what this way lacks, a clause for the user; NULL: nothing */
 
 /* Rings the executor's doorbell. One system call or MMIO write; only when a commit says so. Any thread. */
 void ivg_link_doorbell(struct ivg_link *link);

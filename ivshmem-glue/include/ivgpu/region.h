@@ -19,6 +19,7 @@ void ivg_error_prefix(struct ivg_error *error, const char *format, ...) __attrib
 struct ivg_region {
         uint8_t *base; /* mapping of everything below the arena; NULL: not mapped */
         uint64_t mapped_bytes;
+        uint64_t file_offset; /* where the region begins in the file that is mapped; 0 but for a vfio device */
         uint64_t region_bytes, arena_offset, arena_bytes;
         uint64_t guest_pages_offset, host_pages_offset, channels_offset, channel_stride;
         uint64_t guest_pages_bytes, host_pages_bytes;
@@ -51,12 +52,12 @@ int ivg_region_check(const struct ivg_region_page *page, uint64_t file_bytes, ui
 int ivg_region_check_fd(int fd, uint64_t call_table_fingerprint, struct ivg_region *out, struct ivg_error *error);
 
 enum ivg_region_side { IVG_SIDE_GUEST, IVG_SIDE_HOST_MEDIATOR, IVG_SIDE_HOST_EXECUTOR, IVG_SIDE_GUEST_BY_DRIVER };
-/* Maps everything below the arena from `fd` (memfd or BAR file) after ivg_region_check. The other side's pages are
- * read-only: a guest process maps region and host pages, and the host part of channel `channel`, read-only, and other
- * channels not at all; an executor maps its own channel only and guest-written pages read-only, except for its ring's
- * guest part, which ivg_consumer_open() formats: call ivg_region_seal_guest_part() right after; the mediator maps all
- * channels, guest-written parts read-only; a guest process whose kernel has our driver maps the guest pages not at all.
- * IVG_CHANNEL_NONE (guest, executor): no channel yet. */
+/* Maps everything below the arena from `fd` (memfd, BAR file, or a vfio device) after ivg_region_check. The other
+ * side's pages are read-only: a guest process maps region and host pages, and the host part of channel `channel`,
+ * read-only, and other channels not at all; an executor maps its own channel only and guest-written pages read-only,
+ * except for its ring's guest part, which ivg_consumer_open() formats: call ivg_region_seal_guest_part() right after;
+ * the mediator maps all channels, guest-written parts read-only; a guest process whose kernel has our driver maps the
+ * guest pages not at all. IVG_CHANNEL_NONE (guest, executor): no channel yet. */
 #define IVG_CHANNEL_NONE UINT32_MAX
 int ivg_region_map(struct ivg_region *region, int fd, enum ivg_region_side side, uint32_t channel,
                    struct ivg_error *error);
