@@ -6,6 +6,7 @@
  *               ├─ ivg_file.c ──┬─ ivg_channel.c   a channel's life
  *               │               ├─ ivg_extent.c    who owns which part of the arena
  *               │               └─ ivg_map.c       what a process may map
+ *               ├─ ivg_kept.c      struct pages that outlive their device
  *               └─ ivg_sysfs.c     what an administrator may see
  *
  * Locks, outermost first:
@@ -41,8 +42,12 @@
 /* Draining channels are looked at by interrupt; a lost one costs this, growing to the second. */
 #define IVG_REAP_FIRST_MS 50
 #define IVG_REAP_LAST_MS 2000
-/* A log line so often while something outside holds pages of a device that is going. */
-#define IVG_PINNED_LOG_MS 10000
+/*
+ * How long a device that goes waits for direct I/O into its pages (parameter unplug_wait_ms), and how often pages that are
+ * kept beyond that are looked at.
+ */
+#define IVG_UNPLUG_WAIT_MS 5000
+#define IVG_KEPT_LOOK_MS 500
 
 #define IVG_DOORBELL_REGISTER 12
 #define IVG_CONTROL_VECTOR 0u
@@ -131,6 +136,10 @@ struct ivg_device {
 	struct delayed_work reap;
 	unsigned int reap_ms;
 
+	struct list_head kept; /* gone, its struct pages not: see ivg_kept.c */
+	struct delayed_work kept_look;
+	u64 kept_start, kept_end;
+
 	struct ivg_vector *vectors; /* region.vector_count */
 	u32 vectors_usable;	    /* the first ones of them; channels share those, and the host is told */
 
@@ -215,6 +224,15 @@ void ivg_file_wake(struct ivg_file *file);
 
 /* Rings the host's peer; nothing when the device is gone. Any context that may not sleep, too. */
 void ivg_doorbell(struct ivg_device *device, u32 vector);
+
+/* ---- ivg_kept.c ---- */
+
+int ivg_kept_init(void);
+void ivg_kept_exit(void);
+/* True where an earlier device's pages are still held: BAR 2 cannot have pages now. */
+bool ivg_kept_overlaps(u64 start, u64 end);
+/* Unmaps the region now, or when the direct I/O into it has ended, if that takes longer than unplug_wait_ms. */
+void ivg_region_give_up(struct ivg_device *device);
 
 /* ---- ivg_sysfs.c ---- */
 

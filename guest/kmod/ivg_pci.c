@@ -2,7 +2,6 @@
 /* The module, and the PCI device's coming and going. */
 #include "ivg.h"
 #include "ivg_compat.h"
-#include <linux/delay.h>
 #include <linux/idr.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -232,6 +231,11 @@ static int region_start(struct ivg_device *device)
 {
 	int rc;
 
+	if (ivg_kept_overlaps(pci_resource_start(device->pdev, 2), pci_resource_end(device->pdev, 2))) {
+		pci_err(device->pdev, "direct I/O still holds pages of the device that was here before: end the processes that "
+				      "use it, then bind this one\n");
+		return -EBUSY;
+	}
 	device->extents = kvcalloc(device->region.extent_count, sizeof(*device->extents), GFP_KERNEL);
 	if (!device->extents)
 		return -ENOMEM;
@@ -304,26 +308,6 @@ static u32 channels_end(struct ivg_device *device)
 	return ended;
 }
 
-/*
- * Nobody maps a page any more, but direct I/O into the arena may be under way. Its pages go only when it ends, at the
- * latest with the process that began it; a struct page that vanished under it would be worse than waiting.
- */
-static void held_pages_wait(struct ivg_device *device)
-{
-	unsigned int waited_ms = 0, step_ms = 1;
-	u32 held;
-
-	while ((held = ivg_region_held_pages(device, 0, device->region.bytes)) != 0) {
-		if (waited_ms >= IVG_PINNED_LOG_MS) {
-			pci_warn(device->pdev, "waiting for direct I/O into %u pages: end the processes that use it\n", held);
-			waited_ms = 0;
-		}
-		msleep(step_ms);
-		waited_ms += step_ms;
-		step_ms = min(step_ms * 2, 500u);
-	}
-}
-
 static void ivg_remove(struct pci_dev *pdev)
 {
 	struct ivg_device *device = pci_get_drvdata(pdev);
@@ -335,8 +319,7 @@ static void ivg_remove(struct pci_dev *pdev)
 	vectors_stop(device);
 	cancel_delayed_work_sync(&device->reap);
 	down_write(&device->memory_lock); /* who is clearing an extent is done */
-	held_pages_wait(device);
-	ivg_region_unmap(device);
+	ivg_region_give_up(device);
 	up_write(&device->memory_lock);
 	pci_clear_master(pdev);
 	bars_give_back(device);
@@ -380,10 +363,13 @@ static struct pci_driver ivg_driver = {
 
 static int __init ivg_init(void)
 {
-	int rc = alloc_chrdev_region(&ivg_first_number, 0, IVG_DEVICES_MAX, IVG_NAME);
+	int rc = ivg_kept_init();
 
 	if (rc < 0)
 		return rc;
+	rc = alloc_chrdev_region(&ivg_first_number, 0, IVG_DEVICES_MAX, IVG_NAME);
+	if (rc < 0)
+		goto kept;
 	ivg_class = ivg_class_create(IVG_NAME);
 	if (IS_ERR(ivg_class)) {
 		rc = PTR_ERR(ivg_class);
@@ -397,6 +383,8 @@ class:
 	class_destroy(ivg_class);
 numbers:
 	unregister_chrdev_region(ivg_first_number, IVG_DEVICES_MAX);
+kept:
+	ivg_kept_exit();
 	return rc;
 }
 
@@ -405,6 +393,7 @@ static void __exit ivg_exit(void)
 	pci_unregister_driver(&ivg_driver);
 	class_destroy(ivg_class);
 	unregister_chrdev_region(ivg_first_number, IVG_DEVICES_MAX);
+	ivg_kept_exit();
 }
 
 module_init(ivg_init);

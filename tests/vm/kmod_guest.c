@@ -4,6 +4,7 @@
  *   crowd          every channel taken, one too many, all killed, all free again
  *   work           claims, writes, rings and releases until it is killed (the storm's victims)
  *   await          says "MARK-waiting", then blocks in poll() until the host interrupts for a dead executor
+ *   pin            says "MARK-pinned" when a pipe holds pages of its arena, and lets go when its standard input ends
  *   undisturbed    says "MARK-still", then fails if anything wakes it until its standard input ends
  *   idle SECONDS [SCHEME]  sleeps in ivg_link_wait(); fails if that costs processor time, or if the way is not SCHEME's
  *
@@ -597,6 +598,27 @@ static int await(void)
         return 0;
 }
 
+static int pin(void)
+{
+        struct channel own = channel_open();
+        uint8_t *arena = map(&own, own.region.arena_offset, own.region.arena_bytes, PROT_READ | PROT_WRITE);
+        uint32_t first;
+        int pages[2];
+        char byte;
+
+        expect(arena != MAP_FAILED && claim(&own, 1, &first) == 0 && pipe(pages) == 0);
+        expect(vmsplice(pages[1],
+                        &(struct iovec){.iov_base = arena + (uint64_t)first * IVG_EXTENT_BYTES,
+                                        .iov_len = IVG_PAGE_BYTES},
+                        1, 0) == IVG_PAGE_BYTES);
+        printf("MARK-pinned\n");
+        fflush(stdout);
+        expect(read(STDIN_FILENO, &byte, 1) == 0);
+        expect_errno(ENODEV, ioctl(own.fd, IVGPU_IOC_DOORBELL));
+        expect(read(pages[0], &byte, 1) == 1); /* whatever it is */
+        return 0;
+}
+
 static int undisturbed(void)
 {
         struct channel own = channel_open();
@@ -691,10 +713,13 @@ int main(int argc, char **argv)
                 return work();
         if (strcmp(what, "await") == 0)
                 return await();
+        if (strcmp(what, "pin") == 0)
+                return pin();
         if (strcmp(what, "undisturbed") == 0)
                 return undisturbed();
         if (strcmp(what, "idle") == 0 && (argc == 3 || argc == 4))
                 return idle(atof(argv[2]), argc == 4 ? argv[3] : "driver:" NODE);
-        fprintf(stderr, "usage: kmod_guest isolation | crowd | work | await | undisturbed | idle SECONDS [SCHEME]\n");
+        fprintf(stderr,
+                "usage: kmod_guest isolation | crowd | work | await | pin | undisturbed | idle SECONDS [SCHEME]\n");
         return 2;
 }

@@ -30,10 +30,10 @@ if [ ! -e $shared/ordered ]; then
         while [ ! -e $shared/ordered ]; do sleep 0.1; done
         busybox reboot -f
 elif [ ! -e $shared/reset ]; then
-        timeout 60 $as_user $bin/demo > /tmp/demo 2>&1 || { cat /tmp/demo; exit 1; }
+        timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
         load; echo MARK-second; sleep 100
 else
-        timeout 60 $as_user $bin/demo > /tmp/demo 2>&1 || { cat /tmp/demo; exit 1; }
+        timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
         kmod_settle 10 || exit 1
         kmod_kernel_is_content || exit 1
         echo MARK-third

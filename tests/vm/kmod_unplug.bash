@@ -36,7 +36,7 @@ told() {
 returned() {
         for _ in $(seq 400); do [ -e /dev/ivgpu0 ] && break; sleep 0.05; done
         kmod_admit || { echo "FAILED: no device"; return 1; }
-        timeout 60 $as_user $bin/demo > /tmp/demo 2>&1 || { cat /tmp/demo; echo "FAILED: the demo"; return 1; }
+        timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; echo "FAILED: streams"; return 1; }
 }
 load
 echo MARK-load; told || exit 1
@@ -58,15 +58,27 @@ $as_user $bin/loop 50 > /tmp/loop1 2>&1 & loop1=$!
 for _ in $(seq 400); do grep -q running /tmp/loop1 && break; sleep 0.05; done
 device=$(basename $(readlink -f $attributes/device))
 rmmod ivgpu 2> /dev/null && { echo "FAILED: rmmod under a program"; exit 1; }
+# Beside it one whose pages a pipe holds: the device goes all the same, its pages stay, and so does the module.
+echo 300 > /sys/module/ivgpu/parameters/unplug_wait_ms
+mkfifo /tmp/hold
+$as_user $kmod pin < /tmp/hold > /tmp/pin 2>&1 & pin=$!
+exec 9> /tmp/hold
+for _ in $(seq 400); do grep -q pinned /tmp/pin && break; sleep 0.05; done
 echo $device > /sys/bus/pci/drivers/ivgpu/unbind
 wait $loop1; [ $? -eq 3 ] || { echo "FAILED: unbind"; cat /tmp/loop1; exit 1; }
-echo $device > /sys/bus/pci/drivers/ivgpu/bind
+dmesg | grep -q "direct I/O holds 1 pages after 300 ms" || { echo "FAILED: the held page was not named"; cat /tmp/pin; dmesg | tail; exit 1; }
+echo $device > /sys/bus/pci/drivers/ivgpu/bind 2> /dev/null && { echo "FAILED: bound while its pages are held"; exit 1; }
+rmmod ivgpu 2> /dev/null && { echo "FAILED: rmmod while pages are held"; exit 1; }
+exec 9>&-
+wait $pin || { echo "FAILED: pin"; cat /tmp/pin; exit 1; }
+for _ in $(seq 400); do dmesg | grep -q "have been let go" && break; sleep 0.05; done
+echo $device > /sys/bus/pci/drivers/ivgpu/bind || { echo "FAILED: not bound again"; exit 1; }
 returned || exit 1
 rmmod ivgpu || exit 1
 dmesg | grep "ivgpu 0000" | tail -12
 kmod_kernel_is_content || exit 1
 JOB
-kmod_boot guest "$work/job" --qmp "$work/qmp.sock" --timeout 170
+kmod_boot guest "$work/job" --qmp "$work/qmp.sock" --timeout 240
 
 vm_wait_line 60 guest 'MARK-load$'
 expect_equal "$(executors_count)" 4 "executors under load"
