@@ -18,6 +18,11 @@ if(BUILD_TESTING AND NOT IVG_SANITIZE)
   set_target_properties(kmod_guest PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 endif()
 
+if(BUILD_TESTING AND TARGET kmod AND NOT IVG_SANITIZE)
+  add_test(NAME kmod_dkms COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/kmod/dkms.bash ${CMAKE_BINARY_DIR}/tests ${IVG_KERNEL})
+  set_tests_properties(kmod_dkms PROPERTIES TIMEOUT 400 LABELS kmod SKIP_RETURN_CODE 77)
+endif()
+
 # One at a time, as vm.cmake's; with the whole path, so not with sanitizers. Skipped where there are no kernel headers.
 if(BUILD_TESTING AND NOT IVG_SANITIZE)
   foreach(test isolation idle reboot unplug storm)
