@@ -48,7 +48,7 @@ inline load(cpu, w, to)
         }
 }
 
-/* A sequentially consistent exchange: store and full barrier in one. */
+/* A store and a full barrier, or an exchange, which is both: one step, since a processor does nothing between the two. */
 inline exchange(cpu, w, v)
 {
         d_step { pending[cpu].count == 0 -> memory[w] = v }

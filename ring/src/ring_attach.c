@@ -54,6 +54,7 @@ int ivg_consumer_open(struct ivg_consumer *consumer, const struct ivg_ring_guest
         consumer->host = host;
         consumer->head_published = start;
         consumer->generation = generation;
+        consumer->found_nothing = false;
         ivg_store_relaxed_u64(&consumer->head, start); /* private until the caller hands the consumer on */
         ivg_store_relaxed_u32(&consumer->state, IVG_RING_OPEN);
 

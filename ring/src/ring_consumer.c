@@ -56,6 +56,7 @@ static int refuse(struct ivg_consumer *consumer, enum ivg_ring_fault fault, uint
 int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch)
 {
         uint64_t position = ivg_load_relaxed_u64(&consumer->head); /* own word */
+        const uint32_t records_max = consumer->found_nothing ? 1 : IVG_BATCH_SLOTS_MAX;
         uint32_t slots_taken = 0;
         uint8_t *to = batch->bytes;
         int rc = 0;
@@ -65,7 +66,7 @@ int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch)
         if (ivg_load_relaxed_u32(&consumer->state) == IVG_RING_FAULT)
                 return -EPROTO;
 
-        while (slots_taken < IVG_BATCH_SLOTS_MAX) {
+        while (slots_taken < IVG_BATCH_SLOTS_MAX && batch->records_count < records_max) {
                 /* C1, pairs with P4 (ring_producer.h): the payload behind a matching word is complete. */
                 const uint64_t word = ivg_load_acquire_u64(&slot_at(consumer, position)->commit);
                 const uint32_t slots = ivg_commit_slots(word);
@@ -100,6 +101,7 @@ int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch)
                 slots_taken += slots;
         }
 
+        consumer->found_nothing = slots_taken == 0;
         ivg_store_relaxed_u64(&consumer->head, position); /* private; shared memory learns of it by C3 */
         if (position - consumer->head_published >= IVG_HEAD_PUBLISH_SLOTS)
                 ivg_consumer_publish(consumer);
@@ -122,6 +124,9 @@ bool ivg_consumer_sleep_begin(struct ivg_consumer *consumer)
 
         /* Before the sleep: a producer that waits for room has no doorbell in the other direction. */
         ivg_consumer_publish(consumer);
+        /* The one position whose word would read "nobody sleeps": look again instead. */
+        if (head == UINT64_MAX)
+                return false;
         /* C4, pairs with P5: announce, full barrier, ... */
         (void)ivg_exchange_seq_cst_u64(&consumer->host->sleep_at, head + 1);
         /* C5, pairs with P4: ... look again. Must not pass C4, or both sides miss each other. A wake-up between here
@@ -147,9 +152,10 @@ int ivg_consumer_answer(struct ivg_consumer *consumer, uint32_t index, uint64_t 
         mailbox->answer_bytes = answer_bytes;
         if (answer_bytes != 0 && answer_bytes <= IVG_MAILBOX_PAYLOAD_BYTES)
                 memcpy(mailbox->payload, payload, answer_bytes);
-        /* C6, pairs with P6 and P8 (ring_producer.h, .c): the answer is complete; an exchange, for C7 must not pass it.
-         */
-        (void)ivg_exchange_seq_cst_u64(&mailbox->sequence, sequence);
+        /* C6, pairs with P6 and P8 (ring_producer.h, .c): the answer is complete; then a full barrier, for C7 must not
+         * pass it. As P4: no exchange. */
+        ivg_store_release_u64(&mailbox->sequence, sequence);
+        ivg_fence_seq_cst();
         /* C7, pairs with P7: the guest's word decides about its own interrupt and about nothing else. */
         return ivg_load_seq_cst_u32(&consumer->guest->waiters[index].waiting) != 0;
 }

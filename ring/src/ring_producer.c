@@ -38,6 +38,7 @@ int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer
                 producer->head_seen = ivg_load_acquire_u64(&ring->host->head); /* P1 */
                 /* The upper half counts the line's owners, so that no answer to an earlier one can match. */
                 producer->sequence = (ivg_load_acquire_u64(&ring->host->mailboxes[i].sequence) | UINT32_MAX) + 1;
+                producer->sequence_reserved = producer->sequence;
                 return 0;
         }
         return -EBUSY;
@@ -65,6 +66,7 @@ void ivg_record_write_pieces(const struct ivg_producer *producer, const struct i
                 const uint32_t piece = bytes < room ? bytes : room;
 
                 memcpy((uint8_t *)ivg_ring_slot_at(producer->ring, position)->payload + within, from, piece); /* P3 */
+                ivg_point_hook(IVG_POINT_WRITTEN);
                 from += piece;
                 bytes -= piece;
                 position++;

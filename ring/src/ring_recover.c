@@ -82,7 +82,7 @@ static int settle_claim(struct ivg_ring *ring, const struct dead_claim *claim)
 /* The dead may have committed (P4) without ringing. */
 bool ivg_ring_consumer_missed_a_record(const struct ivg_ring *ring)
 {
-        /* R4, pairs with C4; after our own P4 in program order, both seq_cst, as P5 is. */
+        /* R4, pairs with C4; behind our own P4 and its barrier, as P5 is. */
         const uint64_t sleep_at = ivg_load_seq_cst_u64(&ring->host->sleep_at);
 
         return sleep_at != 0 &&

@@ -29,11 +29,12 @@ static void half_written_record_stops_the_consumer(void **state)
         (void)ivg_producer_commit(&f.producer, &second, 2);
         assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 0);
         (void)ivg_producer_commit(&f.producer, &first, 1);
-        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 2);
+        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 1); /* the first after none comes alone */
         assert_int_equal(f.batch.records[0].opcode, 1);
         assert_memory_equal(f.batch.records[0].payload, "early...", 8);
-        assert_int_equal(f.batch.records[1].opcode, 2);
-        assert_memory_equal(f.batch.records[1].payload, "late....", 8);
+        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 1);
+        assert_int_equal(f.batch.records[0].opcode, 2);
+        assert_memory_equal(f.batch.records[0].payload, "late....", 8);
         fixture_close(&f);
 }
 

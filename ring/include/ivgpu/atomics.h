@@ -16,6 +16,7 @@
 #define _Atomic(type) std::atomic<type>
 #define _Static_assert static_assert
 #define _Alignas alignas
+using std::atomic_thread_fence;
 using std::memory_order_acq_rel;
 using std::memory_order_acquire;
 using std::memory_order_relaxed;
@@ -115,11 +116,34 @@ static inline uint64_t ivg_fetch_u64(const uint64_t *word)
         return value;
 }
 
+/* No later load of this thread is served before its earlier stores are seen by everybody: the one order that release
+ * and acquire do not give. A locked operation on the thread's own stack: MFENCE costs several times that. */
+static inline void ivg_fence_seq_cst(void)
+{
+#if defined(__x86_64__)
+        /* By hand, because some compilers take MFENCE for it, and because ThreadSanitizer, which does not model fences,
+         * need not: it checks the plain words, which release and acquire order. */
+        __asm__ volatile("lock orl $0, -4(%%rsp)" ::: "memory", "cc");
+#else
+        atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
 /* Spin-loop hint: frees the core's pipeline for its sibling and shortens the exit from the loop (x86 PAUSE). */
 static inline void ivg_cpu_relax(void)
 {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
+#endif
+}
+
+/* Fetches a line that will be written soon. Any address; changes nothing that a program can see. */
+static inline void ivg_cpu_prefetch_for_write(const volatile void *address)
+{
+#if defined(__x86_64__)
+        __asm__ volatile("prefetchw %0" : : "m"(*(const volatile char *)address));
+#else
+        __builtin_prefetch((const void *)address, 1);
 #endif
 }
 

@@ -1,6 +1,6 @@
 /* The lock-free ring: many producers in one process, one consumer elsewhere, records of 1 to 64 slots.
  *
- * A record's life: reserve (claim slots by CAS) -> write (payload) -> commit (exchange of the first commit word) ->
+ * A record's life: reserve (claim slots by CAS) -> write (payload) -> commit (release of the first commit word) ->
  * take (consumer copies it out) -> answer (mailbox). Nothing here knows CUDA, PCI or processes: a caller supplies the
  * two parts (ring_layout.h) and does the waking when a function says that the other side sleeps.
  *
@@ -27,9 +27,10 @@ struct ivg_ring { /* one per process, read-only after ivg_ring_init, shared by i
 struct ivg_producer { /* one per thread; owned by that thread. Keep apart from what other threads write: false sharing
                        * with a busy line more than doubles a round trip. The same holds for struct ivg_consumer. */
         struct ivg_ring *ring;
-        uint32_t index;     /* of its producer line and mailbox */
-        uint64_t head_seen; /* last value of head read: saves a line transfer per record */
-        uint64_t sequence;  /* last sequence given to a synchronous request of this thread: use ++sequence */
+        uint32_t index;             /* of its producer line and mailbox */
+        uint64_t head_seen;         /* last value of head read: saves a line transfer per record */
+        uint64_t sequence;          /* last sequence given to a synchronous request of this thread: use ++sequence */
+        uint64_t sequence_reserved; /* what it was at the last reserve: who changed it since waits for an answer */
 };
 
 struct ivg_record { /* a claim; lives on the producer's stack between reserve and commit */
@@ -114,6 +115,7 @@ struct ivg_consumer { /* host-private: never in shared memory */
                                  * memory. Atomic only so that another thread may close the ring and name it. */
         uint64_t head_published;
         uint32_t generation;
+        bool found_nothing;      /* at the last take: the next first record goes alone */
         _Atomic(uint32_t) state; /* enum ivg_ring_state; decides which end of the ring is the first */
 };
 
@@ -138,11 +140,12 @@ struct ivg_batch {
 int ivg_consumer_open(struct ivg_consumer *consumer, const struct ivg_ring_guest_part *guest,
                       struct ivg_ring_host_part *host, uint32_t generation, uint64_t start);
 /* Copies committed records, in order, into private memory: up to IVG_BATCH_SLOTS_MAX slots; a record that does not fit
- * any more is left for the next call. SKIP records are passed over and count. Returns the number of records (0: none
- * now; ivg_consumer_sleep_begin decides whether to block), or -EPROTO after a broken rule, from then on always: the
- * ring's status is then FAULT and its reason stored; the records before the offending one are in the batch
- * (records_count), nothing of the offending one is.
- * Callers: the one consumer thread. Bounded by IVG_BATCH_SLOTS_MAX slots a call. */
+ * any more is left for the next call. After a call that found nothing the first record comes alone: to look for the
+ * next would cost it a line transfer before its answer. SKIP records are passed over and count. Returns the number of
+ * records (0: none now; ivg_consumer_sleep_begin decides whether to block), or -EPROTO after a broken rule, from then
+ * on always: the ring's status is then FAULT and its reason stored; the records before the offending one are in the
+ * batch (records_count), nothing of the offending one is. Callers: the one consumer thread. Bounded by
+ * IVG_BATCH_SLOTS_MAX slots a call. */
 int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch);
 /* Gives consumed slots back to the producers at once (take does so by itself every IVG_HEAD_PUBLISH_SLOTS). */
 void ivg_consumer_publish(struct ivg_consumer *consumer);
