@@ -122,13 +122,14 @@ def run_torch(sides, figures, side, script):
 # ---- what only ivgpu has ----
 
 def run_ring(sides, figures):
-    done = subprocess.run([os.path.join(sides.bin, "ivgpu-ring-bench"), "--passes", "3"], capture_output=True, text=True,
-                          timeout=RUN_SECONDS_MAX, check=False)
-    match = re.search(r"ring round trip\s+([0-9.]+) x floor", done.stdout)
-    if match:
-        figures.add("ivgpu", "ring_round_trip_over_line", "x", float(match.group(1)))
+    with tempfile.NamedTemporaryFile(suffix=".json") as told:
+        done = subprocess.run([os.path.join(sides.bin, "ivgpu-ring-bench"), "--rings", "ivgpu", "--producers", "1", "--payloads",
+                               "56", "--json", told.name], capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False)
+        results = json.load(told)["results"] if done.returncode == 0 else []
+    if results:
+        figures.add("ivgpu", "ring_round_trip_over_line", "x", results[0]["rtt_p50_ns"] / results[0]["floor_rtt_p50_ns"])
     else:
-        figures.note(f"ivgpu-ring-bench gave no figure: {done.stdout.strip() or done.stderr.strip()}")
+        figures.note(f"ivgpu-ring-bench gave no figure: {done.stdout.strip()} {done.stderr.strip()}")
 
 
 def _doorbells(sides, launches):

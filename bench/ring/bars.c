@@ -1,0 +1,89 @@
+/* What the ring is held to, on any machine with two processors, measured in one run. */
+#include "bench.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RTT_OVER_FLOOR_MAX 1.3
+#define RECORDS_PER_S_MIN 10e6
+#define SHARED_PROCESSOR_MIN 0.5 /* two producers on one processor, of one's rate */
+#define PAYLOAD_BYTES 56u
+
+static int missed;
+
+static void bar(bool holds, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void bar(bool holds, const char *format, ...)
+{
+        va_list arguments;
+
+        printf("%s  ", holds ? "held  " : "MISSED");
+        va_start(arguments, format);
+        vprintf(format, arguments);
+        va_end(arguments);
+        printf("\n");
+        fflush(stdout);
+        missed += !holds;
+}
+
+static void measure(const struct bench_options *options, const struct bench_peer *peer, uint32_t producers,
+                    struct bench_case_result *result)
+{
+        const struct bench_case is = {
+                .peer = peer, .pinned = true, .producers = producers, .payload_bytes = PAYLOAD_BYTES};
+
+        bench_measure(options, &is, result);
+        bench_table_row(result);
+}
+
+static void check_peers(const struct bench_case_result *one, const struct bench_case_result *two, uint32_t count)
+{
+        for (uint32_t i = 1; i < count; i++) {
+                const struct bench_peer *peer = bench_peers[i];
+
+                if (!peer->is_mpsc || one[i].refusal)
+                        continue;
+                bar(one[0].median.records_per_s >= one[i].median.records_per_s, "one producer: %.1f M/s, %s %.1f",
+                    one[0].median.records_per_s / 1e6, peer->name, one[i].median.records_per_s / 1e6);
+        }
+        for (uint32_t i = 0; i < count; i++)
+                if (bench_peers[i]->is_mpsc && !one[i].refusal && !two[i].refusal)
+                        printf("        two producers on one processor: %s %.2f of one's rate\n", bench_peers[i]->name,
+                               two[i].median.records_per_s / one[i].median.records_per_s);
+}
+
+int bench_check_bars(const struct bench_options *options, uint64_t sleeps)
+{
+        struct bench_case_result *one = calloc(2 * (size_t)bench_peers_count, sizeof(*one)),
+                                 *two = one + bench_peers_count;
+        uint64_t doorbells, lost;
+        double seconds;
+
+        if (!one)
+                bench_die("out of memory");
+        bench_table_head();
+        for (uint32_t i = 0; i < bench_peers_count; i++)
+                if (bench_peers[i]->is_mpsc) {
+                        measure(options, bench_peers[i], 1, &one[i]);
+                        measure(options, bench_peers[i], 2, &two[i]);
+                }
+        if (one[0].refusal || two[0].refusal)
+                bench_die("ours was not measured: %s", one[0].refusal ? one[0].refusal : two[0].refusal);
+
+        bar(one[0].median.rtt_p50_ns <= RTT_OVER_FLOOR_MAX * one[0].median.floor_rtt_p50_ns,
+            "round trip %.2f x floor (at most %.1f)", one[0].median.rtt_p50_ns / one[0].median.floor_rtt_p50_ns,
+            RTT_OVER_FLOOR_MAX);
+        bar(one[0].median.records_per_s >= RECORDS_PER_S_MIN,
+            "one producer: %.1f M records/s of %u bytes (at least %.0f)", one[0].median.records_per_s / 1e6,
+            PAYLOAD_BYTES, RECORDS_PER_S_MIN / 1e6);
+        bar(two[0].median.records_per_s >= SHARED_PROCESSOR_MIN * one[0].median.records_per_s,
+            "two producers on one processor: %.2f of one's rate (at least %.1f)",
+            two[0].median.records_per_s / one[0].median.records_per_s, SHARED_PROCESSOR_MIN);
+        check_peers(one, two, bench_peers_count);
+        bar(one[0].median.doorbells + two[0].median.doorbells == 0, "doorbells while the consumer is awake: %llu",
+            (unsigned long long)(one[0].median.doorbells + two[0].median.doorbells));
+        lost = bench_count_lost_wakeups(options, sleeps, &doorbells, &seconds);
+        bar(lost == 0, "lost wake-ups in %llu sleeps: %llu (%llu doorbells, %.1f s)", (unsigned long long)sleeps,
+            (unsigned long long)lost, (unsigned long long)doorbells, seconds);
+        free(one);
+        return missed != 0;
+}
