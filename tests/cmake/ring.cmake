@@ -21,6 +21,17 @@ if(TARGET ring_consumer_fetches_each_word_once)
 endif()
 
 ivg_add_test(ring_threads SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_threads.c LIBS ivg_ring LABELS stress ring)
+# With every point at which a producer may die handed to the test. For long: build/release/tests/ring_killed 10000
+ivg_add_test(ring_killed
+             SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_killed.c
+                     ${CMAKE_SOURCE_DIR}/ring/src/ring_attach.c ${CMAKE_SOURCE_DIR}/ring/src/ring_consumer.c
+                     ${CMAKE_SOURCE_DIR}/ring/src/ring_producer.c ${CMAKE_SOURCE_DIR}/ring/src/ring_recover.c
+             LABELS stress ring)
+if(TARGET ring_killed)
+  target_compile_definitions(ring_killed PRIVATE IVG_POINT_HOOK)
+  target_include_directories(ring_killed PRIVATE $<TARGET_PROPERTY:ivg_ring,INTERFACE_INCLUDE_DIRECTORIES>)
+endif()
+ivg_add_test(ring_consumer_killed SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_consumer_killed.c LIBS ivg_ring LABELS stress ring)
 ivg_add_test(ring_processes SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_processes.c LIBS ivg_ring LABELS stress ring)
 
 # Headers alone, from C always, from C++ where there is a compiler for it.
