@@ -18,7 +18,7 @@
 #include <sched.h>
 
 #define BENCH_SPINS_BEFORE_YIELD 256u
-#define BENCH_WORK_PAUSES 8u  /* 100 to 300 ns */
+#define BENCH_WORK_PAUSES 64u /* one or two microseconds */
 #define BENCH_ROUNDS_MIN 16u  /* however short the time is and however slow the machine */
 #define BENCH_STAMPS 1025u    /* 8 KiB: stays in the nearest cache */
 #define BENCH_CLOCK_EVERY 64u /* records between two looks at the clock */

@@ -66,7 +66,6 @@ static const char *open_fifo(struct bench_run *run)
         return NULL;
 }
 const struct bench_peer bench_peer_ck_fifo = {.name = "ck_fifo",
-                                              .is_mpsc = true,
                                               .refusal = refusal,
                                               .open = open_fifo,
                                               .produce = ck_fifo_produce,
