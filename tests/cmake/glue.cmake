@@ -20,6 +20,16 @@ foreach(test ${glue_unit_tests})
   endif()
 endforeach()
 
+# The check of a region page once more, with every fetch of a shared word handed to the test.
+ivg_add_test(glue_region_check_fetches_each_word_once
+             SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/unit/glue_region_check_fetches_each_word_once.c
+                     ${CMAKE_SOURCE_DIR}/ivshmem-glue/src/region_check.c
+             LIBS ivg_glue LABELS unit glue)
+if(TARGET glue_region_check_fetches_each_word_once)
+  target_compile_definitions(glue_region_check_fetches_each_word_once PRIVATE IVG_LOAD_HOOK)
+  target_include_directories(glue_region_check_fetches_each_word_once PRIVATE ${CMAKE_SOURCE_DIR}/ivshmem-glue/src)
+endif()
+
 # Each public header alone, from C and, where there is a compiler for it, from C++.
 if(BUILD_TESTING)
   set(glue_headers region_layout region link server)
