@@ -18,6 +18,9 @@ if(BUILD_TESTING)
     set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;ivgpud"
                          ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   endforeach()
+  # These run CUDA programs on the soft GPU.
+  set_tests_properties(metrics_are_served programs_are_told_why_they_end vram_is_capped
+                       PROPERTIES LABELS "integration;ivgpud;cuda")
 endif()
 
 # Drivers that can be and that cannot, each a library of its own.
