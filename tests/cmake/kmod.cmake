@@ -27,7 +27,7 @@ endif()
 if(BUILD_TESTING AND NOT IVG_SANITIZE)
   foreach(test isolation idle reboot unplug storm)
     add_test(NAME vm_kmod_${test} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/kmod_${test}.bash ${CMAKE_BINARY_DIR})
-    set_tests_properties(vm_kmod_${test} PROPERTIES TIMEOUT 330 LABELS "vm;kmod" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm)
+    set_tests_properties(vm_kmod_${test} PROPERTIES TIMEOUT 500 LABELS "vm;kmod" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm)
   endforeach()
   # The ways without the driver stay open, and tested.
   add_test(NAME vm_broker COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vm/broker.bash ${CMAKE_BINARY_DIR})

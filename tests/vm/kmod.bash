@@ -33,7 +33,7 @@ kmod_settle() {
 }
 # The kernel's own complaints: nothing in this test may bring one about.
 kmod_kernel_is_content() {
-        if dmesg | grep -E "BUG|WARNING|Poison overwritten|Redzone|KFENCE|Oops|Call Trace|KASAN|rcu.*stall|hung task|list_(add|del) corruption|Bad (page|rss)|possible.*deadlock"; then
+        if dmesg | grep -E "BUG|WARNING|Poison overwritten|Redzone|KFENCE|UBSAN|Oops|Call Trace|KASAN|rcu.*stall|hung task|list_(add|del) corruption|Bad (page|rss)|possible.*deadlock"; then
                 dmesg | tail -60; echo "FAILED: the kernel complains"; return 1
         fi
 }

@@ -43,7 +43,7 @@ timeout 60 $as_user $bin/demo > /tmp/demo.out 2>&1 || { cat /tmp/demo.out; exit 
 kmod_settle 10 || exit 1
 kmod_kernel_is_content || exit 1
 JOB
-kmod_boot guest "$work/job" --timeout 280
+kmod_boot guest "$work/job" --timeout 440
 vm_join guest
 expect_equal "$guest_status" 0 "exit code of the guest's script"
 killed=$(sed -n 's/.*STORM *\([0-9]*\) killed.*/\1/p' "$work/guest.console")
