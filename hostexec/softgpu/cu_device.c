@@ -88,7 +88,7 @@ static unsigned sg_devices_choose(unsigned long count, int slots[SG_DEVICES_MAX]
 static void sg_devices_open(void)
 {
         int slots[SG_DEVICES_MAX];
-        unsigned long count, mib, init_ms;
+        unsigned long count, mib, init_ms, block_ns;
         if (!sg_environment_number("IVGPU_SOFT_INIT_MS", 0, SG_START_MS_MAX, 0, &init_ms) ||
             !sg_environment_number("IVGPU_SOFT_CONTEXT_MS", 0, SG_START_MS_MAX, 0, &sg_context_ms)) {
                 sg_devices_result = CUDA_ERROR_NO_DEVICE;
@@ -96,7 +96,9 @@ static void sg_devices_open(void)
         }
         sg_pause_ms(init_ms);
         if (!sg_environment_number("IVGPU_SOFT_DEVICES", 1, SG_DEVICES_MAX, 1, &count) ||
-            !sg_environment_number("IVGPU_SOFT_MEMORY_MIB", 1, SG_MEMORY_MIB_MAX, SG_MEMORY_DEFAULT_MIB, &mib)) {
+            !sg_environment_number("IVGPU_SOFT_MEMORY_MIB", 1, SG_MEMORY_MIB_MAX, SG_MEMORY_DEFAULT_MIB, &mib) ||
+            !sg_environment_number("IVGPU_SOFT_BLOCK_NS", 0, SG_BLOCK_NS_MAX, 0, &block_ns) ||
+            !sg_engine_open(block_ns)) {
                 sg_devices_result = CUDA_ERROR_NO_DEVICE;
                 return;
         }

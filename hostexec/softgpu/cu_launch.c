@@ -74,8 +74,10 @@ static CUresult sg_launch_run(struct sg_op *op, struct sg_stream *stream)
         };
         const enum ptx_status status = ptx_launch(&arguments, &fault);
         sg_map_release(map);
-        if (status == PTX_OK)
+        if (status == PTX_OK) {
+                sg_engine_run(context, (uint64_t)launch->shape.grid[0] * launch->shape.grid[1] * launch->shape.grid[2]);
                 return CUDA_SUCCESS;
+        }
         sg_fault_report(launch, status, &fault);
         return sg_result_of_ptx(status);
 }

@@ -40,6 +40,7 @@
 #define SG_DEVICES_MAX 8u
 #define SG_MEMORY_DEFAULT_MIB 4096u
 #define SG_MEMORY_MIB_MAX (1024u * 1024u)
+#define SG_BLOCK_NS_MAX 1000000000ul
 #define SG_WINDOW_BYTES_MIN ((size_t)64 << 30)
 #define SG_CONTEXT_DEPTH_MAX 64u    /* pushed contexts per thread */
 #define SG_LIBRARY_CONTEXTS_MAX 64u /* contexts one library may be loaded in */
@@ -153,6 +154,12 @@ void sg_context_pause(void); /* takes as long as the environment asks a context 
 struct sg_device *sg_device_at(unsigned index);
 unsigned sg_processor_count(void);
 CUresult sg_device_attribute(const struct sg_device *device, CUdevice_attribute attribute, int *value);
+
+/* ---- the device's time (cu_engine.c) ---- */
+
+bool sg_engine_open(unsigned long block_ns); /* false: IVGPU_SOFT_ENGINE cannot be used */
+/* Holds the context's device for as long as so many blocks are to take. */
+void sg_engine_run(const struct sg_context *context, uint64_t blocks);
 
 /* ---- context (cu_context.c, cu_primary.c) ---- */
 
