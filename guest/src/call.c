@@ -254,6 +254,8 @@ static CUresult answer_read(const struct answer *answer, void *out, uint32_t byt
                 *answer_bytes = wanted;
         if (__builtin_expect(result != CUDA_SUCCESS, 0) && ivg_error_is_sticky(result))
                 ivg_store_relaxed_u32(&ivg_faulted, 1);
+        if (__builtin_expect(result == IVG_RESULT_RATE_LIMITED, 0))
+                ivg_call_rate_limited();
         return result;
 }
 

@@ -139,8 +139,11 @@ static CUresult poll_foreign(struct ivg_completion *completion)
 static CUresult tell(CUresult failure)
 {
         int32_t deferred = CUDA_SUCCESS;
-        if (ivg_send_ivgTakeAsyncError(&deferred) == CUDA_SUCCESS && deferred != CUDA_SUCCESS)
+        if (ivg_send_ivgTakeAsyncError(&deferred) == CUDA_SUCCESS && deferred != CUDA_SUCCESS) {
+                if ((CUresult)deferred == IVG_RESULT_RATE_LIMITED)
+                        ivg_call_rate_limited();
                 return (CUresult)deferred;
+        }
         return failure;
 }
 

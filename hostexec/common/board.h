@@ -40,18 +40,23 @@ struct ivg_board_orders {
         _Atomic(uint32_t) inflight_calls;   /* given to the GPU and not known done, at most; 0: no such limit */
         _Atomic(uint64_t) rate_calls_per_s; /* this executor's part of its VM's rate; 0: no limit */
         _Atomic(uint64_t) rate_burst_calls; /* a full bucket */
-        _Atomic(uint32_t) rate_fails;       /* calls above the rate fail, and do not wait */
-        _Atomic(uint32_t) reserved[7];
+        _Atomic(uint32_t) rate_fails;       /* launches above the rate fail, and do not wait */
+        _Atomic(uint32_t) watched;          /* work on the device is to be known of all the time, not by samples */
+        _Atomic(uint32_t) reserved[6];
 };
 _Static_assert(sizeof(struct ivg_board_orders) == 64, "one line: the consumer looks at it once a batch");
+
+enum ivg_board_ask {                          /* what a kick is wanted for */
+                     IVG_BOARD_ASK_BEGIN = 0, /* work begins */
+                     IVG_BOARD_ASK_IDLE = 1,  /* none is left */
+};
 
 struct ivg_board_grant { /* of one device */
         _Atomic(uint64_t) granted_ns;
         _Atomic(uint64_t) queue_ns; /* work given to the GPU and not known done, at most, by its time; 0: no limit */
-        _Atomic(uint64_t) vram_limit_bytes; /* this executor may hold; IVG_BOARD_NO_LIMIT: no cap */
-        _Atomic(uint32_t) wake;             /* futex: moves with each grant */
-        _Atomic(uint32_t) announce;         /* moves when the next begin of work is to be told by a kick */
-        uint64_t reserved[4];
+        _Atomic(uint32_t) wake;     /* futex: moves with each change of these words, or of the orders */
+        _Atomic(uint32_t) announce; /* moves when a kick is wanted at the next event; its kind in the lowest bit */
+        uint64_t reserved[5];
 };
 _Static_assert(sizeof(struct ivg_board_grant) == 64, "one line for each device");
 
@@ -65,12 +70,14 @@ enum ivg_board_class { /* where a call ran (consumer.c) */
                        IVG_BOARD_CLASSES
 };
 
-enum ivg_board_latency {                      /* of a batch's calls */
-                         IVG_BOARD_RING_WAIT, /* from the sight of the first record to its beginning */
-                         IVG_BOARD_EXECUTION, /* a call on the consumer: the batch's time by its calls */
-                         IVG_BOARD_TOTAL,
-                         IVG_BOARD_LATENCIES
+/* Of the consumer's calls, from one batch in IVG_BOARD_LATENCY_EVERY. */
+enum ivg_board_latency {
+        IVG_BOARD_RING_WAIT, /* from the batch's taking to the call's beginning, on average in the batch */
+        IVG_BOARD_EXECUTION, /* a call: the batch's time by its calls */
+        IVG_BOARD_TOTAL,     /* a batch, from its taking to its end */
+        IVG_BOARD_LATENCIES
 };
+#define IVG_BOARD_LATENCY_EVERY 16u
 
 struct ivg_board_counters {
         _Atomic(uint64_t) calls[IVG_BOARD_CLASSES];
@@ -85,8 +92,8 @@ struct ivg_board_counters {
         _Atomic(uint64_t) gates;
         _Atomic(uint64_t) kicks;
         _Atomic(uint32_t) ring_depth; /* slots that waited when the latest batch was taken */
-        /* For a watchdog: the call that the consumer is in, and since when (ivg_clock_ns; 0: in none, or between two).
-         */
+        /* For a watchdog: the call that the consumer is in, and since when it is in its batch (ivg_clock_ns, to some
+         * milliseconds; 0: in none, or at a gate). */
         _Atomic(uint32_t) call;
         _Atomic(uint64_t) call_since_ns;
         _Atomic(uint64_t) reserved[6];
@@ -105,8 +112,7 @@ struct ivg_board_use {             /* of one device */
         _Atomic(uint64_t) waiting_ns;    /* since when the gate holds work back (ivg_clock_ns); 0: it does not */
         _Atomic(uint32_t) announced;     /* the value of `announce` that has been answered */
         _Atomic(uint32_t) reserved_word;
-        _Atomic(uint64_t) vram_bytes;
-        uint64_t reserved[6];
+        uint64_t reserved[7];
 };
 _Static_assert(sizeof(struct ivg_board_use) == 128, "two lines for each device");
 
@@ -126,10 +132,8 @@ static inline void ivg_board_format(struct ivg_board *board)
 {
         board->orders.magic = IVG_BOARD_MAGIC;
         board->orders.bytes = sizeof(*board);
-        for (uint32_t i = 0; i < IVG_BOARD_DEVICES_MAX; i++) {
+        for (uint32_t i = 0; i < IVG_BOARD_DEVICES_MAX; i++)
                 ivg_store_relaxed_u64(&board->grants[i].granted_ns, IVG_BOARD_NO_LIMIT);
-                ivg_store_relaxed_u64(&board->grants[i].vram_limit_bytes, IVG_BOARD_NO_LIMIT);
-        }
 }
 
 #endif

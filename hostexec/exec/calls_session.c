@@ -59,6 +59,8 @@ CUresult ivg_host_ivgCallbacksStart(struct ivg_exec_call *call, const struct ivg
 CUresult ivg_host_ivgThreadEnd(struct ivg_exec_call *call, const struct ivg_args_ivgThreadEnd *args)
 {
         (void)args;
+        if (!ivg_thread_may_wait) /* the consumer: the thread's streams end */
+                ivg_meter_flush(call->exec);
         ivg_thread_streams_end(call->exec, call->producer);
         ivg_lane_end(call->exec, call->producer);
         return CUDA_SUCCESS;

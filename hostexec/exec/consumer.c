@@ -110,6 +110,26 @@ static void hand_to_lane(struct ivg_exec *exec, const struct ivg_taken_record *r
                 ivg_exec_answer(exec, request, CUDA_ERROR_OUT_OF_MEMORY, NULL, 0);
 }
 
+static bool is_launch(uint16_t number)
+{
+        return number == IVG_CALL_ivgLaunch || number == IVG_CALL_ivgLaunchEx || number == IVG_CALL_cuGraphLaunch;
+}
+
+static void run_here(struct ivg_exec *exec, const struct ivg_exec_request *request)
+{
+        exec->gate.calls[request->wants_answer ? IVG_BOARD_CONSUMER_SYNC : IVG_BOARD_CONSUMER_ASYNC]++;
+        if (!request->descriptor->gpu) {
+                if (__builtin_expect(exec->gate.legacy_dirty, 0))
+                        ivg_meter_flush_now(exec);
+                ivg_exec_run(exec, request);
+        } else if (__builtin_expect(exec->gate.over_rate, 0) && is_launch(request->descriptor->number)) {
+                exec->gate.tokens++; /* it costs nothing */
+                ivg_exec_over_rate(exec, request);
+        } else if (ivg_gate_pass(exec, request->context)) {
+                ivg_exec_run(exec, request);
+        }
+}
+
 static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record *record)
 {
         struct ivg_exec_request request;
@@ -118,12 +138,16 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
                 return;
         if (request.wants_answer &&
             (request.descriptor->lane || request.capturing || ivg_lane_pending(exec, request.producer) > 0)) {
+                ivg_meter_flush(exec); /* it may end a stream, or wait for one */
+                exec->gate.calls[IVG_BOARD_LANE]++;
                 hand_to_lane(exec, record, &request);
         } else if (request.descriptor->lane) {
+                ivg_meter_flush(exec);
+                exec->gate.calls[IVG_BOARD_REAPER]++;
                 if (!ivg_reaper_submit(exec, &request))
                         ivg_exec_call_failed(exec, &request, CUDA_ERROR_OUT_OF_MEMORY);
         } else {
-                ivg_exec_run(exec, &request);
+                run_here(exec, &request);
         }
 }
 
@@ -133,12 +157,51 @@ static bool may_go_on(const struct ivg_exec *exec)
         return !ivg_load_acquire_u32(&exec->stop) && !ivg_load_acquire_u32(&exec->fault);
 }
 
+static void note_latencies(struct ivg_exec *exec, uint64_t batch_ns)
+{
+        struct ivg_histogram *latencies = exec->board->latencies;
+        const uint64_t calls = exec->batch.records_count;
+
+        if (calls == 0)
+                return;
+        ivg_histogram_record_many(&latencies[IVG_BOARD_EXECUTION], batch_ns / calls, calls);
+        ivg_histogram_record_many(&latencies[IVG_BOARD_RING_WAIT], batch_ns / calls * (calls - 1) / 2, calls);
+        ivg_histogram_record(&latencies[IVG_BOARD_TOTAL], batch_ns);
+}
+
+/* What the batch was goes to the board. This thread is the words' one writer; relaxed: statistics. */
+static void batch_ends(struct ivg_exec *exec, uint64_t begin_ns)
+{
+        struct ivg_board_counters *counters = &exec->board->counters;
+        struct ivg_gate *gate = &exec->gate;
+
+        for (uint32_t i = 0; i < IVG_BOARD_CLASSES; i++)
+                ivg_store_relaxed_u64(&counters->calls[i], gate->calls[i]);
+        ivg_store_relaxed_u64(&counters->batches, exec->batches);
+        ivg_store_relaxed_u64(&counters->call_since_ns, 0);
+        if (gate->rate_calls_per_s != 0)
+                gate->tokens -= exec->batch.records_count;
+        if (begin_ns != 0)
+                note_latencies(exec, ivg_clock_ns() - begin_ns);
+        ivg_gate_batch_ends(exec);
+}
+
 /* One batch: one turn, so that a stop or a fault is seen between any two. */
 static int take_turn(struct ivg_exec *exec)
 {
-        const int taken = ivg_consumer_take(&exec->consumer, &exec->batch);
         struct ivg_host_channel *shown = exec->host_channel;
+        uint64_t begin_ns = 0;
+        int taken;
 
+        if (__builtin_expect(exec->gate.rate_calls_per_s != 0 ||
+                                     ivg_load_relaxed_u64(&exec->board->orders.rate_calls_per_s) != 0,
+                             0))
+                ivg_gate_rate(exec);
+        taken = ivg_consumer_take(&exec->consumer, &exec->batch);
+        if (taken > 0) /* relaxed: whoever watches sees it at last */
+                ivg_store_relaxed_u64(&exec->board->counters.call_since_ns, ivg_clock_coarse_ns());
+        if (taken > 0 && exec->batches % IVG_BOARD_LATENCY_EVERY == 0)
+                begin_ns = ivg_clock_ns();
         /* Records come after what their senders did before (C1). ThreadSanitizer sees no order where sender and
          * consumer map the ring at two addresses: tests that play the guest in this process tell it (fixture_send). */
         ivg_tsan_acquire(exec->host_channel);
@@ -150,6 +213,7 @@ static int take_turn(struct ivg_exec *exec)
                 exec->batches++;
                 ivg_store_relaxed_u64(&shown->records_consumed, exec->records_consumed);
                 ivg_store_relaxed_u64(&shown->batches, exec->batches);
+                batch_ends(exec, begin_ns);
         }
         if (taken < 0 && may_go_on(exec)) {
                 /* The ring has closed itself and noted which rule. Its word serves the message alone: a guest that
@@ -190,6 +254,7 @@ static bool spin_for_records(struct ivg_exec *exec)
 {
         const uint64_t end = ivg_clock_ns() + IVG_CONSUMER_SPIN_NS;
 
+        ivg_meter_flush(exec);
         do {
                 for (uint32_t look = 0; look < IVG_SPIN_LOOKS; look++) {
                         if (take_turn(exec) != 0)

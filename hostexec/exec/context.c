@@ -54,8 +54,10 @@ CUcontext ivg_context_ends(struct ivg_exec *exec, ivg_id context)
 {
         CUcontext handle;
 
-        if (ivg_context_enter(exec, context) == CUDA_SUCCESS)
+        if (ivg_context_enter(exec, context) == CUDA_SUCCESS) {
                 ivg_pinned_context_ends(exec, context);
+                ivg_meter_context_ends(exec, context);
+        }
         ivg_thread_streams_context_ends(exec, context);
         ivg_ranges_remove_context(exec->ranges, context);
         ivg_vram_context_ends(context);

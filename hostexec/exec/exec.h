@@ -27,6 +27,8 @@ struct ivg_exec_call {
         uint32_t request_bytes;
         uint32_t producer;
         ivg_id context;
+        CUstream stream; /* the latest that was looked up for this call; NULL: none */
+        bool metered;    /* the consumer's, for the device, and it is noted where it goes */
         uint8_t *answer; /* IVG_ANSWER_AREA_BYTES, private; copied to the mailbox or the answer area afterwards */
         uint32_t answer_bytes;
         enum ivg_ring_fault fault;
@@ -44,6 +46,7 @@ struct ivg_call_descriptor {
         bool lane;          /* runs on the guest thread's lane */
         bool needs_context; /* the record's context is made current before */
         bool reports_async; /* its answer carries the deferred error of earlier asynchronous calls, if any */
+        bool gpu;           /* gives the device work: the gate may hold it back (gate.c) */
         uint16_t request_bytes_min, request_bytes_max;
         const char *name;
         CUresult (*execute)(struct ivg_exec_call *call); /* decode, check, look up, call */

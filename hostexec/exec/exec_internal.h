@@ -5,6 +5,7 @@
  *                                │             ├─ deferred.c   errors of asynchronous calls
  *                                │             └─ answers      mailbox, answer area, interrupt
  *                                ├─ lane.c     calls that may block, one thread for each guest thread
+ *                                ├─ gate.c     what of the device's time may be used; meter.c  what has been used
  *                                └─ reaper.c   asynchronous calls that may block, one thread, in the ring's order
  *   tables, lock-free to read: handles.c (numbers), ranges.c (device memory); pinned.c (registered arena memory) */
 #ifndef IVG_EXEC_INTERNAL_H
@@ -110,6 +111,24 @@ struct ivg_reaper {
         struct ivg_reaper_queue *queue;
 };
 
+/* The consumer's part of the gate (gate.c). */
+struct ivg_gate {
+        ivg_id context; /* `device` is that of; while `epoch` is the executor's context_epoch */
+        uint32_t epoch, device;
+        int32_t free_calls; /* that may go without a look */
+        uint32_t wake_seen; /* the board's `wake` at the latest look */
+        uint64_t given;     /* calls given to `device` */
+        uint64_t gpu_calls; /* to all devices, as the board shows */
+        bool metering;      /* streams of calls are noted */
+        bool legacy_dirty;  /* work in the legacy stream whose end has not been recorded: it must be the next there */
+        bool sampling;
+        bool over_rate;     /* this batch's launches fail */
+        uint64_t sample_ns; /* when the sample began */
+        uint64_t rate_ns, rate_calls_per_s;
+        double tokens, burst; /* calls that may be made now, and at most */
+        uint64_t calls[IVG_BOARD_CLASSES];
+};
+
 struct ivg_exec {
         struct ivg_driver driver;
         struct ivg_region region;
@@ -129,7 +148,9 @@ struct ivg_exec {
         struct ivg_user_object *user_objects; /* under calls_user_object.c's mutex */
         struct ivg_images *images;
         struct ivg_board *board;
-        int kick_fd;                    /* -1: none */
+        int kick_fd; /* -1: none */
+        struct ivg_meter *meter;
+        struct ivg_gate gate;           /* consumer only */
         struct ivg_ipc_table *ipc;      /* NULL: none */
         int share_fd;                   /* to the mediator, for descriptors (share.c); -1: none */
         _Atomic(uint32_t) ipc_exported; /* something of this process stands in the table: frees look there */
@@ -192,6 +213,52 @@ void ivg_exec_thread_ends(void);
 /* Maps the board behind `fd`; with -1, a private one without limits. NULL: not one of ours, or no memory. */
 struct ivg_board *ivg_board_map(int fd);
 void ivg_board_unmap(struct ivg_board *board);
+
+/* ---- gate.c: may this call go to the device? The consumer, but where something else is said ---- */
+/* The way of all but the first call: one that may go without a look. False: the channel ends. */
+static inline bool ivg_gate_pass(struct ivg_exec *exec, ivg_id context);
+bool ivg_gate_look(struct ivg_exec *exec, ivg_id context);
+void ivg_gate_settle(struct ivg_exec *exec); /* shows the meter how many calls have gone */
+void ivg_gate_batch_ends(struct ivg_exec *exec);
+/* Before a batch: waits until the call rate lets calls through, or says that launches are to fail. */
+void ivg_gate_rate(struct ivg_exec *exec);
+/* Lanes: waits for the grant of the device whose context is current. False: the channel ends. */
+bool ivg_gate_lane(struct ivg_exec *exec, uint32_t *device);
+/* Any thread: kicks the mediator, if it has asked for that. */
+void ivg_gate_answer(struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what);
+void ivg_gate_wake(struct ivg_exec *exec); /* whoever waits there looks at `stop` */
+
+static inline bool ivg_gate_pass(struct ivg_exec *exec, ivg_id context)
+{
+        struct ivg_gate *gate = &exec->gate;
+
+        if (__builtin_expect(gate->free_calls > 0 && gate->context == context, 1)) {
+                gate->free_calls--;
+                gate->given++;
+                return true;
+        }
+        return ivg_gate_look(exec, context);
+}
+
+/* ---- meter.c: how long the device worked (meter.h) ---- */
+int ivg_meter_create(struct ivg_exec *exec);
+void ivg_meter_destroy(struct ivg_exec *exec);
+int ivg_meter_start(struct ivg_exec *exec); /* -errno */
+bool ivg_meter_gone(struct ivg_exec *exec); /* after `stop`: its thread has ended */
+void ivg_meter_wake(struct ivg_exec *exec);
+/* Consumer: a call has gone to this stream; the ends of all that did are recorded now. The latter before anything that
+ * may end a stream, and when the ring is empty. */
+void ivg_meter_note_stream(struct ivg_exec *exec, ivg_id context, CUstream stream);
+void ivg_meter_flush_now(struct ivg_exec *exec);
+static inline void ivg_meter_flush(struct ivg_exec *exec)
+{
+        if (exec->gate.metering)
+                ivg_meter_flush_now(exec);
+}
+/* A lane has given work to `device`, in `context`, which is current. */
+void ivg_meter_lane_call(struct ivg_exec *exec, ivg_id context, uint32_t device, CUstream stream);
+/* The context is current and about to end. */
+void ivg_meter_context_ends(struct ivg_exec *exec, ivg_id context);
 
 /* ---- ipc.c: what the processes of one tenant share ---- */
 struct ivg_ipc_table *ivg_ipc_map(int fd); /* NULL: not one of ours */
@@ -260,6 +327,8 @@ void ivg_exec_interrupt(struct ivg_exec *exec);
 void ivg_exec_count(_Atomic(uint64_t) *counter, _Atomic(uint64_t) *shown, uint64_t n);
 /* An asynchronous call has failed: counted, logged, kept for the next answer that reports. */
 void ivg_exec_call_failed(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result);
+/* A launch that the call rate does not let through: told, or kept as a deferred error. */
+void ivg_exec_over_rate(struct ivg_exec *exec, const struct ivg_exec_request *request);
 /* Callers: whoever runs calls for that producer; see consumer.c for why that is one thread at a time. */
 void ivg_exec_answer(struct ivg_exec *exec, const struct ivg_exec_request *request, CUresult result,
                      const uint8_t *answer, uint32_t answer_bytes);
@@ -482,10 +551,14 @@ void ivg_output_publish(struct ivg_exec *exec);
 void ivg_output_close(void);
 
 /* ---- futex, clock ---- */
-uint64_t ivg_clock_ns(void); /* monotonic */
+uint64_t ivg_clock_ns(void);        /* monotonic */
+uint64_t ivg_clock_coarse_ns(void); /* the same, behind by some milliseconds at most, and cheaper */
 /* Waits while *word == seen, at most timeout_ms; may return early for no reason. */
 void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms);
 void ivg_futex_wake_all(_Atomic(uint32_t) *word);
+/* The same for words that another process has mapped too. */
+void ivg_futex_wait_shared(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms);
+void ivg_futex_wake_shared(_Atomic(uint32_t) *word);
 /* The half of a 64-bit word that moves: a futex has 32 bits. A wait that slept through exactly 2^32 steps would be cut
  * by its time-out. */
 static inline _Atomic(uint32_t) *ivg_futex_low_half(_Atomic(uint64_t) *word)

@@ -105,7 +105,9 @@ int ivg_exec_create(const struct ivg_exec_config *config, struct ivg_exec **out,
                 ivg_error_set(error, "tables or event descriptors: %s", strerror(errno));
                 result = -ENOMEM;
         } else {
-                result = map_region(exec, error);
+                result = ivg_meter_create(exec);
+                if (result == 0)
+                        result = map_region(exec, error);
         }
         if (result) {
                 ivg_exec_destroy(exec);
@@ -119,8 +121,10 @@ int ivg_exec_start(struct ivg_exec *exec, struct ivg_error *error)
 {
         int result = ivg_reaper_start(exec);
 
+        if (result == 0)
+                result = ivg_meter_start(exec);
         if (result) {
-                ivg_error_set(error, "reaper: %s", strerror(-result));
+                ivg_error_set(error, "reaper or meter: %s", strerror(-result));
                 return result;
         }
         /* The claimant waits for READY, so nobody else uses the guest part now; nothing that an earlier owner of the
@@ -164,6 +168,7 @@ static bool lanes_gone(struct ivg_exec *exec, uint64_t end_ns)
                         return false;
                 ivg_lanes_wake(exec);
                 ivg_reaper_wake(exec);
+                ivg_gate_wake(exec);
                 pause_shortly();
         }
         return true;
@@ -186,12 +191,23 @@ static bool reaper_gone(struct ivg_exec *exec, uint64_t end_ns)
 static bool consumer_gone(struct ivg_exec *exec, uint64_t end_ns)
 {
         while (exec->consumer_started) {
+                ivg_gate_wake(exec); /* it may be waiting there */
                 if (pthread_tryjoin_np(exec->consumer_thread, NULL) == 0)
                         exec->consumer_started = false;
                 else if (ivg_clock_ns() >= end_ns)
                         return false;
                 else
                         pause_shortly();
+        }
+        return true;
+}
+
+static bool meter_gone(struct ivg_exec *exec, uint64_t end_ns)
+{
+        while (!ivg_meter_gone(exec)) {
+                if (ivg_clock_ns() >= end_ns)
+                        return false;
+                pause_shortly();
         }
         return true;
 }
@@ -209,7 +225,10 @@ int ivg_exec_stop(struct ivg_exec *exec, enum ivg_ring_state state, uint32_t tim
         if (write(exec->stop_fd, &one, sizeof(one)) < 0)
                 ivg_log(IVG_LOG_ERROR, "the consumer could not be told to stop");
         /* The consumer first: it starts lanes. */
-        return consumer_gone(exec, end_ns) && lanes_gone(exec, end_ns) && reaper_gone(exec, end_ns) ? 0 : -ETIMEDOUT;
+        return consumer_gone(exec, end_ns) && lanes_gone(exec, end_ns) && reaper_gone(exec, end_ns) &&
+                               meter_gone(exec, end_ns)
+                       ? 0
+                       : -ETIMEDOUT;
 }
 
 struct context_list {
@@ -241,6 +260,7 @@ void ivg_exec_destroy(struct ivg_exec *exec)
 
         if (arena)
                 munmap(arena, exec->region.arena_bytes);
+        ivg_meter_destroy(exec);
         ivg_reaper_destroy(exec);
         ivg_lanes_destroy(exec);
         if (exec->region.base)

@@ -102,6 +102,29 @@ void ivg_exec_answer(struct ivg_exec *exec, const struct ivg_exec_request *reque
                 ivg_exec_interrupt(exec);
 }
 
+/* The guest's shim tells the program of error 10 (RATE_LIMITED) by this result. */
+void ivg_exec_over_rate(struct ivg_exec *exec, const struct ivg_exec_request *request)
+{
+        atomic_fetch_add_explicit(&exec->board->counters.rate_failures, 1, memory_order_relaxed);
+        if (request->wants_answer)
+                ivg_exec_answer(exec, request, IVG_RESULT_RATE_LIMITED, NULL, 0);
+        else
+                ivg_exec_call_failed(exec, request, IVG_RESULT_RATE_LIMITED);
+}
+
+/* Work for the device from a lane: a capture takes none, and all else waits for the grant as on the consumer. */
+static CUresult execute_on_lane(struct ivg_exec_call *call, const struct ivg_call_descriptor *descriptor)
+{
+        uint32_t device = 0;
+        CUresult result;
+
+        if (!ivg_gate_lane(call->exec, &device))
+                return CUDA_ERROR_DEINITIALIZED; /* the channel ends: nobody reads it */
+        result = descriptor->execute(call);
+        ivg_meter_lane_call(call->exec, call->context, device, call->stream);
+        return result;
+}
+
 /* Decodes and executes; `call` is fresh. */
 static CUresult execute(struct ivg_exec_call *call, const struct ivg_call_descriptor *descriptor)
 {
@@ -110,7 +133,8 @@ static CUresult execute(struct ivg_exec_call *call, const struct ivg_call_descri
         if (descriptor->needs_context)
                 result = ivg_context_enter(call->exec, call->context);
         if (result == CUDA_SUCCESS)
-                result = descriptor->execute(call);
+                result = descriptor->gpu && ivg_thread_may_wait ? execute_on_lane(call, descriptor)
+                                                                : descriptor->execute(call);
         if (call->temporaries)
                 ivg_exec_temporaries_free(call);
         return result;
@@ -130,8 +154,13 @@ void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
         const struct ivg_exec_call fresh = call;
         CUresult result;
 
+        /* On the consumer, that is: the reaper is given no such calls. */
+        call.metered = descriptor->gpu && !ivg_thread_may_wait && exec->gate.metering;
+
         ivg_capture_mode_enter(exec, request->capture_mode);
         result = execute(&call, descriptor);
+        if (call.metered && call.stream)
+                ivg_meter_note_stream(exec, call.context, call.stream);
 
         /* Frees of other guest threads may still be queued, though the program knows that they came first. */
         if (result == CUDA_ERROR_OUT_OF_MEMORY && call.fault == IVG_FAULT_NONE && request->wants_answer &&

@@ -6,23 +6,48 @@
 #include <time.h>
 #include <unistd.h>
 
-uint64_t ivg_clock_ns(void)
+static uint64_t clock_read(clockid_t clock)
 {
         struct timespec now;
 
-        clock_gettime(CLOCK_MONOTONIC, &now);
+        clock_gettime(clock, &now);
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms)
+uint64_t ivg_clock_ns(void)
+{
+        return clock_read(CLOCK_MONOTONIC);
+}
+
+uint64_t ivg_clock_coarse_ns(void)
+{
+        return clock_read(CLOCK_MONOTONIC_COARSE);
+}
+
+static void wait_on(_Atomic(uint32_t) *word, int operation, uint32_t seen, uint32_t timeout_ms)
 {
         const struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000l};
 
         /* Every result (woken, changed, timed out, interrupted) means the same: look again. */
-        (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
+        (void)syscall(SYS_futex, word, operation, seen, &timeout, NULL, 0);
+}
+
+void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms)
+{
+        wait_on(word, FUTEX_WAIT_PRIVATE, seen, timeout_ms);
+}
+
+void ivg_futex_wait_shared(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms)
+{
+        wait_on(word, FUTEX_WAIT, seen, timeout_ms);
 }
 
 void ivg_futex_wake_all(_Atomic(uint32_t) *word)
 {
         (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void ivg_futex_wake_shared(_Atomic(uint32_t) *word)
+{
+        (void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }

@@ -374,24 +374,33 @@ static CUresult make_thread_stream(struct ivg_exec_call *call, uint64_t key, CUs
         return CUDA_SUCCESS;
 }
 
+/* What goes to another stream now may wait for the legacy stream's end, which must be recorded before. */
+static CUresult stream_found(struct ivg_exec_call *call, CUstream found, CUstream *stream)
+{
+        if (call->metered && call->exec->gate.legacy_dirty && found != CU_STREAM_LEGACY)
+                ivg_meter_flush_now(call->exec);
+        *stream = call->stream = found;
+        return CUDA_SUCCESS;
+}
+
 CUresult ivg_handle_stream(struct ivg_exec_call *call, ivg_id id, CUstream *stream)
 {
         void *handle;
 
-        if (id == IVG_ID_STREAM_LEGACY) {
-                *stream = CU_STREAM_LEGACY;
-                return CUDA_SUCCESS;
-        }
+        if (id == IVG_ID_STREAM_LEGACY)
+                return stream_found(call, CU_STREAM_LEGACY, stream);
         if (id == IVG_ID_STREAM_PER_THREAD) {
                 const uint64_t key = thread_stream_key(call->producer, call->context);
 
-                if (!lookup(call->exec->handles, IVG_KIND_STREAM, key, &handle))
-                        return make_thread_stream(call, key, stream);
+                if (!lookup(call->exec->handles, IVG_KIND_STREAM, key, &handle)) {
+                        const CUresult result = make_thread_stream(call, key, stream);
+
+                        return result == CUDA_SUCCESS ? stream_found(call, *stream, stream) : result;
+                }
         } else if (!lookup(call->exec->handles, IVG_KIND_STREAM, id, &handle)) {
                 return CUDA_ERROR_INVALID_HANDLE;
         }
-        *stream = handle;
-        return CUDA_SUCCESS;
+        return stream_found(call, handle, stream);
 }
 
 void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer)

@@ -123,6 +123,7 @@ static void message_handle(struct ivg_executor *executor, const struct ivg_exec_
         case IVG_EXEC_READY:
                 if (executor->phase == IVG_EXECUTOR_STARTING) {
                         executor->phase = IVG_EXECUTOR_READY;
+                        ivg_sched_join(executor, message->device_count > 0 ? (uint32_t)message->device_count : 0);
                         ivg_channel_ready(executor->channel, message);
                 }
                 return;
@@ -243,6 +244,7 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
         while (*link != executor)
                 link = &(*link)->next;
         *link = executor->next;
+        ivg_sched_leave(executor);
         ivg_loop_close(mediator, &executor->control);
         ivg_loop_close(mediator, &executor->share);
         ivg_loop_close(mediator, &executor->process);
@@ -346,7 +348,7 @@ static int send_channel(struct ivg_executor *executor, const struct ivg_channel 
                 [IVG_EXEC_SLOT_IMAGES] = images_fd,
                 [IVG_EXEC_SLOT_BOARD] = board_fd,
                 [IVG_EXEC_SLOT_VRAM] = tenant->member->vram_fd,
-                [IVG_EXEC_SLOT_KICK] = -1,
+                [IVG_EXEC_SLOT_KICK] = executor->mediator->sched.kick.fd,
         };
         struct ivg_exec_adoption message = {.magic = IVG_EXEC_CONTROL_MAGIC,
                                             .type = IVG_EXEC_ADOPT,

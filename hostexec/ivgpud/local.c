@@ -1,5 +1,5 @@
-/* Local programs: each connects to the one socket, says hello, and gets a region of its own with one channel. Its end
- * is seen by its socket and by its pidfd: a forked child may hold the socket open for long. */
+/* Local programs: each connects to a socket, that of all or that of a VM, says hello, and gets a region of its own with
+ * one channel. Its end is seen by its socket and by its pidfd: a forked child may hold the socket open for long. */
 #include "ivgpu_calls.h"
 #include "mediator.h"
 #include <errno.h>
@@ -16,12 +16,13 @@
 
 static void program_gone(struct ivg_mediator *mediator, struct ivg_local_program *program, const char *why)
 {
-        struct ivg_local_program **link = &mediator->local.programs;
+        struct ivg_local *local = program->local;
+        struct ivg_local_program **link = &local->programs;
 
         while (*link != program)
                 link = &(*link)->next;
         *link = program->next;
-        mediator->local.program_count--;
+        local->program_count--;
         ivg_loop_close(mediator, &program->socket);
         ivg_loop_close(mediator, &program->process);
         if (program->tenant)
@@ -50,17 +51,18 @@ static int peer_pidfd(int socket, pid_t pid)
 static int program_welcome(struct ivg_mediator *mediator, struct ivg_local_program *program, pid_t pid,
                            struct ivg_error *error)
 {
-        const struct ivg_local_config *config = &mediator->config.local;
+        struct ivg_local *local = program->local;
         char name[64];
         const struct ivg_tenant_config tenant_config = {
                 .kind = IVG_TENANT_LOCAL,
-                .vm_id = 0,
-                .pool = config->pool,
-                .region_mib = config->region_mib,
+                .vm_id = local->vm_id,
+                .pool = *local->pool,
+                .region_mib = *local->region_mib,
                 .channels = 1,
                 .name = name,
                 .vm_name = "local",
-                .member = &mediator->local.member,
+                .member = local->whose,
+                .local = local,
         };
         const struct ivg_doorbells *doorbells;
         int rc;
@@ -77,7 +79,7 @@ static int program_welcome(struct ivg_mediator *mediator, struct ivg_local_progr
                                     doorbells->to_host[1], doorbells->to_guest[1], program->tenant->region.region_bytes,
                                     error);
         if (rc == 0)
-                ivg_log(IVG_LOG_INFO, "[CONNECTION] %s: region of %u MiB", name, config->region_mib);
+                ivg_log(IVG_LOG_INFO, "[CONNECTION] %s: region of %u MiB", name, *local->region_mib);
         return rc;
 }
 
@@ -117,18 +119,17 @@ static void socket_ready(struct ivg_mediator *mediator, struct ivg_source *sourc
 
 static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
 {
-        struct ivg_local *local = &mediator->local;
+        struct ivg_local *local = (void *)((char *)source - offsetof(struct ivg_local, listener));
         struct ivg_local_program *program;
         const int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         (void)events;
         if (fd < 0) {
                 if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                        ivg_log(IVG_LOG_ERROR, "[SOCKET] %s: accept: %s", mediator->config.local.socket,
-                                strerror(errno));
+                        ivg_log(IVG_LOG_ERROR, "[SOCKET] %s: accept: %s", local->path, strerror(errno));
                 return;
         }
-        ivg_log(IVG_LOG_INFO, "[SOCKET] New connection on %s (fd=%d)", mediator->config.local.socket, fd);
+        ivg_log(IVG_LOG_INFO, "[SOCKET] New connection on %s (fd=%d)", local->path, fd);
         program = local->program_count < IVG_LOCAL_PROGRAMS_MAX ? calloc(1, sizeof(*program)) : NULL;
         if (!program) {
                 ivg_log(IVG_LOG_ERROR, "[CONNECTION] local program refused: %u are connected", local->program_count);
@@ -138,6 +139,7 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
         }
         program->socket = (struct ivg_source){.fd = fd, .ready = socket_ready};
         program->process.fd = -1;
+        program->local = local;
         program->deadline_ms = ivg_loop_now_ms() + IVG_HELLO_MS;
         if (ivg_loop_watch(mediator, &program->socket) < 0) {
                 close(fd);
@@ -149,32 +151,32 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
         local->program_count++;
 }
 
-int ivg_local_open(struct ivg_mediator *mediator, struct ivg_error *error)
+void ivg_local_init(struct ivg_local *local)
 {
-        struct ivg_local *local = &mediator->local;
-        const struct ivg_local_config *config = &mediator->config.local;
+        local->listener.fd = local->ipc_fd = -1;
+}
+
+int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_t mode, struct ivg_error *error)
+{
         int rc;
 
-        local->mediator = mediator;
-        ivg_member_init(&local->member, mediator, IVG_VMS_MAX, &config->limits);
-        local->listener.fd = -1;
-        if (config->socket[0] == '\0')
+        if (local->path[0] == '\0')
                 return 0;
-        rc = ivg_server_listen(config->socket, config->socket_mode, SOCK_SEQPACKET, error);
+        rc = ivg_server_listen(local->path, mode, SOCK_SEQPACKET, error);
         if (rc < 0)
                 return rc;
         local->listener = (struct ivg_source){.fd = rc, .ready = listener_ready};
         rc = ivg_loop_watch(mediator, &local->listener);
         if (rc < 0)
-                ivg_error_set(error, "watching %s: %s", config->socket, strerror(-rc));
+                ivg_error_set(error, "watching %s: %s", local->path, strerror(-rc));
         return rc;
 }
 
-void ivg_local_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms)
 {
         struct ivg_local_program *next;
 
-        for (struct ivg_local_program *program = mediator->local.programs; program; program = next) {
+        for (struct ivg_local_program *program = local->programs; program; program = next) {
                 next = program->next;
                 if (!program->tenant && now_ms >= program->deadline_ms) {
                         ivg_log(IVG_LOG_WARNING, "[CONNECTION] local program: no hello within %u ms", IVG_HELLO_MS);
@@ -183,13 +185,16 @@ void ivg_local_tick(struct ivg_mediator *mediator, uint64_t now_ms)
         }
 }
 
-void ivg_local_close(struct ivg_mediator *mediator)
+void ivg_local_stop_listening(struct ivg_mediator *mediator, struct ivg_local *local)
 {
-        struct ivg_local *local = &mediator->local;
-
         if (local->listener.fd >= 0)
-                unlink(mediator->config.local.socket);
+                unlink(local->path);
         ivg_loop_close(mediator, &local->listener);
+}
+
+void ivg_local_close(struct ivg_mediator *mediator, struct ivg_local *local)
+{
+        ivg_local_stop_listening(mediator, local);
         while (local->programs)
                 program_gone(mediator, local->programs, "the mediator ends");
 }

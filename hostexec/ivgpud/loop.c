@@ -84,7 +84,9 @@ static void tick(struct ivg_mediator *mediator)
              member = ivg_member_next(mediator, member))
                 ivg_member_tick(member, now_ms);
         ivg_removed_tick(mediator);
-        ivg_local_tick(mediator, now_ms);
+        ivg_local_tick(mediator, &mediator->local, now_ms);
+        for (uint32_t slot = 0; slot < mediator->config.vm_count; slot++)
+                ivg_local_tick(mediator, &mediator->vms[slot].local, now_ms);
         ivg_control_tick(mediator, now_ms);
         ivg_metrics_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
@@ -182,7 +184,7 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
         for (uint32_t i = 0; i < mediator->config.vm_count; i++)
                 if (ivg_config_has_vm(&mediator->config, i))
                         ivg_vm_close(&mediator->vms[i]);
-        ivg_local_close(mediator);
+        ivg_local_close(mediator, &mediator->local);
         ivg_control_close(mediator);
         ivg_warm_end(mediator);
 }

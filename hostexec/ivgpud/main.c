@@ -324,16 +324,21 @@ static int open_sockets(struct ivg_error *error)
                 return -errno;
         }
         ivg_images_init(&mediator);
-        mediator.local.listener.fd = -1;
+        ivg_local_init(&mediator.local);
+        mediator.local.path = mediator.config.local.socket;
+        mediator.local.pool = &mediator.config.local.pool;
+        mediator.local.region_mib = &mediator.config.local.region_mib;
+        mediator.local.whose = &mediator.local.member;
+        ivg_member_init(&mediator.local.member, &mediator, IVG_VMS_MAX, &mediator.config.local.limits);
+        rc = ivg_sched_open(&mediator, error);
         mediator.control.listener.fd = -1;
         mediator.metrics.listen_fd = -1;
-        mediator.local_ipc_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 ivg_vm_init(&mediator, i);
         for (uint32_t i = 0; rc >= 0 && i < mediator.config.vm_count; i++)
                 rc = ivg_vm_open(&mediator, i, error);
         if (rc >= 0)
-                rc = ivg_local_open(&mediator, error);
+                rc = ivg_local_open(&mediator, &mediator.local, mediator.config.local.socket_mode, error);
         if (rc >= 0)
                 rc = ivg_control_open(&mediator, error);
         if (rc >= 0)
@@ -363,7 +368,7 @@ static void close_sockets(void)
 {
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 ivg_vm_close(&mediator.vms[i]);
-        ivg_local_close(&mediator);
+        ivg_local_close(&mediator, &mediator.local);
         ivg_control_close(&mediator);
         ivg_metrics_close(&mediator);
 }
@@ -471,6 +476,7 @@ int main(int argc, char **argv)
         }
         ivg_metrics_close(&mediator);
         ivg_images_close(&mediator);
+        ivg_sched_close(&mediator);
         close(mediator.epoll_fd);
         ivg_environments_free(&mediator);
         return rc < 0 ? 1 : 0;

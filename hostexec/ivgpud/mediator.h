@@ -10,6 +10,7 @@
  *                      ├─ watchdog.c  calls, kernels and executors that take too long
  *                      ├─ reload.c  another configuration, while everything runs
  *                      ├─ warm.c    executors that wait for a program
+ *                      ├─ sched.c   who may use the devices
  *                      ├─ images.c  ivgpu-images, and each executor's way to it
  *                      ├─ share.c   descriptors that a tenant's executors share
  *                      ├─ accounts.c  what was done; stats.c, control.c, metrics.c show it
@@ -26,6 +27,7 @@
 #include "exec_control.h"
 #include "ivgpu/ring.h"
 #include "ivgpu/server.h"
+#include "policy.h"
 #include "vram_table.h"
 #include <spawn.h>
 #include <stdbool.h>
@@ -249,6 +251,7 @@ struct ivg_tenant_config {
         const char *name;    /* for messages */
         const char *vm_name; /* for the region page */
         struct ivg_member *member;
+        struct ivg_local *local; /* where a local program has come in */
 };
 int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_config *config, struct ivg_tenant **tenant,
                       struct ivg_error *error);
@@ -312,6 +315,8 @@ struct ivg_executor {
         struct ivg_board *board; /* from its channel on; NULL before */
         uint32_t vram_place;     /* in its member's table */
         bool vram_placed;
+        struct ivg_sched_seat *seats; /* by device, seat_count of them: from READY on */
+        uint32_t seat_count;
         enum ivg_executor_phase phase;
         uint64_t asked_ms;     /* by a PING that is not answered; 0: none */
         uint64_t next_ping_ms; /* READY */
@@ -343,6 +348,23 @@ void ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms);
 /* What executors of a pool find in their environment; one allocation. -ENOMEM. */
 int ivg_environment_make(const struct ivg_pool_config *pool, char ***environment);
 void ivg_environments_free(struct ivg_mediator *mediator);
+
+/* ---- sched.c: who may use the devices ---- */
+
+struct ivg_sched_domain;
+struct ivg_sched {
+        struct ivg_source kick;                          /* executors write it */
+        struct ivg_source timer;                         /* off while nobody competes */
+        uint64_t timer_ns;                               /* when it runs out; IVG_SCHED_NEVER: off */
+        struct ivg_sched_domain *domains[IVG_POOLS_MAX]; /* by device; NULL: not used yet */
+};
+int ivg_sched_open(struct ivg_mediator *mediator, struct ivg_error *error);
+void ivg_sched_close(struct ivg_mediator *mediator); /* no executor is left */
+/* An executor with a channel begins to be scheduled on that many devices; is gone. */
+void ivg_sched_join(struct ivg_executor *executor, uint32_t devices);
+void ivg_sched_leave(struct ivg_executor *executor);
+/* Weight, priority, rate, window, pause: they hold from now on. */
+void ivg_sched_limits_changed(struct ivg_mediator *mediator, const struct ivg_member *member);
 
 /* ---- warm.c ---- */
 
@@ -381,6 +403,30 @@ void ivg_shares_ready(struct ivg_mediator *mediator, struct ivg_source *source, 
 
 /* ---- vm.c, local.c ---- */
 
+struct ivg_local;
+struct ivg_local_program {
+        struct ivg_garbage garbage;
+        struct ivg_local *local;
+        struct ivg_local_program *next;
+        struct ivg_source socket;
+        struct ivg_source process; /* pidfd; -1: not known */
+        struct ivg_tenant *tenant; /* NULL until hello */
+        uint64_t deadline_ms;      /* of the hello */
+};
+/* Where programs of this machine come in: those of nobody in particular, or those of one VM (local_socket). */
+struct ivg_local {
+        struct ivg_source listener;
+        const char *path; /* of the configuration, as the following; empty: there is none */
+        const uint32_t *pool, *region_mib;
+        uint32_t vm_id;
+        struct ivg_member *whose;
+        struct ivg_member member; /* that, where it is nobody's in particular */
+        int ipc_fd;               /* the table of what these programs share (ipc_table.h); -1: not made yet */
+        struct ivg_shares *shares;
+        struct ivg_local_program *programs;
+        uint32_t program_count;
+};
+
 struct ivg_vm {
         struct ivg_mediator *mediator;
         const struct ivg_vm_config *config;
@@ -388,7 +434,8 @@ struct ivg_vm {
         struct ivg_source qemu;
         struct ivg_tenant *tenant; /* NULL: no QEMU */
         struct ivg_member member;
-        bool removed; /* from the configuration: its slot is free when its last program has ended */
+        struct ivg_local local; /* its local_socket */
+        bool removed;           /* from the configuration: its slot is free when its last program has ended */
 };
 /* Listens; refuses what could not work for the first QEMU either (geometry). */
 int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *error);
@@ -412,24 +459,11 @@ void ivg_removed_tick(struct ivg_mediator *mediator);
  * named in the log and holds from the next start. -errno with words: nothing has changed. */
 int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error);
 
-struct ivg_local_program {
-        struct ivg_garbage garbage;
-        struct ivg_local_program *next;
-        struct ivg_source socket;
-        struct ivg_source process; /* pidfd; -1: not known */
-        struct ivg_tenant *tenant; /* NULL until hello */
-        uint64_t deadline_ms;      /* of the hello */
-};
-struct ivg_local {
-        struct ivg_mediator *mediator;
-        struct ivg_source listener;
-        struct ivg_local_program *programs;
-        uint32_t program_count;
-        struct ivg_member member;
-};
-int ivg_local_open(struct ivg_mediator *mediator, struct ivg_error *error);
-void ivg_local_tick(struct ivg_mediator *mediator, uint64_t now_ms);
-void ivg_local_close(struct ivg_mediator *mediator);
+void ivg_local_init(struct ivg_local *local); /* before all else */
+int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_t mode, struct ivg_error *error);
+void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms);
+void ivg_local_stop_listening(struct ivg_mediator *mediator, struct ivg_local *local);
+void ivg_local_close(struct ivg_mediator *mediator, struct ivg_local *local);
 
 /* ---- control.c ---- */
 
@@ -463,9 +497,8 @@ struct ivg_mediator {
         char executor_path[IVG_PATH_BYTES];
         char driver_path[IVG_PATH_BYTES];
         char **executor_environment[IVG_POOLS_MAX]; /* by pool */
-        int local_ipc_fd;                           /* the table of all local programs; -1: not made yet */
         struct ivg_images images;
-        struct ivg_shares *local_shares; /* and their descriptors */
+        struct ivg_sched sched;
         int epoll_fd;
         struct ivg_source signals, timer;
         struct ivg_control control;

@@ -46,6 +46,7 @@ void ivg_member_limits_changed(struct ivg_member *member)
          * where they are used. */
         if (member->vram)
                 ivg_store_relaxed_u64(&member->vram->limit_bytes, vram_bytes != 0 ? vram_bytes : IVG_VRAM_NO_LIMIT);
+        ivg_sched_limits_changed(member->mediator, member);
 }
 
 /* ---- device memory ---- */

@@ -76,12 +76,11 @@ static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config
         return rc;
 }
 
-/* Local programs are each a tenant, but of one machine: they share as on a machine without ivgpu. A handle there is
- * worth what its 128 random bits are worth. */
-static int ipc_open(struct ivg_tenant *tenant, struct ivg_error *error)
+/* Local programs that come in at one place are each a tenant, but of one machine: they share as on one without ivgpu. A
+ * handle there is worth what its 128 random bits are worth. */
+static int ipc_open(struct ivg_tenant *tenant, struct ivg_local *local, struct ivg_error *error)
 {
-        struct ivg_mediator *mediator = tenant->mediator;
-        struct ivg_shares **shares = tenant->kind == IVG_TENANT_VM ? &tenant->shares : &mediator->local_shares;
+        struct ivg_shares **shares = local ? &local->shares : &tenant->shares;
         int fd = -1, rc = 0;
 
         if (!*shares)
@@ -89,13 +88,13 @@ static int ipc_open(struct ivg_tenant *tenant, struct ivg_error *error)
         tenant->shares = *shares;
         if (!tenant->shares) {
                 rc = -ENOMEM;
-        } else if (tenant->kind == IVG_TENANT_VM) {
+        } else if (!local) {
                 rc = fd = ivg_ipc_table_create();
         } else {
-                if (mediator->local_ipc_fd < 0)
-                        rc = mediator->local_ipc_fd = ivg_ipc_table_create();
-                if (mediator->local_ipc_fd >= 0) {
-                        fd = fcntl(mediator->local_ipc_fd, F_DUPFD_CLOEXEC, 0);
+                if (local->ipc_fd < 0)
+                        rc = local->ipc_fd = ivg_ipc_table_create();
+                if (local->ipc_fd >= 0) {
+                        fd = fcntl(local->ipc_fd, F_DUPFD_CLOEXEC, 0);
                         rc = fd < 0 ? -errno : 0;
                 }
         }
@@ -156,7 +155,7 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
         snprintf(tenant->name, sizeof(tenant->name), "%s", config->name);
         rc = region_open(tenant, config, error);
         if (rc == 0)
-                rc = ipc_open(tenant, error);
+                rc = ipc_open(tenant, config->local, error);
         ivg_relays_init(tenant);
         if (rc == 0)
                 rc = ivg_doorbells_create(&tenant->doorbells, config->kind == IVG_TENANT_VM ? config->vectors : 2,

@@ -151,15 +151,21 @@ void ivg_vm_init(struct ivg_mediator *mediator, uint32_t slot)
         *vm = (struct ivg_vm){
                 .mediator = mediator, .config = &mediator->config.vms[slot], .listener.fd = -1, .qemu.fd = -1};
         ivg_member_init(&vm->member, mediator, slot, &vm->config->limits);
+        ivg_local_init(&vm->local);
+        vm->local.path = vm->config->local_socket;
+        vm->local.pool = &vm->config->pool;
+        vm->local.region_mib = &vm->config->region_mib;
+        vm->local.vm_id = vm->config->vm_id;
+        vm->local.whose = &vm->member;
 }
 
 int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *error)
 {
         const struct ivg_vm_config *config = &mediator->config.vms[slot];
-        int rc;
+        int rc = ivg_local_open(mediator, &mediator->vms[slot].local, config->socket_mode, error);
 
-        if (config->socket[0] == '\0')
-                return 0;
+        if (rc < 0 || config->socket[0] == '\0')
+                return rc;
         rc = ivg_vm_listen(config, error);
         return rc < 0 ? rc : ivg_vm_take_listener(&mediator->vms[slot], rc, error);
 }
@@ -180,6 +186,7 @@ void ivg_vm_stop_listening(struct ivg_vm *vm)
 void ivg_vm_close(struct ivg_vm *vm)
 {
         ivg_vm_stop_listening(vm);
+        ivg_local_close(vm->mediator, &vm->local);
         if (vm->tenant)
                 qemu_gone(vm, "the mediator ends");
 }
@@ -189,6 +196,7 @@ void ivg_vm_close(struct ivg_vm *vm)
 void ivg_vm_remove(struct ivg_vm *vm)
 {
         ivg_vm_stop_listening(vm);
+        ivg_local_stop_listening(vm->mediator, &vm->local);
         vm->removed = true;
         vm->member.draining = true;
 }

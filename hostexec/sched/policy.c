@@ -7,8 +7,9 @@
 /* Reports come late by a little: time that passed without a charge may be charged until then. */
 #define BUDGET_CARRIED_NS (4 * MS)
 /* A device that is busy for less than this part of the time idles, and has room for one more. */
-#define IDLE_PERCENT 80u
-#define EXTRA_STAYS 8u /* looks */
+#define IDLE_PERCENT 75u
+#define IDLE_LOOK_NS (32 * MS)
+#define EXTRA_STAYS 4u /* such looks */
 #define EXTRA_MAX 64u
 
 /* Several at once: a device idles less, and its own time slices (about 2 ms on an H200 without MPS) divide it. A
@@ -108,13 +109,24 @@ static uint64_t claim(const struct ivg_sched_vm *vm, const struct ivg_sched_vm *
         return vm == holder && client == vm->clients && measured < passed_ns ? passed_ns : measured;
 }
 
-/* In at once, out slowly: while they fill the device it looks as busy as with too many. */
-static void count_extra(struct ivg_sched_device *device, bool busy)
+/* Looked at over IDLE_LOOK_NS: what a client's work under way seems to have taken is put right when it has been
+ * measured. In at once, out slowly: while they fill the device it looks as busy as with too many. */
+static void count_extra(struct ivg_sched_device *device, uint64_t passed_ns)
 {
-        if (!busy && !device->settings.drain && device->extra < EXTRA_MAX * EXTRA_STAYS)
+        for (struct ivg_sched_vm *vm = device->vms; vm; vm = vm->next)
+                for (struct ivg_sched_client *client = vm->clients; client; client = client->next) {
+                        device->idle_busy_ns += (int64_t)(client->gpu_ns - client->gpu_before_ns);
+                        client->gpu_before_ns = client->gpu_ns;
+                }
+        device->idle_passed_ns += passed_ns;
+        if (device->idle_passed_ns < IDLE_LOOK_NS)
+                return;
+        if (device->idle_busy_ns * 100 >= (int64_t)(device->idle_passed_ns * IDLE_PERCENT))
+                device->extra -= device->extra > 0;
+        else if (!device->settings.drain && device->extra < EXTRA_MAX * EXTRA_STAYS)
                 device->extra += EXTRA_STAYS;
-        else if (busy && device->extra > 0)
-                device->extra--;
+        device->idle_passed_ns = 0;
+        device->idle_busy_ns = 0;
 }
 
 static void charge_all(struct ivg_sched_device *device, uint64_t passed_ns)
@@ -126,7 +138,6 @@ static void charge_all(struct ivg_sched_device *device, uint64_t passed_ns)
         for (struct ivg_sched_vm *vm = device->vms; vm; vm = vm->next)
                 for (struct ivg_sched_client *client = vm->clients; client; client = client->next)
                         total += claim(vm, holder, client, passed_ns);
-        count_extra(device, total * 100 >= passed_ns * IDLE_PERCENT);
         device->budget_ns = passed_ns + carried;
         part = total > device->budget_ns ? (double)device->budget_ns / (double)total : 1;
         for (struct ivg_sched_vm *vm = device->vms; vm; vm = vm->next)
@@ -366,6 +377,7 @@ uint64_t ivg_sched_run(struct ivg_sched_device *device, uint64_t now_ns)
 
         device->now_ns += passed_ns;
         charge_all(device, passed_ns);
+        count_extra(device, passed_ns);
         raise_floors(device); /* before anybody comes back at them */
         for (struct ivg_sched_vm *vm = device->vms; vm; vm = vm->next)
                 look_at_vm(device, vm);

@@ -14,7 +14,7 @@
  * With turns (`drain`) the device is one VM's at a time, and the time of its turn is what it is charged.
  * Work conservation. Nobody is held for the sake of a VM that wants nothing: one that has been silent for linger_ns is
  * asked to say (by a kick) when it wants again. It comes back at the others' virtual time: idleness saves nothing up.
- * While those who run leave the device idle, more of their class are let in, one at each look.
+ * While those who run leave the device idle, more of their class are let in, one after the other.
  * No starvation. Whoever wants has got quantum_ns after starve_ns + n * IVG_SCHED_RESCUE_EVERY * quantum_ns, n being
  * the number of VMs that want, plus what others' running kernels take beyond their quanta (and, for turns, the drains).
  *
@@ -65,7 +65,7 @@ struct ivg_sched_client {
         /* private */
         struct ivg_sched_client *next;
         struct ivg_sched_vm *vm;
-        uint64_t gpu_seen_ns, calls_seen, silent_since_ns;
+        uint64_t gpu_seen_ns, gpu_before_ns, calls_seen, silent_since_ns;
         bool wants;
 };
 
@@ -94,6 +94,8 @@ struct ivg_sched_device {
         uint64_t now_ns;
         uint64_t budget_ns; /* time that passed and is not charged to anybody yet */
         uint32_t extra;     /* VMs beyond running_max, since the device idles; in parts (policy.c) */
+        uint64_t idle_passed_ns;
+        int64_t idle_busy_ns;
         uint64_t floor_ns[IVG_SCHED_CLASSES];
         uint64_t rescue_after_ns;   /* no rescue before */
         struct ivg_sched_vm *owner; /* the last one that had the device for itself: needs not say when it begins */

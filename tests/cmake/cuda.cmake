@@ -42,6 +42,7 @@ set(cuda_programs
     process
     launch_rate
     loop
+    share
     callbacks
     managed
     memops
@@ -53,7 +54,7 @@ set(cuda_programs
     )
 foreach(program ${cuda_programs})
   ivg_cuda_program(${program})
-  if(NOT program MATCHES "^(threads|loop)$")
+  if(NOT program MATCHES "^(threads|loop|share)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
   endif()
 endforeach()

@@ -7,7 +7,7 @@ ivg_add_test(guest_image_length SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/guest_ima
 # Memory code over a host of the test's own, which is late and can fail.
 set(guest_memory_sources ${CMAKE_SOURCE_DIR}/tests/unit/guest_fake_host.c)
 foreach(source allocate arena_pool completion copy copy_api copy_buffer copy_bytes copy_helpers copy_pitched copy_pitched_api
-                 copy_staged copy_work managed managed_advice memory_index paged pinned pointer shadow
+                 copy_staged copy_work managed managed_advice memory_index paged pinned pointer rate_limited shadow
         staging)
   list(APPEND guest_memory_sources ${guest_src}/${source}.c)
 endforeach()

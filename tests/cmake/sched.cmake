@@ -1,7 +1,15 @@
 # Who may run when: the board, the policy, the executor's gate, and all of it together on the soft GPU.
 ivg_add_test(board_is_one_executors
              SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/board_is_one_executors.c ${CMAKE_SOURCE_DIR}/hostexec/ivgpud/board.c
-             LIBS ivg_exec_core LABELS unit sched)
+             LIBS ivg_exec_core ivg_sched LABELS unit sched)
 target_include_directories(board_is_one_executors PRIVATE ${CMAKE_SOURCE_DIR}/hostexec/ivgpud)
 
 ivg_add_test(sched_shares_hold SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/sched_shares_hold.c LIBS ivg_sched_sim LABELS unit sched)
+
+if(BUILD_TESTING)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME scheduler COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/scheduler.py)
+  # Alone: it measures, though the device's time only.
+  set_tests_properties(scheduler PROPERTIES TIMEOUT 300 RUN_SERIAL TRUE LABELS "integration;cuda;sched"
+                       ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+endif()

@@ -38,7 +38,7 @@ def mode():
 
 def receive_channel(control):
     """What the mediator gives: names and numbers as texts, descriptors by slot."""
-    data, fds, _, _ = socket.recv_fds(control, 256, 8)
+    data, fds, _, _ = socket.recv_fds(control, 256, 16)
     if not data:
         os._exit(0)
     magic, kind, channel, generation, vm_id, given, _, _ = ADOPTION.unpack(data)

@@ -147,7 +147,7 @@ static void test_a_device_that_idles_is_filled(void **state)
                         .kind = SIM_CLOSED, .priority = 1, .weight = 10, .kernel_ns = 10 * US, .think_ns = 200 * US};
         loads[9] = (struct sim_load){.priority = 1, .weight = 1, .kernel_ns = MS / 2};
         run(&ivg_sched_fair, loads, 10, 5000);
-        assert_true(result.busy[0] > 0.85);
+        assert_true(result.busy[0] > 0.7); /* 0.3 without it */
         assert_true(result.vms[9].share > 0.5);
 }
 

@@ -61,6 +61,10 @@ struct ivg_call_header {
 #define IVG_CALL_MODE_SHIFT 2u /* two bits, zero without IVG_CALL_CAPTURING */
 #define IVG_CALL_MODE_MASK (3u << IVG_CALL_MODE_SHIFT)
 
+/* What a launch above its VM's call rate fails with, where it is to fail: CUDA_ERROR_SYSTEM_NOT_READY, which no launch
+ * fails with otherwise. The guest's libcuda says what it means: error 10 (RATE_LIMITED). */
+#define IVG_RESULT_RATE_LIMITED ((CUresult)802)
+
 /* A byte range of a request or answer. `bytes` 0 with where NULL: the caller passed NULL. */
 enum ivg_range_where { IVG_RANGE_NULL = 0, IVG_RANGE_INLINE = 1, IVG_RANGE_ARENA = 2 };
 struct ivg_wire_range {

@@ -1,0 +1,130 @@
+/* A program that wants the GPU, for tests of who gets it. Says "ready", waits for a line, works for argv[2] seconds,
+ * and tells what it got as JSON. argv[1]: "saturate" keeps kernels queued; "closed" launches one, waits for it, sleeps
+ * for argv[4] microseconds, and measures from the launch to its end; "rate" launches as fast as it may without looking,
+ * until a launch fails. argv[3]: blocks of a kernel, whose time on the soft GPU is IVGPU_SOFT_BLOCK_NS each. */
+#include "check.h"
+#include <time.h>
+#include <unistd.h>
+
+#define BURST 4
+#define LATENCIES_MAX 1000000
+
+static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visible .entry empty()\n{\n\tret;\n}\n";
+
+struct work {
+        CUfunction empty;
+        CUstream stream;
+        CUevent events[2];
+        unsigned blocks, think_us;
+        uint64_t kernels, first_us;
+        uint32_t latency_count;
+        double latencies_us[LATENCIES_MAX];
+};
+
+static double now_us(void)
+{
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+static CUresult launch(const struct work *work)
+{
+        return cuLaunchKernel(work->empty, work->blocks, 1, 1, 1, 1, 1, 0, work->stream, NULL, NULL);
+}
+
+/* One burst runs while the next is queued. */
+static void saturate(struct work *work, double end_us)
+{
+        int which = 0;
+        for (int i = 0; i < BURST; i++)
+                CU(launch(work));
+        CU(cuEventRecord(work->events[0], work->stream));
+        while (now_us() < end_us) {
+                for (int i = 0; i < BURST; i++)
+                        CU(launch(work));
+                CU(cuEventRecord(work->events[!which], work->stream));
+                CU(cuEventSynchronize(work->events[which]));
+                work->kernels += BURST;
+                which = !which;
+        }
+}
+
+static void closed(struct work *work, double end_us)
+{
+        while (now_us() < end_us) {
+                const double begin_us = now_us();
+                CU(launch(work));
+                CU(cuStreamSynchronize(work->stream));
+                if (work->latency_count < LATENCIES_MAX)
+                        work->latencies_us[work->latency_count++] = now_us() - begin_us;
+                work->kernels++;
+                usleep(work->think_us);
+        }
+}
+
+static CUresult rate(struct work *work, double end_us)
+{
+        CUresult result = CUDA_SUCCESS;
+        while (now_us() < end_us && result == CUDA_SUCCESS) {
+                for (int i = 0; i < 64 && result == CUDA_SUCCESS; i++) {
+                        result = launch(work);
+                        work->kernels += result == CUDA_SUCCESS;
+                }
+                if (result == CUDA_SUCCESS)
+                        result = cuStreamSynchronize(work->stream);
+        }
+        return result;
+}
+
+static int compare(const void *a, const void *b)
+{
+        const double left = *(const double *)a, right = *(const double *)b;
+        return left < right ? -1 : left > right;
+}
+
+static double part(const struct work *work, double of)
+{
+        return work->latency_count ? work->latencies_us[(uint32_t)((work->latency_count - 1) * of)] : 0;
+}
+
+int main(int argc, char **argv)
+{
+        static struct work work;
+        char line[16];
+        CUresult result = CUDA_SUCCESS;
+        CHECK(argc >= 4, "usage: share saturate|closed|rate SECONDS BLOCKS [THINK_US]");
+        test_context();
+        CUmodule module;
+        CU(cuModuleLoadData(&module, ptx));
+        work.empty = test_function(module, "empty");
+        work.blocks = (unsigned)atoi(argv[3]);
+        work.think_us = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
+        CU(cuStreamCreate(&work.stream, CU_STREAM_NON_BLOCKING));
+        for (int i = 0; i < 2; i++)
+                CU(cuEventCreate(&work.events[i], CU_EVENT_DISABLE_TIMING));
+        puts("ready");
+        fflush(stdout);
+        CHECK(fgets(line, sizeof line, stdin) != NULL, "nobody said go");
+
+        const double begin_us = now_us(), end_us = begin_us + atof(argv[2]) * 1e6;
+        result = launch(&work);
+        if (result == CUDA_SUCCESS)
+                result = cuStreamSynchronize(work.stream);
+        work.first_us = (uint64_t)(now_us() - begin_us);
+        if (strcmp(argv[1], "rate") != 0)
+                CU(result);
+        if (strcmp(argv[1], "saturate") == 0)
+                saturate(&work, end_us);
+        else if (strcmp(argv[1], "closed") == 0)
+                closed(&work, end_us);
+        else if (result == CUDA_SUCCESS)
+                result = rate(&work, end_us);
+        qsort(work.latencies_us, work.latency_count, sizeof(double), compare);
+        printf("{\"kernels\": %" PRIu64 ", \"seconds\": %.3f, \"first_us\": %" PRIu64
+               ", \"p50_us\": %.0f, \"p95_us\": %.0f, "
+               "\"max_us\": %.0f, \"result\": %d}\n",
+               work.kernels, (now_us() - begin_us) * 1e-6, work.first_us, part(&work, 0.5), part(&work, 0.95),
+               part(&work, 1), (int)result);
+        return 0;
+}
