@@ -31,7 +31,7 @@ echo $device > /sys/bus/pci/drivers/ivgpu/bind && kmod_admit || exit 1
 timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
 kmod_settle 10 && rmmod ivgpu && kmod_kernel_is_content || exit 1
 JOB
-kmod_boot guest "$work/job" --root "$2" --kernel "$3" --driver "$driver" --timeout 200
+kmod_boot guest "$work/job" --root "$2" --kernel "$3" --driver "$driver" --timeout 300
 vm_join guest
 expect_equal "$guest_status" 0 "exit code of the guest's script"
 vm_console_says guest "kernel $3" || fail "another kernel has booted"
