@@ -4,8 +4,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static void check_limits(const struct ivg_limits *limits)
+{
+        for (const struct ivg_limit *limit = ivg_limit_table; limit->name; limit++) {
+                const uint32_t value = ivg_limit_get(limits, limit);
+
+                MUST(value >= limit->min && value <= limit->max, "%s %u", limit->name, value);
+        }
+}
+
 static void check(const struct ivg_config *config)
 {
+        check_limits(&config->local.limits);
         MUST(config->pool_count >= 1 && config->pool_count <= IVG_POOLS_MAX, "%u pools", config->pool_count);
         MUST(config->vm_count <= IVG_VMS_MAX, "%u machines", config->vm_count);
         MUST(config->local.socket[0] == '\0' || config->local.pool < config->pool_count, "local pool");
@@ -16,7 +26,7 @@ static void check(const struct ivg_config *config)
                 const struct ivg_vm_config *vm = &config->vms[i];
 
                 MUST(vm->pool < config->pool_count, "pool %u", vm->pool);
-                MUST(vm->weight >= 1 && vm->weight <= 100, "weight %u", vm->weight);
+                check_limits(&vm->limits);
                 MUST(vm->region_mib >= 16 && (vm->region_mib & (vm->region_mib - 1)) == 0, "%u MiB", vm->region_mib);
                 MUST(vm->channels >= 1 && vm->channels <= IVG_CHANNELS_MAX, "%u channels", vm->channels);
                 MUST(vm->vectors > vm->channels || vm->vectors >= 2, "%u vectors", vm->vectors);
