@@ -1,12 +1,13 @@
-/* A program that wants the GPU, for tests of who gets it. Says "ready", waits for a line, works for argv[2] seconds,
- * and tells what it got as JSON. argv[1]: "saturate" keeps kernels queued; "closed" launches one, waits for it, sleeps
- * for argv[4] microseconds, and measures from the launch to its end; "rate" launches as fast as it may without looking,
- * until a launch fails. argv[3]: blocks of a kernel, whose time on the soft GPU is IVGPU_SOFT_BLOCK_NS each. */
+/* A program that wants the GPU, for tests of who gets it. Says "ready", waits for a line (or the end of stdin), works
+ * for argv[2] seconds, and tells what it got as JSON. argv[1]: "saturate" keeps kernels queued; "closed" launches one,
+ * waits for it, sleeps for argv[4] microseconds, and measures from the launch to its end; "rate" launches as fast as it
+ * may without looking, until a launch fails. argv[3]: blocks of a kernel, whose time on the soft GPU is
+ * IVGPU_SOFT_BLOCK_NS each. */
 #include "check.h"
 #include <time.h>
 #include <unistd.h>
 
-#define BURST 4
+#define QUEUED 8 /* kernels: one runs, enough wait */
 #define LATENCIES_MAX 1000000
 
 static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visible .entry empty()\n{\n\tret;\n}\n";
@@ -14,7 +15,7 @@ static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visib
 struct work {
         CUfunction empty;
         CUstream stream;
-        CUevent events[2];
+        CUevent events[QUEUED];
         unsigned blocks, think_us;
         uint64_t kernels, first_us;
         uint32_t latency_count;
@@ -33,21 +34,25 @@ static CUresult launch(const struct work *work)
         return cuLaunchKernel(work->empty, work->blocks, 1, 1, 1, 1, 1, 0, work->stream, NULL, NULL);
 }
 
-/* One burst runs while the next is queued. */
+static void queue(struct work *work, uint64_t kernel)
+{
+        CU(launch(work));
+        CU(cuEventRecord(work->events[kernel % QUEUED], work->stream));
+}
+
+/* The next is queued when the oldest has run. Those that have run at the end are counted, waited for or not: of a small
+ * share they are a good part. */
 static void saturate(struct work *work, double end_us)
 {
-        int which = 0;
-        for (int i = 0; i < BURST; i++)
-                CU(launch(work));
-        CU(cuEventRecord(work->events[0], work->stream));
+        uint64_t queued = 0;
+        while (queued < QUEUED)
+                queue(work, queued++);
         while (now_us() < end_us) {
-                for (int i = 0; i < BURST; i++)
-                        CU(launch(work));
-                CU(cuEventRecord(work->events[!which], work->stream));
-                CU(cuEventSynchronize(work->events[which]));
-                work->kernels += BURST;
-                which = !which;
+                CU(cuEventSynchronize(work->events[work->kernels++ % QUEUED]));
+                queue(work, queued++);
         }
+        while (work->kernels < queued && cuEventQuery(work->events[work->kernels % QUEUED]) == CUDA_SUCCESS)
+                work->kernels++;
 }
 
 static void closed(struct work *work, double end_us)
@@ -101,11 +106,11 @@ int main(int argc, char **argv)
         work.blocks = (unsigned)atoi(argv[3]);
         work.think_us = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
         CU(cuStreamCreate(&work.stream, CU_STREAM_NON_BLOCKING));
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < QUEUED; i++)
                 CU(cuEventCreate(&work.events[i], CU_EVENT_DISABLE_TIMING));
         puts("ready");
         fflush(stdout);
-        CHECK(fgets(line, sizeof line, stdin) != NULL, "nobody said go");
+        CHECK(fgets(line, sizeof line, stdin) != NULL || feof(stdin), "stdin");
 
         const double begin_us = now_us(), end_us = begin_us + atof(argv[2]) * 1e6;
         result = launch(&work);

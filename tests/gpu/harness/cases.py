@@ -22,6 +22,8 @@ ARGUMENTS = {
 # Natively these would be undefined: NVIDIA's driver does not check handles, and takes the names of before CUDA 3.2 in
 # contexts of their own only.
 NOT_NATIVE = {"handles", "old_names"}
+# A load that tests/integration/scheduler.py drives: what it prints is what it got of the GPU.
+DRIVEN = {"share"}
 # What a program asks for to see it refused.
 REFUSED = {
     "batches": {
@@ -105,7 +107,7 @@ def _program_names(source_folder):
 def program_cases(source_folder, build, device):
     cases = []
     for name in _program_names(source_folder):
-        if name in NOT_NATIVE:
+        if name in NOT_NATIVE | DRIVEN:
             continue
         path = os.path.join(build, "tests/cuda", name)
         for words in ARGUMENTS.get(name, [""]):
