@@ -314,15 +314,10 @@ static void descriptors_allow_many(void)
 
 /* ---- start ---- */
 
-static int open_sockets(struct ivg_error *error)
+/* Nothing is open: what may be closed from here on, however far the start gets. */
+static void init_closed(void)
 {
-        int rc = 0;
-
-        mediator.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-        if (mediator.epoll_fd < 0) {
-                ivg_error_set(error, "epoll: %s", strerror(errno));
-                return -errno;
-        }
+        mediator.epoll_fd = -1;
         ivg_images_init(&mediator);
         ivg_local_init(&mediator.local);
         mediator.local.path = mediator.config.local.socket;
@@ -330,11 +325,23 @@ static int open_sockets(struct ivg_error *error)
         mediator.local.region_mib = &mediator.config.local.region_mib;
         mediator.local.whose = &mediator.local.member;
         ivg_member_init(&mediator.local.member, &mediator, IVG_VMS_MAX, &mediator.config.local.limits);
-        rc = ivg_sched_open(&mediator, error);
+        mediator.sched.kick.fd = mediator.sched.timer.fd = -1;
         mediator.control.listener.fd = -1;
         mediator.metrics.listen_fd = -1;
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 ivg_vm_init(&mediator, i);
+}
+
+static int open_sockets(struct ivg_error *error)
+{
+        int rc;
+
+        mediator.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (mediator.epoll_fd < 0) {
+                ivg_error_set(error, "epoll: %s", strerror(errno));
+                return -errno;
+        }
+        rc = ivg_sched_open(&mediator, error);
         for (uint32_t i = 0; rc >= 0 && i < mediator.config.vm_count; i++)
                 rc = ivg_vm_open(&mediator, i, error);
         if (rc >= 0)
@@ -452,6 +459,7 @@ int main(int argc, char **argv)
                 ivg_log(IVG_LOG_ERROR, "%s", error.text);
                 return EXIT_USAGE;
         }
+        init_closed();
         rc = prepare(&error);
         if (rc >= 0 && !options.foreground)
                 rc = go_to_background(&error);
