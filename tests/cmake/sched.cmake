@@ -15,4 +15,7 @@ if(BUILD_TESTING)
   # Alone: it measures, though the device's time only.
   set_tests_properties(scheduler PROPERTIES TIMEOUT 300 RUN_SERIAL TRUE LABELS "integration;cuda;sched"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  if(IVG_SANITIZE)
+    set_property(TEST scheduler APPEND PROPERTY ENVIRONMENT IVGPU_SANITIZED=1)
+  endif()
 endif()
