@@ -8,8 +8,8 @@ import subprocess
 import time
 import unittest
 
-from mediator_harness import (BIN, DEAD, FAILED, FREE, GUEST_CLOSED, GUEST_OPEN, MEDIATOR_UNAVAILABLE, READY, VM_QUARANTINED,
-                              WAIT_S, Mediator, wait_until)
+from mediator_harness import (BIN, DEAD, GUEST_CLOSED, MEDIATOR_UNAVAILABLE, READY, VM_QUARANTINED, WAIT_S, Mediator,
+                              wait_until)
 
 NOBODY = 65534
 
@@ -39,13 +39,6 @@ class Ivgpuctl(Mediator):
         sock.settimeout(WAIT_S)
         sock.connect(self.control_path)
         return sock
-
-    def refused(self, guest, channel, code):
-        generation = guest.ask(channel, GUEST_OPEN)
-        guest.wait_host(channel, generation, FAILED)
-        self.assertEqual(guest.region.reason(channel), code)
-        guest.ask(channel, GUEST_CLOSED)
-        guest.wait_host(channel, generation + 1, FREE)
 
     # ---- looking ----
 

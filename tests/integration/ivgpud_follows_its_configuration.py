@@ -5,8 +5,7 @@ import signal
 import socket
 import unittest
 
-from mediator_harness import (DEAD, FAILED, FREE, GUEST_CLOSED, GUEST_OPEN, HERE, MEDIATOR_UNAVAILABLE, QUEUE_FULL, READY, Mediator,
-                              wait_until)
+from mediator_harness import (GUEST_CLOSED, HERE, MEDIATOR_UNAVAILABLE, QUEUE_FULL, READY, Mediator, wait_until)
 
 SEVEN = """{{ vm_id = 7; name = "seven"; pool = "A"; socket = "{folder}/vm1.sock"; region_mib = 32; channels = 4;
             vectors = 5; {seven} }}"""
@@ -43,13 +42,6 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};
     def nine(self, name="vm9.sock", pool="A", more=""):
         return (f'{{ vm_id = 9; name = "nine"; pool = "{pool}"; socket = "{self.folder}/{name}"; region_mib = 16; '
                 f'channels = 1; vectors = 2; {more} }}')
-
-    def refused(self, guest, channel, code):
-        generation = guest.ask(channel, GUEST_OPEN)
-        guest.wait_host(channel, generation, FAILED)
-        self.assertEqual(guest.region.reason(channel), code)
-        guest.ask(channel, GUEST_CLOSED)
-        guest.wait_host(channel, generation + 1, FREE)
 
     def test_a_limit_holds_at_once_and_what_runs_goes_on(self):
         self.start()

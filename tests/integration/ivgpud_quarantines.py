@@ -5,7 +5,7 @@ import os
 import time
 import unittest
 
-from mediator_harness import (DEAD, FAILED, FREE, GUEST_CLOSED, GUEST_OPEN, HERE, READY, VM_QUARANTINED, Mediator, wait_until)
+from mediator_harness import (DEAD, FREE, GUEST_CLOSED, GUEST_OPEN, HERE, READY, VM_QUARANTINED, Mediator, wait_until)
 
 
 class Quarantine(Mediator):
@@ -31,13 +31,6 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         guest.wait_host(channel, generation + 1, FREE)
         self.mode("ready")
 
-    def refused(self, guest, channel):
-        generation = guest.ask(channel, GUEST_OPEN)
-        guest.wait_host(channel, generation, FAILED)
-        self.assertEqual(guest.region.reason(channel), VM_QUARANTINED)
-        guest.ask(channel, GUEST_CLOSED)
-        guest.wait_host(channel, generation + 1, FREE)
-
     def quarantined(self):
         return self.log().count("[WATCHDOG] VM 7 (seven): error 11 (VM_QUARANTINED)")
 
@@ -53,7 +46,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         guest.wait_host(3, running, DEAD)
         self.assertEqual(guest.region.reason(3), VM_QUARANTINED)
         self.assertIn("3 faults within 30 s, the latest: protocol; no programs until it is released", self.log())
-        self.refused(guest, 1)
+        self.refused(guest, 1, VM_QUARANTINED)
         self.assertEqual(neighbour.region.host(0), (of_neighbour, READY))
         another = self.attach_local()
         another.open()
@@ -68,7 +61,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         guest.close()
         wait_until(lambda: "QEMU is gone" in self.log(), "its end")
         guest = self.attach_qemu(epoch=2)
-        self.refused(guest, 0)
+        self.refused(guest, 0, VM_QUARANTINED)
         guest.close()
 
     def test_an_executor_that_dies_is_a_fault_too(self):
@@ -80,7 +73,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
             guest.wait_host(number, generation, DEAD)
         wait_until(self.quarantined, "quarantine")
         self.assertIn("the latest: died", self.log())
-        self.refused(guest, 3)
+        self.refused(guest, 3, VM_QUARANTINED)
         guest.close()
 
     def test_one_that_is_told_to_end_is_none(self):
@@ -98,7 +91,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         self.start()
         guest = self.attach_qemu(epoch=1)
         self.fault_once(guest)
-        self.refused(guest, 0)
+        self.refused(guest, 0, VM_QUARANTINED)
         wait_until(lambda: "quarantine ends: its time is over" in self.log(), "its end")
         guest.open(0)
         self.assertEqual(self.quarantined(), 1)

@@ -231,6 +231,14 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; pool = "B"; }};
 
     # ---- QEMU's part ----
 
+    def refused(self, guest, channel, code):
+        """A program that asks for the channel gets none, for this reason, and gives it back."""
+        generation = guest.ask(channel, GUEST_OPEN)
+        guest.wait_host(channel, generation, FAILED)
+        self.assertEqual(guest.region.reason(channel), code)
+        guest.ask(channel, GUEST_CLOSED)
+        guest.wait_host(channel, generation + 1, FREE)
+
     def attach_qemu(self, epoch=0):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(WAIT_S)
