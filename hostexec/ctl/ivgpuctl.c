@@ -1,23 +1,17 @@
 /* ivgpuctl: looks at a running ivgpud and changes what it does, over its control socket (hostexec/ivgpud/commands.h).
  */
+#include "control_client.h"
 #include "show.h"
-#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
-#define SOCKET_STANDARD "/run/ivgpu/control.sock"
-#define ANSWER_S 10                  /* of silence: a mediator answers at once */
-#define ANSWER_BYTES_MAX (16u << 20) /* far above what 256 VMs give */
-#define DRAIN_LOOK_NS 100000000L     /* --wait looks that often */
+#define ANSWER_S 10              /* of silence: a mediator answers at once */
+#define DRAIN_LOOK_NS 100000000L /* --wait looks that often */
 
 enum exit_status {
         EXIT_DONE = 0,
@@ -67,7 +61,7 @@ static const struct command {
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static const char *socket_path = SOCKET_STANDARD;
+static const char *socket_path = IVG_CONTROL_SOCKET_STANDARD;
 
 static void usage(FILE *out)
 {
@@ -78,7 +72,8 @@ static void usage(FILE *out)
         for (size_t i = 0; i < COMMANDS; i++)
                 fprintf(out, "  %-28s %s\n", commands[i].usage, commands[i].help);
         fprintf(out,
-                "\n  --socket=PATH   ivgpud's control socket; default $IVGPU_CONTROL_SOCKET, or " SOCKET_STANDARD "\n"
+                "\n  --socket=PATH   ivgpud's control socket; default $IVGPU_CONTROL_SOCKET, "
+                "or " IVG_CONTROL_SOCKET_STANDARD "\n"
                 "  --json          the mediator's answer as it is, on one line\n"
                 "  --wait=SECONDS  drain: returns when its last program has ended, at the latest after SECONDS\n"
                 "  --help, --version\n\n"
@@ -99,84 +94,29 @@ static void usage(FILE *out)
 
 /* ---- asking ---- */
 
-static int mediator_connect(void)
-{
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        const struct timeval patience = {.tv_sec = ANSWER_S};
-        const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-        if (strlen(socket_path) >= sizeof(address.sun_path)) {
-                fprintf(stderr, "ivgpuctl: %s: a socket's path has at most %zu bytes\n", socket_path,
-                        sizeof(address.sun_path) - 1);
-                exit(EXIT_USAGE);
-        }
-        strcpy(address.sun_path, socket_path);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-                fprintf(stderr, "ivgpuctl: no mediator at %s: %s\n", socket_path, strerror(errno));
-                exit(EXIT_NO_MEDIATOR);
-        }
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-        return fd;
-}
-
-static void no_answer(const char *why)
-{
-        fprintf(stderr, "ivgpuctl: the mediator at %s: %s\n", socket_path, why);
-        exit(EXIT_NO_MEDIATOR);
-}
-
-/* The answer's line, to be freed. */
-static char *answer_read(int fd)
-{
-        size_t capacity = 65536, used = 0;
-        char *text = malloc(capacity);
-
-        while (text) {
-                const ssize_t bytes = read(fd, text + used, capacity - used - 1);
-                char *end;
-
-                if (bytes < 0 && errno == EINTR)
-                        continue;
-                if (bytes <= 0)
-                        no_answer(bytes < 0 ? "does not answer" : "has closed the connection");
-                used += (size_t)bytes;
-                text[used] = '\0';
-                end = memchr(text, '\n', used);
-                if (end) {
-                        *end = '\0';
-                        return text;
-                }
-                if (used + 1 == capacity) {
-                        if (capacity >= ANSWER_BYTES_MAX)
-                                no_answer("its answer has no end");
-                        capacity *= 2;
-                        text = realloc(text, capacity);
-                }
-        }
-        no_answer("no memory for its answer");
-        return NULL;
-}
-
 /* Sends the request, returns what the mediator says; exits with the reason if it says no. */
 static struct json_object *ask(struct json_object *request, bool as_json)
 {
-        size_t bytes;
-        const char *text = json_object_to_json_string_length(request, JSON_C_TO_STRING_PLAIN, &bytes);
-        const int fd = mediator_connect();
+        char words[IVG_CONTROL_WORDS_BYTES], *line;
         struct json_object *answer, *ok, *error;
-        char *line;
+        const int rc = ivg_control_ask(socket_path, ANSWER_S, request, &answer, &line, words);
 
-        if (write(fd, text, bytes) != (ssize_t)bytes || write(fd, "\n", 1) != 1)
-                no_answer("takes no request");
-        line = answer_read(fd);
-        close(fd);
-        answer = json_tokener_parse(line);
-        if (!answer || !json_object_object_get_ex(answer, "ok", &ok))
-                no_answer("its answer is none");
+        if (rc == -ENAMETOOLONG) {
+                fprintf(stderr, "ivgpuctl: %s: %s\n", socket_path, words);
+                exit(EXIT_USAGE);
+        }
+        if (rc == -EPIPE || rc == -ETIMEDOUT || rc == -EPROTO) {
+                fprintf(stderr, "ivgpuctl: the mediator at %s: %s\n", socket_path, words);
+                exit(EXIT_NO_MEDIATOR);
+        }
+        if (rc < 0) {
+                fprintf(stderr, "ivgpuctl: no mediator at %s: %s\n", socket_path, words);
+                exit(EXIT_NO_MEDIATOR);
+        }
         if (as_json)
                 printf("%s\n", line);
         free(line);
+        json_object_object_get_ex(answer, "ok", &ok);
         if (!json_object_get_boolean(ok)) {
                 fprintf(stderr, "ivgpuctl: %s\n",
                         json_object_object_get_ex(answer, "error", &error) ? json_object_get_string(error) : "refused");
@@ -211,16 +151,6 @@ static void request_add(struct json_object *request, const char *key, const char
         json_object_object_add(request, key, json_object_new_int64(number));
 }
 
-static struct json_object *request_new(const char *command, const char *object)
-{
-        struct json_object *request = json_object_new_object();
-
-        json_object_object_add(request, "command", json_object_new_string(command));
-        if (object)
-                json_object_object_add(request, "object", json_object_new_string(object));
-        return request;
-}
-
 /* One request for each LIMIT=VALUE; all are looked at before the first is sent. */
 static void set_all(const char *object, char **pairs, int count, bool as_json)
 {
@@ -230,7 +160,7 @@ static void set_all(const char *object, char **pairs, int count, bool as_json)
                         exit(EXIT_USAGE);
                 }
         for (int i = 0; i < count; i++) {
-                struct json_object *request = request_new("set", object);
+                struct json_object *request = ivg_control_request("set", object);
                 char *value = strchr(pairs[i], '=');
 
                 *value++ = '\0';
@@ -243,7 +173,7 @@ static void set_all(const char *object, char **pairs, int count, bool as_json)
 
 static uint32_t programs_of(const char *object)
 {
-        struct json_object *request = request_new("show", object), *answer = ask(request, false), *programs;
+        struct json_object *request = ivg_control_request("show", object), *answer = ask(request, false), *programs;
         uint32_t count = 0;
 
         if (json_object_object_get_ex(answer, "programs", &programs))
@@ -293,7 +223,7 @@ static int run(const struct command *command, char **arguments, int count, bool 
                 set_all(arguments[0], arguments + 1, count - 1, as_json);
                 return EXIT_DONE;
         }
-        request = request_new(command->name, NULL);
+        request = ivg_control_request(command->name, NULL);
         for (int i = 0; i < count; i++)
                 request_add(request, command->arguments[i], arguments[i]);
         answer = ask(request, as_json);
