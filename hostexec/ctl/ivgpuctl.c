@@ -2,6 +2,7 @@
  */
 #include "control_client.h"
 #include "show.h"
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
