@@ -60,7 +60,8 @@ struct ivg_board_grant { /* of one device */
 };
 _Static_assert(sizeof(struct ivg_board_grant) == 64, "one line for each device");
 
-/* ---- the executor's words: counters, each true by itself ---- */
+/* ---- the executor's words: counters, each true by itself. What the guest sees too (failures, bytes) stands in the
+ * region's host pages ---- */
 
 enum ivg_board_class { /* where a call ran (consumer.c) */
                        IVG_BOARD_CONSUMER_ASYNC,
@@ -82,9 +83,7 @@ enum ivg_board_latency {
 struct ivg_board_counters {
         _Atomic(uint64_t) calls[IVG_BOARD_CLASSES];
         _Atomic(uint64_t) batches;
-        _Atomic(uint64_t) gpu_calls;       /* launches, copies, sets: what a gate may hold back */
-        _Atomic(uint64_t) failed, refused; /* calls: with an error; not supported */
-        _Atomic(uint64_t) bytes_from_guest, bytes_to_guest;
+        _Atomic(uint64_t) gpu_calls;    /* launches, copies, sets: what a gate may hold back */
         _Atomic(uint64_t) throttled_ns; /* the consumer waited: for the call rate */
         _Atomic(uint64_t) throttles;
         _Atomic(uint64_t) rate_failures; /* calls refused by the call rate */
@@ -96,7 +95,7 @@ struct ivg_board_counters {
          * milliseconds; 0: in none, or at a gate). */
         _Atomic(uint32_t) call;
         _Atomic(uint64_t) call_since_ns;
-        _Atomic(uint64_t) reserved[6];
+        _Atomic(uint64_t) reserved[2];
         _Atomic(uint64_t) lane_since_ns[IVG_RING_PRODUCERS]; /* the same of the lanes' calls, each its lane's word */
 };
 _Static_assert(sizeof(struct ivg_board_counters) % 64 == 0, "whole lines");

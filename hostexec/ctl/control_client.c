@@ -1,6 +1,6 @@
 #include "control_client.h"
 #include <errno.h>
-#include <stdbool.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@ static int fail(char words[IVG_CONTROL_WORDS_BYTES], int rc, const char *text)
         return rc;
 }
 
-static int connect_to(const char *path, unsigned int silence_s, char words[IVG_CONTROL_WORDS_BYTES])
+int ivg_control_connect(const char *path, unsigned int silence_s, char words[IVG_CONTROL_WORDS_BYTES])
 {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         const struct timeval patience = {.tv_sec = silence_s};
@@ -52,70 +52,116 @@ static int request_send(int fd, struct json_object *request, char words[IVG_CONT
         return 0;
 }
 
-static int line_read(int fd, char **line, char words[IVG_CONTROL_WORDS_BYTES])
+/* As read(), with descriptors. Waits as long as the socket does. */
+static ssize_t piece_read(int fd, struct ivg_control_reply *reply, void *to, size_t room)
+{
+        struct pollfd readable = {.fd = fd, .events = POLLIN};
+        int fds[IVG_FDS_PER_MESSAGE_MAX];
+        struct timeval patience = {0};
+        socklen_t patience_bytes = sizeof(patience);
+        uint32_t count;
+        long bytes;
+
+        getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, &patience_bytes);
+        if (poll(&readable, 1, (int)(patience.tv_sec * 1000)) == 0)
+                return -EAGAIN;
+        bytes = ivg_fds_receive(fd, to, room, fds, &count);
+        for (uint32_t i = 0; i < count; i++) {
+                if (reply->fd_count < IVG_FDS_PER_MESSAGE_MAX)
+                        reply->fds[reply->fd_count++] = fds[i];
+                else
+                        close(fds[i]);
+        }
+        return bytes;
+}
+
+static int line_read(int fd, struct ivg_control_reply *reply, char words[IVG_CONTROL_WORDS_BYTES])
 {
         size_t capacity = 65536, used = 0;
-        char *text = malloc(capacity), *more, *end = NULL;
-        int rc = 0;
+        char *more, *end = NULL;
 
-        while (text && !end && rc == 0) {
-                const ssize_t bytes = read(fd, text + used, capacity - used - 1);
+        reply->line = malloc(capacity);
+        while (reply->line && !end) {
+                const ssize_t bytes = piece_read(fd, reply, reply->line + used, capacity - used - 1);
 
-                if (bytes < 0 && errno == EINTR)
-                        continue;
-                if (bytes <= 0) {
-                        rc = bytes == 0 ? fail(words, -EPIPE, "has closed the connection")
-                                        : fail(words, -ETIMEDOUT, "does not answer");
-                        break;
-                }
+                if (bytes == 0)
+                        return fail(words, -EPIPE, "has closed the connection");
+                if (bytes < 0)
+                        return fail(words, -ETIMEDOUT, "does not answer");
                 used += (size_t)bytes;
-                text[used] = '\0';
-                end = memchr(text, '\n', used);
+                reply->line[used] = '\0';
+                end = memchr(reply->line, '\n', used);
                 if (end || used + 1 < capacity)
                         continue;
-                more = capacity < ANSWER_BYTES_MAX ? realloc(text, capacity *= 2) : NULL;
+                more = capacity < ANSWER_BYTES_MAX ? realloc(reply->line, capacity *= 2) : NULL;
                 if (!more)
-                        rc = fail(words, -EPROTO, "its answer has no end");
-                else
-                        text = more;
+                        return fail(words, -EPROTO, "its answer has no end");
+                reply->line = more;
         }
-        if (rc == 0 && !text)
-                rc = fail(words, -ENOMEM, "no memory for its answer");
-        if (rc < 0) {
-                free(text);
-                return rc;
-        }
+        if (!reply->line)
+                return fail(words, -ENOMEM, "no memory for its answer");
         *end = '\0';
-        *line = text;
         return 0;
+}
+
+int ivg_control_exchange(int fd, struct json_object *request, struct ivg_control_reply *reply,
+                         char words[IVG_CONTROL_WORDS_BYTES])
+{
+        int rc;
+
+        *reply = (struct ivg_control_reply){0};
+        rc = request_send(fd, request, words);
+        if (rc == 0)
+                rc = line_read(fd, reply, words);
+        if (rc == 0) {
+                reply->answer = json_tokener_parse(reply->line);
+                if (!json_object_is_type(reply->answer, json_type_object) ||
+                    !json_object_object_get_ex(reply->answer, "ok", NULL))
+                        rc = fail(words, -EPROTO, "its answer is none");
+        }
+        if (rc < 0)
+                ivg_control_reply_free(reply);
+        return rc;
+}
+
+void ivg_control_reply_free(struct ivg_control_reply *reply)
+{
+        for (uint32_t i = 0; i < reply->fd_count; i++)
+                if (reply->fds[i] >= 0)
+                        close(reply->fds[i]);
+        json_object_put(reply->answer);
+        free(reply->line);
+        *reply = (struct ivg_control_reply){0};
+}
+
+const char *ivg_control_refusal(struct json_object *answer)
+{
+        struct json_object *ok, *error;
+
+        if (json_object_object_get_ex(answer, "ok", &ok) && json_object_get_boolean(ok))
+                return NULL;
+        return json_object_object_get_ex(answer, "error", &error) ? json_object_get_string(error) : "refused";
 }
 
 int ivg_control_ask(const char *path, unsigned int silence_s, struct json_object *request, struct json_object **answer,
                     char **line, char words[IVG_CONTROL_WORDS_BYTES])
 {
-        const int fd = connect_to(path, silence_s, words);
-        struct json_object *ok;
-        char *text = NULL;
+        const int fd = ivg_control_connect(path, silence_s, words);
+        struct ivg_control_reply reply;
         int rc = fd;
 
         if (fd < 0)
                 return rc;
-        rc = request_send(fd, request, words);
-        if (rc == 0)
-                rc = line_read(fd, &text, words);
+        rc = ivg_control_exchange(fd, request, &reply, words);
         close(fd);
         if (rc < 0)
                 return rc;
-        *answer = json_tokener_parse(text);
-        if (!*answer || !json_object_object_get_ex(*answer, "ok", &ok)) {
-                json_object_put(*answer);
-                free(text);
-                return fail(words, -EPROTO, "its answer is none");
+        *answer = json_object_get(reply.answer);
+        if (line) {
+                *line = reply.line;
+                reply.line = NULL;
         }
-        if (line)
-                *line = text;
-        else
-                free(text);
+        ivg_control_reply_free(&reply);
         return 0;
 }
 
@@ -127,4 +173,54 @@ struct json_object *ivg_control_request(const char *command, const char *object)
         if (object)
                 json_object_object_add(request, "object", json_object_new_string(object));
         return request;
+}
+
+/* ---- reading answers ---- */
+
+static struct json_object *value_of(struct json_object *object, const char *key)
+{
+        struct json_object *value;
+
+        return json_object_is_type(object, json_type_object) && json_object_object_get_ex(object, key, &value) ? value
+                                                                                                               : NULL;
+}
+
+const char *ivg_json_text(struct json_object *object, const char *key)
+{
+        struct json_object *value = value_of(object, key);
+
+        return value ? json_object_get_string(value) : "-";
+}
+
+uint64_t ivg_json_number(struct json_object *object, const char *key)
+{
+        struct json_object *value = value_of(object, key);
+
+        return value ? json_object_get_uint64(value) : 0;
+}
+
+double ivg_json_real(struct json_object *object, const char *key)
+{
+        struct json_object *value = value_of(object, key);
+
+        return value ? json_object_get_double(value) : 0;
+}
+
+struct json_object *ivg_json_object(struct json_object *object, const char *key)
+{
+        struct json_object *value = value_of(object, key);
+
+        return json_object_is_type(value, json_type_object) ? value : NULL;
+}
+
+struct json_object *ivg_json_array(struct json_object *object, const char *key)
+{
+        struct json_object *value = value_of(object, key);
+
+        return json_object_is_type(value, json_type_array) ? value : NULL;
+}
+
+size_t ivg_json_length(struct json_object *array)
+{
+        return array ? json_object_array_length(array) : 0;
 }
