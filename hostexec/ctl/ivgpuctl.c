@@ -36,6 +36,7 @@ static const struct command {
          "stats [VM]",
          "counters and latencies of pools and VMs, or of one VM",
          ivg_show_stats},
+        {"programs", {"object", NULL}, 0, "programs [VM]", "counters of each program that runs", ivg_show_programs},
         {"set",
          {"object", "="},
          2,

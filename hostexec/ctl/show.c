@@ -81,16 +81,8 @@ void ivg_show_member(struct json_object *answer)
         }
 }
 
-static void show_account(struct json_object *account)
+static void show_counters(struct json_object *account)
 {
-        char name[80];
-
-        printf("%s %s",
-               strcmp(ivg_json_text(account, "kind"), "local") == 0 ? "programs" : ivg_json_text(account, "kind"),
-               name_of(account, name, sizeof(name)));
-        if (strcmp(ivg_json_text(account, "kind"), "pool") != 0)
-                printf(", pool %s, %s", ivg_json_text(account, "pool"), ivg_json_text(account, "state"));
-        printf("\n");
         json_object_object_foreach(account, key, value)
         {
                 if (json_object_is_type(value, json_type_int) && strcmp(key, "vm_id") != 0)
@@ -105,10 +97,36 @@ static void show_account(struct json_object *account)
         }
 }
 
+static void show_account(struct json_object *account)
+{
+        char name[80];
+
+        printf("%s %s",
+               strcmp(ivg_json_text(account, "kind"), "local") == 0 ? "programs" : ivg_json_text(account, "kind"),
+               name_of(account, name, sizeof(name)));
+        if (strcmp(ivg_json_text(account, "kind"), "pool") != 0)
+                printf(", pool %s, %s", ivg_json_text(account, "pool"), ivg_json_text(account, "state"));
+        printf("\n");
+        show_counters(account);
+}
+
 void ivg_show_stats(struct json_object *answer)
 {
         struct json_object *accounts = ivg_json_array(answer, "accounts");
 
         for (size_t i = 0; i < ivg_json_length(accounts); i++)
                 show_account(json_object_array_get_idx(accounts, i));
+}
+
+void ivg_show_programs(struct json_object *answer)
+{
+        struct json_object *programs = ivg_json_array(answer, "programs");
+
+        for (size_t i = 0; i < ivg_json_length(programs); i++) {
+                struct json_object *program = json_object_array_get_idx(programs, i);
+
+                printf("%s of %s, %s\n", ivg_json_text(program, "program"), ivg_json_text(program, "of"),
+                       ivg_json_text(program, "phase"));
+                show_counters(program);
+        }
 }

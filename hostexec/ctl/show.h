@@ -7,5 +7,6 @@
 void ivg_show_list(struct json_object *answer);
 void ivg_show_member(struct json_object *answer);
 void ivg_show_stats(struct json_object *answer);
+void ivg_show_programs(struct json_object *answer);
 
 #endif

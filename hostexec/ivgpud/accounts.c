@@ -162,32 +162,57 @@ static void view_running(struct ivg_account_view *view, const struct ivg_channel
                 ivg_histogram_merge(&latencies[i], &board->latencies[i]);
 }
 
+static struct ivg_histogram viewed[IVG_BOARD_LATENCIES]; /* one thread; too large for its stack */
+
+const struct ivg_histogram *ivg_account_viewed_latencies(void)
+{
+        return viewed;
+}
+
+static void view_begin(struct ivg_account_view *view, const struct ivg_account *account)
+{
+        memset(viewed, 0, sizeof(viewed));
+        view->totals = account->ended;
+        for (uint32_t i = 0; account->latencies && i < IVG_BOARD_LATENCIES; i++)
+                ivg_histogram_merge(&viewed[i], &account->latencies[i]);
+}
+
+static void view_end(struct ivg_account_view *view)
+{
+        for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++)
+                view->latencies[i] = (struct ivg_latency){
+                        .count = ivg_histogram_count(&viewed[i]),
+                        .sum_ns = ivg_load_relaxed_u64(&viewed[i].sum), /* relaxed: a copy of our own */
+                        .p50_ns = ivg_histogram_percentile(&viewed[i], 50),
+                        .p95_ns = ivg_histogram_percentile(&viewed[i], 95),
+                        .p99_ns = ivg_histogram_percentile(&viewed[i], 99),
+                };
+}
+
 /* Of one member, or (NULL) of one pool. */
 static void view_fill(struct ivg_mediator *mediator, uint32_t pool, const struct ivg_member *member,
                       struct ivg_account_view *view)
 {
-        static struct ivg_histogram latencies[IVG_BOARD_LATENCIES]; /* one thread; too large for its stack */
-        const struct ivg_account *account = member ? &member->account : &mediator->pools[pool];
-
-        memset(latencies, 0, sizeof(latencies));
-        view->totals = account->ended;
-        for (uint32_t i = 0; account->latencies && i < IVG_BOARD_LATENCIES; i++)
-                ivg_histogram_merge(&latencies[i], &account->latencies[i]);
+        view_begin(view, member ? &member->account : &mediator->pools[pool]);
         for (const struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next) {
                 if (member ? tenant->member != member : tenant->pool != pool)
                         continue;
                 for (uint32_t i = 0; i < tenant->region.channel_count; i++)
                         if (tenant->channels[i].executor) /* else none, or settled */
-                                view_running(view, &tenant->channels[i], latencies);
+                                view_running(view, &tenant->channels[i], viewed);
         }
-        for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++)
-                view->latencies[i] = (struct ivg_latency){
-                        .count = ivg_histogram_count(&latencies[i]),
-                        .sum_ns = ivg_load_relaxed_u64(&latencies[i].sum), /* relaxed: a copy of our own */
-                        .p50_ns = ivg_histogram_percentile(&latencies[i], 50),
-                        .p95_ns = ivg_histogram_percentile(&latencies[i], 95),
-                        .p99_ns = ivg_histogram_percentile(&latencies[i], 99),
-                };
+        view_end(view);
+}
+
+void ivg_account_view_channel(const struct ivg_channel *channel, struct ivg_account_view *view)
+{
+        static const struct ivg_account none;
+
+        *view = (struct ivg_account_view){.vram_limit_bytes = (uint64_t)channel->tenant->member->limits->vram_mib
+                                                              << 20};
+        view_begin(view, &none);
+        view_running(view, channel, viewed);
+        view_end(view);
 }
 
 void ivg_account_view_pool(struct ivg_mediator *mediator, uint32_t pool, struct ivg_account_view *view)

@@ -1,67 +1,8 @@
-#include "commands.h"
+#include "command_request.h"
 #include <errno.h>
-#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct request {
-        struct ivg_mediator *mediator;
-        struct json_object *json;
-        struct json_object *answer;
-        struct ivg_member *member; /* "object"; NULL: the command takes none, or none was given */
-        struct ivg_error error;
-};
-
-/* ---- building answers: what cannot be added for want of memory is missing ---- */
-
-static void add_text(struct json_object *object, const char *key, const char *text)
-{
-        json_object_object_add(object, key, json_object_new_string(text));
-}
-
-static void add_number(struct json_object *object, const char *key, uint64_t number)
-{
-        json_object_object_add(object, key, json_object_new_uint64(number));
-}
-
-static void add_bool(struct json_object *object, const char *key, bool value)
-{
-        json_object_object_add(object, key, json_object_new_boolean(value));
-}
-
-static struct json_object *add_new(struct json_object *object, const char *key, struct json_object *value)
-{
-        json_object_object_add(object, key, value);
-        return value;
-}
-
-/* ---- reading requests ---- */
-
-static const char *get_text(const struct request *request, const char *key)
-{
-        struct json_object *value;
-
-        return json_object_object_get_ex(request->json, key, &value) && json_object_is_type(value, json_type_string)
-                       ? json_object_get_string(value)
-                       : NULL;
-}
-
-/* -ENOENT: it is not there. */
-static int get_number(struct request *request, const char *key, uint32_t max, uint32_t *number)
-{
-        struct json_object *value;
-        int64_t wide;
-
-        if (!json_object_object_get_ex(request->json, key, &value))
-                return -ENOENT;
-        wide = json_object_is_type(value, json_type_int) ? json_object_get_int64(value) : -1;
-        if (wide < 0 || wide > (int64_t)max) {
-                ivg_error_set(&request->error, "\"%s\" is no number from 0 to %u", key, max);
-                return -EINVAL;
-        }
-        *number = (uint32_t)wide;
-        return 0;
-}
+#include <unistd.h>
 
 static int find_member(struct request *request, const char *name)
 {
@@ -86,7 +27,7 @@ static int find_member(struct request *request, const char *name)
 
 /* ---- list, show ---- */
 
-static void add_identity(struct json_object *object, const struct ivg_member *member)
+void ivg_command_add_identity(struct json_object *object, const struct ivg_member *member)
 {
         const struct ivg_config *config = &member->mediator->config;
         const bool is_vm = member->slot < IVG_VMS_MAX;
@@ -145,13 +86,13 @@ static int command_list(struct request *request)
                 struct json_object *object = json_object_new_object();
 
                 json_object_array_add(members, object);
-                add_identity(object, member);
+                ivg_command_add_identity(object, member);
                 add_limits(object, member->limits);
         }
         return 0;
 }
 
-static const char *phase_word(const struct ivg_executor *executor)
+const char *ivg_command_phase_word(const struct ivg_executor *executor)
 {
         static const char *const words[] = {
                 [IVG_EXECUTOR_STARTING] = "starting", [IVG_EXECUTOR_WARMING] = "warming",
@@ -176,7 +117,7 @@ static void add_executors(struct json_object *array, const struct ivg_member *me
                         add_text(object, "of", tenant->name);
                         add_number(object, "channel", i);
                         add_number(object, "pid", (uint64_t)executor->pid);
-                        add_text(object, "phase", phase_word(executor));
+                        add_text(object, "phase", ivg_command_phase_word(executor));
                 }
 }
 
@@ -185,7 +126,7 @@ static int command_show(struct request *request)
         const struct ivg_member *member = request->member;
         struct json_object *faults;
 
-        add_identity(request->answer, member);
+        ivg_command_add_identity(request->answer, member);
         if (member->quarantined && member->quarantine_end_ms != UINT64_MAX) {
                 const uint64_t now_ms = ivg_loop_now_ms();
 
@@ -197,62 +138,6 @@ static int command_show(struct request *request)
         for (uint32_t i = 0; i < IVG_FAULT_KINDS; i++)
                 add_number(faults, ivg_fault_kind_name((enum ivg_fault_kind)i), member->fault_counts[i]);
         add_executors(add_new(request->answer, "executors", json_object_new_array()), member);
-        return 0;
-}
-
-/* ---- stats ---- */
-
-static void add_view(struct json_object *array, const struct ivg_account_view *view)
-{
-        struct json_object *object = json_object_new_object();
-
-        json_object_array_add(array, object);
-        add_text(object, "kind",
-                 view->kind == IVG_ACCOUNT_POOL ? "pool"
-                 : view->kind == IVG_ACCOUNT_VM ? "vm"
-                                                : "local");
-        if (view->kind == IVG_ACCOUNT_VM)
-                add_number(object, "vm_id", view->vm_id);
-        add_text(object, "name", view->name);
-        add_text(object, "pool", view->pool);
-        if (view->state)
-                add_text(object, "state", view->state);
-        for (const struct ivg_account_field *field = ivg_account_fields; field->name; field++) {
-                uint64_t value;
-
-                memcpy(&value, (const char *)view + field->offset, sizeof(value));
-                if (field->is_seconds)
-                        json_object_object_add(object, field->name, json_object_new_double((double)value / 1e9));
-                else
-                        add_number(object, field->name, value);
-        }
-        for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++) {
-                const struct ivg_latency *latency = &view->latencies[i];
-                struct json_object *of_it = add_new(object, ivg_latency_names[i], json_object_new_object());
-
-                add_number(of_it, "count", latency->count);
-                add_number(of_it, "p50_ns", latency->p50_ns);
-                add_number(of_it, "p95_ns", latency->p95_ns);
-                add_number(of_it, "p99_ns", latency->p99_ns);
-        }
-}
-
-static int command_stats(struct request *request)
-{
-        struct ivg_mediator *mediator = request->mediator;
-        struct json_object *accounts = add_new(request->answer, "accounts", json_object_new_array());
-        struct ivg_account_view view;
-
-        for (uint32_t i = 0; !request->member && i < mediator->config.pool_count; i++)
-                if (ivg_config_has_pool(&mediator->config, i)) {
-                        ivg_account_view_pool(mediator, i, &view);
-                        add_view(accounts, &view);
-                }
-        for (struct ivg_member *member = NULL; (member = ivg_member_next(mediator, member)) != NULL;)
-                if (!request->member || request->member == member) {
-                        ivg_account_view_member(member, &view);
-                        add_view(accounts, &view);
-                }
         return 0;
 }
 
@@ -361,19 +246,28 @@ static int command_reload(struct request *request)
 /* ---- one request ---- */
 
 enum object_use { OBJECT_NONE, OBJECT_MAY, OBJECT_MUST };
+enum right { RIGHT_NONE, RIGHT_SEE, RIGHT_CHANGE }; /* both are of few; what is done with one is logged */
 
 static const struct command {
         const char *name;
         enum object_use object;
-        bool changes;
+        enum right right;
         int (*run)(struct request *request);
 } commands[] = {
-        {"list", OBJECT_NONE, false, command_list},      {"show", OBJECT_MUST, false, command_show},
-        {"stats", OBJECT_MAY, false, command_stats},     {"set", OBJECT_MUST, true, command_set},
-        {"pause", OBJECT_MUST, true, command_pause},     {"resume", OBJECT_MUST, true, command_resume},
-        {"drain", OBJECT_MUST, true, command_drain},     {"quarantine", OBJECT_MUST, true, command_quarantine},
-        {"release", OBJECT_MUST, true, command_release}, {"kill", OBJECT_MUST, true, command_kill},
-        {"reload", OBJECT_NONE, true, command_reload},   {NULL, OBJECT_NONE, false, NULL},
+        {"list", OBJECT_NONE, RIGHT_NONE, command_list},
+        {"show", OBJECT_MUST, RIGHT_NONE, command_show},
+        {"stats", OBJECT_MAY, RIGHT_NONE, ivg_command_stats},
+        {"programs", OBJECT_MAY, RIGHT_NONE, ivg_command_programs},
+        {"regions", OBJECT_MAY, RIGHT_SEE, ivg_command_regions},
+        {"set", OBJECT_MUST, RIGHT_CHANGE, command_set},
+        {"pause", OBJECT_MUST, RIGHT_CHANGE, command_pause},
+        {"resume", OBJECT_MUST, RIGHT_CHANGE, command_resume},
+        {"drain", OBJECT_MUST, RIGHT_CHANGE, command_drain},
+        {"quarantine", OBJECT_MUST, RIGHT_CHANGE, command_quarantine},
+        {"release", OBJECT_MUST, RIGHT_CHANGE, command_release},
+        {"kill", OBJECT_MUST, RIGHT_CHANGE, command_kill},
+        {"reload", OBJECT_NONE, RIGHT_CHANGE, command_reload},
+        {NULL, OBJECT_NONE, RIGHT_NONE, NULL},
 };
 
 static int run_for_object(struct request *request, const struct command *command, const char *object)
@@ -389,7 +283,7 @@ static int run_for_object(struct request *request, const struct command *command
         return rc < 0 ? rc : command->run(request);
 }
 
-static int run(struct request *request, bool may_change, pid_t pid)
+static int run(struct request *request)
 {
         const char *name = request->json ? get_text(request, "command") : NULL;
         const struct command *command = commands;
@@ -406,37 +300,47 @@ static int run(struct request *request, bool may_change, pid_t pid)
                 ivg_error_set(&request->error, "unknown command \"%.40s\"", name);
                 return -EINVAL;
         }
-        if (command->changes && !may_change) {
+        if (command->right != RIGHT_NONE && !request->asker->may_change) {
                 ivg_error_set(&request->error,
-                              "%s: you may look only: root, \"user\" and \"group\" of \"control\" may "
-                              "change things",
-                              name);
+                              "%s: you may look only: root, \"user\" and \"group\" of \"control\" may %s", name,
+                              command->right == RIGHT_SEE ? "see programs' memory" : "change things");
                 return -EPERM;
         }
         object = get_text(request, "object");
         rc = run_for_object(request, command, object);
         key = get_text(request, "key");
         value = get_text(request, "value");
-        if (command->changes)
-                ivg_log(IVG_LOG_INFO, "[CONTROL] process %d: %s %.60s %.40s %.40s: %s", (int)pid, name,
+        if (command->right != RIGHT_NONE)
+                ivg_log(IVG_LOG_INFO, "[CONTROL] process %d: %s %.60s %.40s %.40s: %s", (int)request->asker->pid, name,
                         object ? object : "", key ? key : "", value ? value : "",
                         rc < 0 ? request->error.text : "done");
         return rc;
 }
 
-char *ivg_command_run(struct ivg_mediator *mediator, const char *line, bool may_change, pid_t pid)
+static void descriptors_close(struct ivg_command_answer *answer)
 {
-        struct request request = {
-                .mediator = mediator, .json = json_tokener_parse(line), .answer = json_object_new_object()};
+        while (answer->fd_count > 0)
+                close(answer->fds[--answer->fd_count]);
+}
+
+bool ivg_command_run(struct ivg_mediator *mediator, const char *line, const struct ivg_command_asker *asker,
+                     struct ivg_command_answer *answer)
+{
+        struct request request = {.mediator = mediator,
+                                  .json = json_tokener_parse(line),
+                                  .answer = json_object_new_object(),
+                                  .out = answer,
+                                  .asker = asker};
         const char *text = NULL;
-        char *copy = NULL;
         size_t bytes;
 
+        *answer = (struct ivg_command_answer){0};
         if (request.json && !json_object_is_type(request.json, json_type_object)) {
                 json_object_put(request.json);
                 request.json = NULL;
         }
-        if (run(&request, may_change, pid) < 0) {
+        if (run(&request) < 0) {
+                descriptors_close(answer);
                 json_object_put(request.answer);
                 request.answer = json_object_new_object();
                 add_bool(request.answer, "ok", false);
@@ -445,12 +349,22 @@ char *ivg_command_run(struct ivg_mediator *mediator, const char *line, bool may_
                 add_bool(request.answer, "ok", true);
         }
         text = json_object_to_json_string_length(request.answer, JSON_C_TO_STRING_PLAIN, &bytes);
-        copy = text ? malloc(bytes + 2) : NULL;
-        if (copy) {
-                memcpy(copy, text, bytes);
-                memcpy(copy + bytes, "\n", 2);
+        answer->text = text ? malloc(bytes + 2) : NULL;
+        if (answer->text) {
+                memcpy(answer->text, text, bytes);
+                memcpy(answer->text + bytes, "\n", 2);
+                answer->bytes = bytes + 1;
         }
         json_object_put(request.answer);
         json_object_put(request.json);
-        return copy;
+        if (!answer->text)
+                descriptors_close(answer);
+        return answer->text != NULL;
+}
+
+void ivg_command_answer_free(struct ivg_command_answer *answer)
+{
+        descriptors_close(answer);
+        free(answer->text);
+        answer->text = NULL;
 }

@@ -20,11 +20,10 @@ struct ivg_control_client {
         struct ivg_garbage garbage;
         struct ivg_control_client *next;
         struct ivg_source source;
-        pid_t pid;
-        bool may_change;
+        struct ivg_command_asker asker;
         uint64_t deadline_ms;
-        size_t request_bytes, answer_bytes, sent_bytes;
-        char *answer; /* NULL: it is the client's turn */
+        size_t request_bytes, sent_bytes;
+        struct ivg_command_answer answer; /* .text NULL: it is the client's turn */
         char request[IVG_CONTROL_REQUEST_BYTES];
 };
 
@@ -37,7 +36,7 @@ static void client_gone(struct ivg_mediator *mediator, struct ivg_control_client
         *link = client->next;
         mediator->control.client_count--;
         ivg_loop_close(mediator, &client->source);
-        free(client->answer);
+        ivg_command_answer_free(&client->answer);
         ivg_loop_free(mediator, &client->garbage);
 }
 
@@ -68,8 +67,10 @@ static bool identify(const struct ivg_control_config *config, struct ivg_control
 
         if (getsockopt(client->source.fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
                 return false;
-        client->pid = peer.pid;
-        client->may_change = peer.uid == 0 || peer.uid == user || in_group(client->source.fd, peer.gid, config->group);
+        client->asker.client = client;
+        client->asker.pid = peer.pid;
+        client->asker.may_change =
+                peer.uid == 0 || peer.uid == user || in_group(client->source.fd, peer.gid, config->group);
         return true;
 }
 
@@ -77,11 +78,29 @@ static bool identify(const struct ivg_control_config *config, struct ivg_control
 
 /* Each of these: false when the client is to go. */
 
+/* The first byte takes the descriptors along. As send(). */
+static ssize_t piece_send(struct ivg_control_client *client)
+{
+        struct ivg_command_answer *answer = &client->answer;
+        int rc;
+
+        if (client->sent_bytes > 0 || answer->fd_count == 0)
+                return send(client->source.fd, answer->text + client->sent_bytes, answer->bytes - client->sent_bytes,
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
+        rc = ivg_fds_send(client->source.fd, answer->text, 1, answer->fds, answer->fd_count);
+        if (rc == 0) {
+                while (answer->fd_count > 0)
+                        close(answer->fds[--answer->fd_count]);
+                return 1;
+        }
+        errno = -rc;
+        return -1;
+}
+
 static bool answer_send(struct ivg_mediator *mediator, struct ivg_control_client *client)
 {
-        while (client->sent_bytes < client->answer_bytes) {
-                const ssize_t sent = send(client->source.fd, client->answer + client->sent_bytes,
-                                          client->answer_bytes - client->sent_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (client->sent_bytes < client->answer.bytes) {
+                const ssize_t sent = piece_send(client);
 
                 if (sent < 0 && (errno == EAGAIN || errno == EINTR))
                         return ivg_loop_watch_for(mediator, &client->source, EPOLLOUT) == 0;
@@ -89,8 +108,7 @@ static bool answer_send(struct ivg_mediator *mediator, struct ivg_control_client
                         return false;
                 client->sent_bytes += (size_t)sent;
         }
-        free(client->answer);
-        client->answer = NULL;
+        ivg_command_answer_free(&client->answer);
         client->deadline_ms = ivg_loop_now_ms() + IVG_CONTROL_MS;
         /* One request a turn: if the next is here already, its turn comes as soon as the socket takes an answer. */
         return ivg_loop_watch_for(mediator, &client->source,
@@ -102,10 +120,8 @@ static bool request_answer(struct ivg_mediator *mediator, struct ivg_control_cli
         const size_t bytes = (size_t)(end + 1 - client->request);
 
         *end = '\0';
-        client->answer = ivg_command_run(mediator, client->request, client->may_change, client->pid);
-        if (!client->answer)
+        if (!ivg_command_run(mediator, client->request, &client->asker, &client->answer))
                 return false;
-        client->answer_bytes = strlen(client->answer);
         client->sent_bytes = 0;
         client->request_bytes -= bytes;
         memmove(client->request, client->request + bytes, client->request_bytes);
@@ -123,7 +139,7 @@ static bool request_receive(struct ivg_control_client *client)
         if (client->request_bytes < sizeof(client->request) ||
             memchr(client->request, '\n', client->request_bytes) != NULL)
                 return true;
-        ivg_log(IVG_LOG_WARNING, "[CONTROL] process %d: a request of more than %zu bytes", (int)client->pid,
+        ivg_log(IVG_LOG_WARNING, "[CONTROL] process %d: a request of more than %zu bytes", (int)client->asker.pid,
                 sizeof(client->request) - 1);
         return false;
 }
@@ -132,7 +148,7 @@ static bool client_turn(struct ivg_mediator *mediator, struct ivg_control_client
 {
         char *end;
 
-        if (client->answer)
+        if (client->answer.text)
                 return answer_send(mediator, client);
         end = memchr(client->request, '\n', client->request_bytes);
         if (!end) {

@@ -10,12 +10,17 @@
 #include <time.h>
 #include <unistd.h>
 
-uint64_t ivg_loop_now_ms(void)
+uint64_t ivg_loop_now_ns(void)
 {
         struct timespec now;
 
         clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t ivg_loop_now_ms(void)
+{
+        return ivg_loop_now_ns() / 1000000;
 }
 
 /* ---- sources and garbage ---- */

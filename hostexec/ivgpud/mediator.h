@@ -86,6 +86,7 @@ void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source);
 void ivg_loop_close(struct ivg_mediator *mediator, struct ivg_source *source);   /* and closes it */
 void ivg_loop_free(struct ivg_mediator *mediator, struct ivg_garbage *garbage);  /* at the end of the turn */
 uint64_t ivg_loop_now_ms(void);
+uint64_t ivg_loop_now_ns(void); /* the clock of what executors stamp */
 /* Before any socket exists: from then on a signal waits for the loop, which ends in order. Without it a SIGTERM right
  * after "ready" would leave sockets behind and statistics unwritten. */
 void ivg_loop_hold_signals(void);
@@ -143,6 +144,10 @@ void ivg_account_clear(struct ivg_account *account);
 struct ivg_member;
 void ivg_account_view_pool(struct ivg_mediator *mediator, uint32_t pool, struct ivg_account_view *view);
 void ivg_account_view_member(struct ivg_member *member, struct ivg_account_view *view);
+/* Of one running program: counters only. */
+void ivg_account_view_channel(const struct ivg_channel *channel, struct ivg_account_view *view);
+/* IVG_BOARD_LATENCIES distributions of the view made last, until the next is made. */
+const struct ivg_histogram *ivg_account_viewed_latencies(void);
 
 /* ---- stats.c ---- */
 

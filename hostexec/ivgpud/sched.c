@@ -39,14 +39,6 @@ struct ivg_sched_seat {
         struct ivg_sched_client told; /* what stands on the board */
 };
 
-static uint64_t now_ns(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* ---- the executor's words, each read once and bounded ---- */
 
 static void read_board(const struct ivg_board *board, uint32_t device, struct ivg_sched_client *client, uint64_t now)
@@ -100,7 +92,7 @@ static struct ivg_sched_domain *domain_of(struct ivg_mediator *mediator, uint32_
 static void look_at_domain(struct ivg_mediator *mediator, uint32_t pool, uint32_t device)
 {
         struct ivg_sched_domain *domain = domain_of(mediator, pool, device);
-        const uint64_t now = now_ns();
+        const uint64_t now = ivg_loop_now_ns();
 
         for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
                 if (executor->pool == pool && device < executor->seat_count)
@@ -140,7 +132,7 @@ static void timer_set(struct ivg_mediator *mediator)
 /* All that are due, or all that are used. */
 static void look(struct ivg_mediator *mediator, bool all)
 {
-        const uint64_t now = now_ns();
+        const uint64_t now = ivg_loop_now_ns();
 
         for (uint32_t pool = 0; pool < IVG_POOLS_MAX; pool++)
                 for (uint32_t device = 0; mediator->sched.domains[pool] && device < IVG_BOARD_DEVICES_MAX; device++) {
@@ -231,7 +223,7 @@ static struct ivg_sched_share *share_take(struct ivg_mediator *mediator, uint32_
                 ivg_sched_device_init(&domain->device,
                                       mediator->config.pools[pool].policy == IVG_POLICY_TURNS ? &ivg_sched_turns
                                                                                               : &ivg_sched_fair,
-                                      now_ns());
+                                      ivg_loop_now_ns());
                 domain->next_ns = IVG_SCHED_NEVER;
                 if (device == 0 && mediator->config.pools[pool].mps)
                         ivg_log(IVG_LOG_WARNING,

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """ivgpuctl against a running mediator: every command, who may, what is refused and how; and clients that are no ivgpuctl."""
 import json
+import mmap
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 import unittest
@@ -78,6 +80,55 @@ class Ivgpuctl(Mediator):
         self.assertEqual(set(seven["execution"]), {"count", "p50_ns", "p95_ns", "p99_ns"})
         self.assertEqual(len(self.json("stats", "7")["accounts"]), 1)
         self.assertRegex(self.ctl("stats", "7"), r"vm 7 \(seven\), pool A, running\n  programs +1\n")
+        guest.close()
+
+    def test_programs(self):
+        self.start()
+        self.assertEqual(self.json("programs")["programs"], [])
+        guest = self.attach_qemu(epoch=1)
+        guest.region.store(guest.region.guest_offset(1) + 8, 4711)
+        name = guest.region.guest_offset(1) + 16
+        guest.region.map[name:name + 32] = b"train\x1b" + b"x" * 26  # no NUL, and what a terminal should not get
+        guest.open(1)
+        one, = self.json("programs", "7")["programs"]
+        self.assertEqual((one["vm_id"], one["pool"], one["channel"], one["guest_pid"], one["executor_pid"], one["phase"]),
+                         (7, "A", 1, 4711, self.notes()[0]["pid"], "ready"))
+        self.assertEqual((one["program"], one["records"]), ("train?" + "x" * 26, 0))
+        self.assertEqual(self.json("programs", "local")["programs"], [])
+        self.assertIn(" of VM 7 (seven), ready\n  guest_pid              4711\n", self.ctl("programs"))
+        guest.close()
+
+    def ask(self, sock, request):
+        sock.send(json.dumps(request).encode() + b"\n")
+        data, fds, _, _ = socket.recv_fds(sock, 65536, 16)
+        while not data.endswith(b"\n"):
+            data += sock.recv(65536)
+        self.addCleanup(lambda: [os.close(fd) for fd in fds])
+        return json.loads(data), fds
+
+    def test_regions_come_as_descriptors_that_cannot_write(self):
+        self.start()
+        guest = self.attach_qemu(epoch=1)
+        guest.open(2)
+        with self.connect() as sock:
+            self.ask(sock, {"command": "list"})  # it is accepted
+            before = self.descriptors()
+            for request, count in (({}, 1), ({"object": "7"}, 1), ({"pid": self.notes()[0]["pid"]}, 1), ({"object": "local"}, 0),
+                                   ({"after": 1}, 0)):
+                answer, fds = self.ask(sock, {"command": "regions", **request})
+                self.assertEqual((answer["ok"], len(fds), [one["fd"] for one in answer["regions"]]), (True, count, [0] * count))
+            self.assertEqual(self.descriptors(), before)  # the mediator keeps none
+            answer, fds = self.ask(sock, {"command": "regions", "object": "7"})
+            self.assertEqual((answer["regions"][0]["vm_id"], answer["regions"][0]["region_bytes"]), (7, 32 << 20))
+            self.assertEqual(os.fstat(fds[0]).st_size, 32 << 20)
+            self.assertEqual(os.pread(fds[0], 8, 0), struct.pack("<Q", guest.region.magic))
+            with self.assertRaises(OSError):
+                os.pwrite(fds[0], b"x", 0)
+            with self.assertRaises(PermissionError):
+                mmap.mmap(fds[0], 4096)
+            answer, fds = self.ask(sock, {"command": "regions", "pid": 1})
+            self.assertEqual((answer["ok"], answer["error"], fds), (False, "no executor 1", []))
+        self.assertIn(": regions 7  : done", self.log())
         guest.close()
 
     # ---- changing ----
@@ -183,6 +234,7 @@ class Ivgpuctl(Mediator):
         self.assertIn("seven", self.ctl("list", **other))
         for words in (("pause", "7"), ("kill", "7"), ("reload",), ("set", "7", "weight=1")):
             self.assertIn("you may look only", self.ctl(*words, status=1, **other))
+        self.assertEqual(json.loads(self.ctl("--json", "programs", **other))["programs"], [])
         self.assertEqual(self.json("show", "7")["state"], "running")
 
     @unittest.skipUnless(os.geteuid() == 0, "needs another user")

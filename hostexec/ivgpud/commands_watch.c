@@ -1,0 +1,205 @@
+/* Commands for those who look on: counters of everybody, and memory to read. */
+#include "command_request.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- counters ---- */
+
+/* [[bucket, count], ...]: who asks twice can tell percentiles of the time between (ivgpu/histogram.h). */
+static void add_buckets(struct json_object *object, const struct ivg_histogram *histogram)
+{
+        struct json_object *buckets = add_new(object, "buckets", json_object_new_array());
+
+        for (uint32_t i = 0; i < IVG_HISTOGRAM_BUCKETS; i++) {
+                const uint64_t count = ivg_load_relaxed_u64(&histogram->counts[i]); /* relaxed: our own copy */
+                struct json_object *pair;
+
+                if (count == 0)
+                        continue;
+                pair = json_object_new_array_ext(2);
+                json_object_array_add(pair, json_object_new_int((int)i));
+                json_object_array_add(pair, json_object_new_uint64(count));
+                json_object_array_add(buckets, pair);
+        }
+}
+
+void ivg_command_add_view(struct json_object *object, const struct ivg_account_view *view, bool buckets)
+{
+        for (const struct ivg_account_field *field = ivg_account_fields; field->name; field++) {
+                uint64_t value;
+
+                memcpy(&value, (const char *)view + field->offset, sizeof(value));
+                if (field->is_seconds)
+                        json_object_object_add(object, field->name, json_object_new_double((double)value / 1e9));
+                else
+                        add_number(object, field->name, value);
+        }
+        for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++) {
+                const struct ivg_latency *latency = &view->latencies[i];
+                struct json_object *of_it = add_new(object, ivg_latency_names[i], json_object_new_object());
+
+                add_number(of_it, "count", latency->count);
+                add_number(of_it, "p50_ns", latency->p50_ns);
+                add_number(of_it, "p95_ns", latency->p95_ns);
+                add_number(of_it, "p99_ns", latency->p99_ns);
+                if (buckets)
+                        add_buckets(of_it, &ivg_account_viewed_latencies()[i]);
+        }
+}
+
+static bool wants_buckets(const struct request *request)
+{
+        struct json_object *value;
+
+        return json_object_object_get_ex(request->json, "buckets", &value) && json_object_get_boolean(value);
+}
+
+static void add_account(struct json_object *accounts, const struct ivg_account_view *view, bool buckets)
+{
+        struct json_object *object = json_object_new_object();
+
+        json_object_array_add(accounts, object);
+        add_text(object, "kind",
+                 view->kind == IVG_ACCOUNT_POOL ? "pool"
+                 : view->kind == IVG_ACCOUNT_VM ? "vm"
+                                                : "local");
+        if (view->kind == IVG_ACCOUNT_VM)
+                add_number(object, "vm_id", view->vm_id);
+        add_text(object, "name", view->name);
+        add_text(object, "pool", view->pool);
+        if (view->state)
+                add_text(object, "state", view->state);
+        ivg_command_add_view(object, view, buckets);
+}
+
+int ivg_command_stats(struct request *request)
+{
+        struct ivg_mediator *mediator = request->mediator;
+        struct json_object *accounts = add_new(request->answer, "accounts", json_object_new_array());
+        const bool buckets = wants_buckets(request);
+        struct ivg_account_view view;
+
+        add_number(request->answer, "now_ns", ivg_loop_now_ns());
+        for (uint32_t i = 0; !request->member && i < mediator->config.pool_count; i++)
+                if (ivg_config_has_pool(&mediator->config, i)) {
+                        ivg_account_view_pool(mediator, i, &view);
+                        add_account(accounts, &view, buckets);
+                }
+        for (struct ivg_member *member = NULL; (member = ivg_member_next(mediator, member)) != NULL;)
+                if (!request->member || request->member == member) {
+                        ivg_account_view_member(member, &view);
+                        add_account(accounts, &view, buckets);
+                }
+        return 0;
+}
+
+/* ---- running programs ---- */
+
+/* What a guest says of itself: printable characters only. */
+static void add_program(struct json_object *object, const struct ivg_channel *channel)
+{
+        const struct ivg_guest_channel *guest =
+                &ivg_region_guest_pages(&channel->tenant->region)->channels[channel->index];
+        char program[sizeof(guest->program) + 1] = "";
+
+        memcpy(program, guest->program, sizeof(guest->program));
+        for (char *c = program; *c; c++)
+                if (*c < ' ' || *c > '~')
+                        *c = '?';
+        add_text(object, "program", program);
+        add_number(object, "guest_pid", ivg_load_relaxed_u32(&guest->pid)); /* relaxed: a claim that is shown */
+        add_text(object, "of", channel->tenant->name);
+        add_number(object, "channel", channel->index);
+        add_number(object, "generation", channel->generation);
+        add_number(object, "executor_pid", (uint64_t)channel->executor->pid);
+        add_text(object, "phase", ivg_command_phase_word(channel->executor));
+}
+
+int ivg_command_programs(struct request *request)
+{
+        struct json_object *programs = add_new(request->answer, "programs", json_object_new_array());
+        const bool buckets = wants_buckets(request);
+
+        add_number(request->answer, "now_ns", ivg_loop_now_ns());
+        for (struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next)
+                for (uint32_t i = 0; i < tenant->region.channel_count; i++) {
+                        const struct ivg_channel *channel = &tenant->channels[i];
+                        struct ivg_account_view view;
+                        struct json_object *object;
+
+                        if (!channel->executor || (request->member && tenant->member != request->member))
+                                continue;
+                        object = json_object_new_object();
+                        json_object_array_add(programs, object);
+                        ivg_command_add_identity(object, tenant->member);
+                        json_object_object_del(object, "programs"); /* its VM's */
+                        add_program(object, channel);
+                        ivg_account_view_channel(channel, &view);
+                        ivg_command_add_view(object, &view, buckets);
+                }
+        return 0;
+}
+
+/* ---- regions ---- */
+
+/* Adds a descriptor of the same file that can only read, and the member that says which. -errno. */
+static int add_readable(struct request *request, struct json_object *object, int fd)
+{
+        struct ivg_command_answer *out = request->out;
+        char path[32];
+        int readable;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        readable = open(path, O_RDONLY | O_CLOEXEC);
+        if (readable < 0) {
+                const int rc = -errno;
+
+                ivg_error_set(&request->error, "%s cannot be opened for reading: %s", path, strerror(-rc));
+                return rc;
+        }
+        add_number(object, "fd", out->fd_count);
+        out->fds[out->fd_count++] = readable;
+        return 0;
+}
+
+/* With "pid": the one whose executor that is; with "after": those behind that number, as many as there is room for. */
+int ivg_command_regions(struct request *request)
+{
+        struct json_object *regions = add_new(request->answer, "regions", json_object_new_array());
+        uint32_t pid = 0, after = 0, number = 0;
+        int rc = get_number(request, "pid", INT32_MAX, &pid);
+
+        if (rc == 0 || rc == -ENOENT)
+                rc = get_number(request, "after", INT32_MAX, &after);
+        if (rc < 0 && rc != -ENOENT)
+                return rc;
+        for (struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next) {
+                bool wanted = pid == 0;
+                struct json_object *object;
+
+                if (request->member && tenant->member != request->member)
+                        continue;
+                for (uint32_t i = 0; !wanted && i < tenant->region.channel_count; i++)
+                        wanted = tenant->channels[i].executor && (uint32_t)tenant->channels[i].executor->pid == pid;
+                if (!wanted || ++number <= after)
+                        continue;
+                if (request->out->fd_count == IVG_FDS_PER_MESSAGE_MAX) {
+                        add_number(request->answer, "more_after", number - 1);
+                        break;
+                }
+                object = json_object_new_object();
+                json_object_array_add(regions, object);
+                add_text(object, "of", tenant->name);
+                ivg_command_add_identity(object, tenant->member);
+                add_number(object, "region_bytes", tenant->region.region_bytes);
+                rc = add_readable(request, object, tenant->memfd);
+                if (rc < 0)
+                        return rc;
+        }
+        if (pid != 0 && request->out->fd_count == 0) {
+                ivg_error_set(&request->error, "no executor %u", pid);
+                return -ESRCH;
+        }
+        return 0;
+}
