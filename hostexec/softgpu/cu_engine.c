@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -56,11 +56,23 @@ bool sg_engine_open(unsigned long block_ns)
         return true;
 }
 
+/* Also one that nobody has waited for yet: its parent may wait for us first. */
+static bool sg_process_has_ended(pid_t pid)
+{
+        const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        if (fd < 0)
+                return errno == ESRCH;
+        struct pollfd end = {.fd = fd, .events = POLLIN};
+        const bool ended = poll(&end, 1, 0) == 1;
+        close(fd);
+        return ended;
+}
+
 /* Its owner is gone, or died before it could say that it is the owner. */
 static bool sg_ticket_is_dead(struct sg_engine *engine, uint32_t ticket)
 {
         const uint64_t owner = atomic_load(&engine->owners[ticket % SG_TICKETS_MAX]);
-        return (uint32_t)(owner >> 32) != ticket || (kill((pid_t)(uint32_t)owner, 0) < 0 && errno == ESRCH);
+        return (uint32_t)(owner >> 32) != ticket || sg_process_has_ended((pid_t)(uint32_t)owner);
 }
 
 static void sg_ticket_pass(struct sg_engine *engine, uint32_t ticket)

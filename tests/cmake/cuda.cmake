@@ -43,6 +43,7 @@ set(cuda_programs
     launch_rate
     loop
     share
+    slices
     callbacks
     managed
     memops
@@ -54,7 +55,7 @@ set(cuda_programs
     )
 foreach(program ${cuda_programs})
   ivg_cuda_program(${program})
-  if(NOT program MATCHES "^(threads|loop|share)$")
+  if(NOT program MATCHES "^(threads|loop|share|slices)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
   endif()
 endforeach()

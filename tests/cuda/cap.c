@@ -2,7 +2,8 @@
  * and given back.
  *   cap forms MIB   all forms, each up to the cap and down again
  *   cap hold        as much as there is, in pieces of 1 MiB; says how many; another one for each line on stdin
- *   cap crash       the same, and ends without giving anything back */
+ *   cap crash       the same, and ends without giving anything back
+ *   cap card        all of a large cap, written to; for a line on stdin, half of it given back and taken again */
 #include "check.h"
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -236,6 +237,57 @@ static int hold(bool crash)
         return 0;
 }
 
+/* A card's part is too much for pieces of 1 MiB alone; they fill what is left. */
+static struct {
+        CUdeviceptr address;
+        size_t bytes;
+} blocks[PIECES_MAX];
+static size_t block_count;
+
+static void take_all(size_t bytes)
+{
+        CUresult result = CUDA_SUCCESS;
+
+        while (block_count < PIECES_MAX &&
+               (result = cuMemAlloc_v2(&blocks[block_count].address, bytes)) == CUDA_SUCCESS)
+                blocks[block_count++].bytes = bytes;
+        CHECK(result == CUDA_ERROR_OUT_OF_MEMORY, "error %d after %zu pieces of %zu bytes", (int)result, block_count,
+              bytes);
+}
+
+static void tell_held(void)
+{
+        size_t held = 0, free_bytes = 0, total_bytes = 0;
+
+        for (size_t i = 0; i < block_count; i++) {
+                held += blocks[i].bytes;
+                CU(cuMemsetD8_v2(blocks[i].address, 0x5a, blocks[i].bytes));
+        }
+        CU(cuCtxSynchronize());
+        CU(cuMemGetInfo_v2(&free_bytes, &total_bytes));
+        printf("{\"held\": %zu, \"free\": %zu, \"total\": %zu}\n", held, free_bytes, total_bytes);
+        fflush(stdout);
+}
+
+static int card(void)
+{
+        char line[16];
+
+        take_all(64 * PIECE);
+        take_all(PIECE);
+        tell_held();
+        while (fgets(line, sizeof(line), stdin)) {
+                const size_t kept = block_count / 2;
+
+                while (block_count > kept)
+                        CU(cuMemFree_v2(blocks[--block_count].address));
+                take_all(64 * PIECE);
+                take_all(PIECE);
+                tell_held();
+        }
+        return 0;
+}
+
 int main(int argc, char **argv)
 {
         CUcontext context;
@@ -245,6 +297,8 @@ int main(int argc, char **argv)
         CU(cuCtxSetCurrent(context));
         if (argc == 3 && strcmp(argv[1], "forms") == 0)
                 forms_fill_the_cap((size_t)atoi(argv[2]));
+        else if (argc == 2 && strcmp(argv[1], "card") == 0)
+                return card();
         else if (argc == 2)
                 return hold(strcmp(argv[1], "crash") == 0);
         printf("right\n");

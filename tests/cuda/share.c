@@ -2,7 +2,8 @@
  * for argv[2] seconds, and tells what it got as JSON. argv[1]: "saturate" keeps kernels queued; "closed" launches one,
  * waits for it, sleeps for argv[4] microseconds, and measures from the launch to its end; "rate" launches as fast as it
  * may without looking, until a launch fails. argv[3]: blocks of a kernel, whose time on the soft GPU is
- * IVGPU_SOFT_BLOCK_NS each. */
+ * IVGPU_SOFT_BLOCK_NS each. argv[5], argv[6]: rounds of arithmetic in each thread, which is what takes time on a real
+ * GPU (none: an empty kernel), and threads of a block. */
 #include "check.h"
 #include <time.h>
 #include <unistd.h>
@@ -10,13 +11,23 @@
 #define QUEUED 8 /* kernels: one runs, enough wait */
 #define LATENCIES_MAX 1000000
 
-static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visible .entry empty()\n{\n\tret;\n}\n";
+/* "busy" stores what it has computed where that is one value of 2^32: no compiler can leave the rounds out. */
+static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visible .entry empty()\n{\n\tret;\n}\n"
+                          ".visible .entry busy(.param .u32 rounds, .param .u64 sink)\n{\n"
+                          "\t.reg .pred %p<3>;\n\t.reg .b32 %r<4>;\n\t.reg .b64 %rd<2>;\n"
+                          "\tld.param.u32 %r1, [rounds];\n\tmov.u32 %r2, %tid.x;\n\tmov.u32 %r3, 0;\n"
+                          "again:\n\tmad.lo.s32 %r2, %r2, 1664525, 1013904223;\n\tadd.s32 %r3, %r3, 1;\n"
+                          "\tsetp.lt.u32 %p1, %r3, %r1;\n\t@%p1 bra again;\n"
+                          "\tsetp.ne.s32 %p2, %r2, 1592594996;\n\t@%p2 bra done;\n"
+                          "\tld.param.u64 %rd1, [sink];\n\tst.global.u32 [%rd1], %r2;\n"
+                          "done:\n\tret;\n}\n";
 
 struct work {
-        CUfunction empty;
+        CUfunction kernel;
+        CUdeviceptr sink;
         CUstream stream;
         CUevent events[QUEUED];
-        unsigned blocks, think_us;
+        unsigned blocks, think_us, rounds, threads;
         uint64_t kernels, first_us;
         uint32_t latency_count;
         double latencies_us[LATENCIES_MAX];
@@ -29,9 +40,11 @@ static double now_us(void)
         return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
-static CUresult launch(const struct work *work)
+static CUresult launch(struct work *work)
 {
-        return cuLaunchKernel(work->empty, work->blocks, 1, 1, 1, 1, 1, 0, work->stream, NULL, NULL);
+        void *parameters[] = {&work->rounds, &work->sink};
+        return cuLaunchKernel(work->kernel, work->blocks, 1, 1, work->threads, 1, 1, 0, work->stream,
+                              work->rounds ? parameters : NULL, NULL);
 }
 
 static void queue(struct work *work, uint64_t kernel)
@@ -98,13 +111,16 @@ int main(int argc, char **argv)
         static struct work work;
         char line[16];
         CUresult result = CUDA_SUCCESS;
-        CHECK(argc >= 4, "usage: share saturate|closed|rate SECONDS BLOCKS [THINK_US]");
+        CHECK(argc >= 4, "usage: share saturate|closed|rate SECONDS BLOCKS [THINK_US [ROUNDS [THREADS]]]");
         test_context();
         CUmodule module;
         CU(cuModuleLoadData(&module, ptx));
-        work.empty = test_function(module, "empty");
         work.blocks = (unsigned)atoi(argv[3]);
         work.think_us = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
+        work.rounds = argc > 5 ? (unsigned)atoi(argv[5]) : 0;
+        work.threads = argc > 6 ? (unsigned)atoi(argv[6]) : 1;
+        work.kernel = test_function(module, work.rounds ? "busy" : "empty");
+        CU(cuMemAlloc_v2(&work.sink, 4));
         CU(cuStreamCreate(&work.stream, CU_STREAM_NON_BLOCKING));
         for (int i = 0; i < QUEUED; i++)
                 CU(cuEventCreate(&work.events[i], CU_EVENT_DISABLE_TIMING));
@@ -127,9 +143,9 @@ int main(int argc, char **argv)
                 result = rate(&work, end_us);
         qsort(work.latencies_us, work.latency_count, sizeof(double), compare);
         printf("{\"kernels\": %" PRIu64 ", \"seconds\": %.3f, \"first_us\": %" PRIu64
-               ", \"p50_us\": %.0f, \"p95_us\": %.0f, "
-               "\"max_us\": %.0f, \"result\": %d}\n",
+               ", \"p50_us\": %.1f, \"p95_us\": %.0f, "
+               "\"p99_us\": %.0f, \"max_us\": %.0f, \"result\": %d}\n",
                work.kernels, (now_us() - begin_us) * 1e-6, work.first_us, part(&work, 0.5), part(&work, 0.95),
-               part(&work, 1), (int)result);
+               part(&work, 0.99), part(&work, 1), (int)result);
         return 0;
 }

@@ -22,8 +22,8 @@ ARGUMENTS = {
 # Natively these would be undefined: NVIDIA's driver does not check handles, and takes the names of before CUDA 3.2 in
 # contexts of their own only.
 NOT_NATIVE = {"handles", "old_names"}
-# A load that tests/integration/scheduler.py drives: what it prints is what it got of the GPU.
-DRIVEN = {"share"}
+# Loads that tests/integration/scheduler.py and tests/gpu/shares drive: what they print is what they got of the GPU.
+DRIVEN = {"share", "slices"}
 # What a program asks for to see it refused.
 REFUSED = {
     "batches": {

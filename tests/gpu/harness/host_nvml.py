@@ -49,10 +49,16 @@ class Device:
         if code != 0:
             raise RuntimeError(f"{name} answered {code}")
 
-    def used(self):
+    def _memory(self):
         memory = _Memory()
         self._call("nvmlDeviceGetMemoryInfo", self._handle, ctypes.byref(memory))
-        return memory.used
+        return memory
+
+    def used(self):
+        return self._memory().used
+
+    def total(self):
+        return self._memory().total
 
     def processes(self):
         """{pid: bytes, or None where the driver does not tell}"""

@@ -13,18 +13,21 @@ READY_S, END_S = 10, 10
 class Mediator:
     """with Mediator(build, "cuda") as mediator: subprocess.Popen(..., env=mediator.environment())"""
 
-    def __init__(self, build, device, arguments=()):
+    def __init__(self, build, device, arguments=(), environment=None, log_path=None):
+        """environment: what it has beside ours; log_path: keeps its log there."""
         self.build, self.device, self.arguments = os.path.abspath(build), device, list(arguments)
+        self.more, self.log_path = dict(environment or {}), log_path
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="ivgpu-mediator.")
-        self.socket, self.log_path = os.path.join(self.folder, "local.sock"), os.path.join(self.folder, "log")
+        self.socket = os.path.join(self.folder, "local.sock")
+        self.log_path = self.log_path or os.path.join(self.folder, "log")
         ready, theirs = os.pipe()
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [os.path.join(self.build, "bin/ivgpud"), "--local", self.socket, "--device", self.device,
                  "--foreground", "--ready-fd", str(theirs), *self.arguments],
-                stderr=log, stdin=subprocess.DEVNULL, pass_fds=(theirs,))  # fmt: skip
+                stderr=log, stdin=subprocess.DEVNULL, pass_fds=(theirs,), env=dict(os.environ, **self.more))  # fmt: skip
         os.close(theirs)
         try:
             if not select.select([ready], [], [], READY_S)[0] or not os.read(ready, 16):
