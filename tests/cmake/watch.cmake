@@ -1,0 +1,12 @@
+# Programs that look on.
+ivg_add_test(dump_believes_no_region SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/dump_believes_no_region.c LIBS ivg_watch
+             LABELS unit watch)
+
+if(BUILD_TESTING)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  foreach(test ivgpu_dump_reads_regions)
+    add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
+    set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;watch"
+                         ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  endforeach()
+endif()
