@@ -5,6 +5,7 @@
  * sends more, or does not read, is cut off. Who may change something is told by the kernel (SO_PEERCRED), not by the
  * client. */
 #include "commands.h"
+#include "manager.h"
 #include "mediator.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -217,11 +218,11 @@ int ivg_control_open(struct ivg_mediator *mediator, struct ivg_error *error)
         control->listener.fd = -1;
         if (config->socket[0] == '\0')
                 return 0;
-        rc = ivg_server_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
+        rc = ivg_manager_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
         if (rc < 0)
                 return rc;
         control->listener = (struct ivg_source){.fd = rc, .ready = listener_ready};
-        if ((config->user != (uid_t)-1 || config->group != (gid_t)-1) &&
+        if ((config->user != (uid_t)-1 || config->group != (gid_t)-1) && !ivg_manager_holds(config->socket) &&
             chown(config->socket, config->user, config->group) < 0) {
                 rc = -errno;
                 ivg_error_set(error, "control: %s: owner: %s", config->socket, strerror(-rc));
@@ -238,7 +239,7 @@ void ivg_control_close(struct ivg_mediator *mediator)
         struct ivg_control *control = &mediator->control;
 
         if (control->listener.fd >= 0)
-                unlink(mediator->config.control.socket);
+                ivg_manager_unlink(mediator->config.control.socket);
         ivg_loop_close(mediator, &control->listener);
         while (control->clients)
                 client_gone(mediator, control->clients);

@@ -185,3 +185,14 @@ int ivg_path_beside_program(const char *relative, char path[IVG_DRIVER_PATH_BYTE
         snprintf(joined, sizeof(joined), "%s/%s", program, relative);
         return realpath(joined, path) ? 0 : -errno;
 }
+
+int ivg_path_of_helper(const char *name, char path[IVG_DRIVER_PATH_BYTES])
+{
+        char installed[IVG_DRIVER_PATH_BYTES];
+        const int rc = ivg_path_beside_program(name, path);
+
+        if (rc != -ENOENT)
+                return rc;
+        snprintf(installed, sizeof(installed), "../lib/ivgpu-host/%s", name);
+        return ivg_path_beside_program(installed, path);
+}

@@ -16,7 +16,9 @@ int ivg_driver_find(const char *path, char found[IVG_DRIVER_PATH_BYTES], struct 
 /* True when the file is our own shim. */
 bool ivg_driver_is_shim(const char *path);
 
-/* "FOLDER/../lib/softgpu/libcuda.so.1" and the like, FOLDER being that of this program's file. -errno. */
+/* "FOLDER/../lib/ivgpu-host/metrics.so" and the like, FOLDER being that of this program's file. -errno. */
 int ivg_path_beside_program(const char *relative, char path[IVG_DRIVER_PATH_BYTES]);
+/* A program that ivgpud starts: beside it, as in a build tree, or where it is installed, ../lib/ivgpu-host. -errno. */
+int ivg_path_of_helper(const char *name, char path[IVG_DRIVER_PATH_BYTES]);
 
 #endif

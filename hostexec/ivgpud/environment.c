@@ -1,5 +1,6 @@
 /* The environment of a pool's executors. Our own variables are for guests' programs, but for those of the soft GPU,
- * which is a driver; the pool's GPUs are told in the driver's way. */
+ * which is a driver; what the service manager told ivgpud is for ivgpud; the pool's GPUs are told in the driver's way.
+ */
 #include "mediator.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -10,8 +11,20 @@
 
 extern char **environ;
 
+static bool is_managers(const char *variable)
+{
+        static const char *const names[] = {"NOTIFY_SOCKET=", "LISTEN_", "WATCHDOG_", "JOURNAL_STREAM="};
+
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+                if (strncmp(variable, names[i], strlen(names[i])) == 0)
+                        return true;
+        return false;
+}
+
 static bool is_for_executors(const char *variable, const struct ivg_pool_config *pool)
 {
+        if (is_managers(variable))
+                return false;
         if (strncmp(variable, "IVGPU_", 6) == 0)
                 return strncmp(variable, "IVGPU_SOFT_", 11) == 0;
         return pool->gpu_count == 0 || strncmp(variable, GPUS_VARIABLE, strlen(GPUS_VARIABLE)) != 0;

@@ -49,7 +49,7 @@ static int spawn(const struct ivg_mediator *mediator, int control_fd, pid_t *pid
         char *environment[] = {NULL};
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
-        int rc = ivg_path_beside_program("ivgpu-images", path);
+        int rc = ivg_path_of_helper("ivgpu-images", path);
 
         if (rc < 0)
                 return rc;

@@ -1,6 +1,7 @@
 /* Local programs: each connects to a socket, that of all or that of a VM, says hello, and gets a region of its own with
  * one channel. Its end is seen by its socket and by its pidfd: a forked child may hold the socket open for long. */
 #include "ivgpu_calls.h"
+#include "manager.h"
 #include "mediator.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -162,7 +163,7 @@ int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_
 
         if (local->path[0] == '\0')
                 return 0;
-        rc = ivg_server_listen(local->path, mode, SOCK_SEQPACKET, error);
+        rc = ivg_manager_listen(local->path, mode, SOCK_SEQPACKET, error);
         if (rc < 0)
                 return rc;
         local->listener = (struct ivg_source){.fd = rc, .ready = listener_ready};
@@ -188,7 +189,7 @@ void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint
 void ivg_local_stop_listening(struct ivg_mediator *mediator, struct ivg_local *local)
 {
         if (local->listener.fd >= 0)
-                unlink(local->path);
+                ivg_manager_unlink(local->path);
         ivg_loop_close(mediator, &local->listener);
 }
 

@@ -1,4 +1,5 @@
 /* The loop: descriptors, signals, the tick, and the end. */
+#include "manager.h"
 #include "mediator.h"
 #include <errno.h>
 #include <signal.h>
@@ -95,6 +96,7 @@ static void tick(struct ivg_mediator *mediator)
         ivg_control_tick(mediator, now_ms);
         ivg_metrics_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
+        ivg_manager_alive(now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
                 mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;
                 ivg_log(IVG_LOG_INFO, "[HEARTBEAT] alive");

@@ -6,6 +6,7 @@
  * It must not die of anything a guest, a QEMU, a program or a driver does: it parses no record, maps no arena, loads no
  * driver, and waits for nobody. */
 #include "driver_find.h"
+#include "manager.h"
 #include "mediator.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +17,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* Descriptors below this are never used for anything of ours: executors get theirs there (executor.c). */
 #define FD_FIRST 10
+
+#define SOFTGPU "../lib/ivgpu-host/softgpu/libcuda.so.1" /* beside this program's folder */
 
 #define EXIT_USAGE 2
 #define EXIT_START 3
@@ -46,7 +47,7 @@ static void usage(FILE *out)
                 "  --config FILE      VMs, pools, limits; see ivgpud.conf.example\n"
                 "  --local SOCKET     serve programs of this machine there\n"
                 "  --arena MIB        shared memory of each of them: a power of two, sparse\n"
-                "  --device soft|cuda the driver that executors load\n"
+                "  --device soft|cuda  the driver that executors load\n"
                 "  --driver PATH      its libcuda.so.1\n"
                 "  --executor PATH    ivgpu-exec, if not beside this program\n"
                 "  --control SOCKET   serve ivgpuctl there\n"
@@ -230,10 +231,9 @@ static int find_driver(struct ivg_error *error)
                 if (config->driver[0] != '\0')
                         rc = realpath(config->driver, mediator.driver_path) ? 0 : -errno;
                 else
-                        rc = ivg_path_beside_program("../lib/softgpu/libcuda.so.1", mediator.driver_path);
+                        rc = ivg_path_beside_program(SOFTGPU, mediator.driver_path);
                 if (rc < 0)
-                        ivg_error_set(error, "soft GPU: %s: %s",
-                                      config->driver[0] != '\0' ? config->driver : "../lib/softgpu/libcuda.so.1",
+                        ivg_error_set(error, "soft GPU: %s: %s", config->driver[0] != '\0' ? config->driver : SOFTGPU,
                                       strerror(-rc));
                 else if (ivg_driver_is_shim(mediator.driver_path)) {
                         ivg_error_set(error, "%s is ivgpu's own libcuda.so.1 for guests", mediator.driver_path);
@@ -255,7 +255,7 @@ static int find_executor(struct ivg_error *error)
         int rc = 0;
 
         if (given[0] == '\0')
-                rc = ivg_path_beside_program("ivgpu-exec", mediator.executor_path);
+                rc = ivg_path_of_helper("ivgpu-exec", mediator.executor_path);
         else if (!realpath(given, mediator.executor_path))
                 rc = -errno;
         if (rc == 0 && access(mediator.executor_path, X_OK) < 0)
@@ -395,29 +395,10 @@ static int go_to_background(struct ivg_error *error)
         return 0;
 }
 
-/* systemd's notification, which is one datagram: not worth a library in a program that is copied to test machines. */
-static void notify_manager(const char *state)
-{
-        const char *path = getenv("NOTIFY_SOCKET");
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        int fd;
-
-        if (!path || strlen(path) >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
-                return;
-        memcpy(address.sun_path, path, strlen(path));
-        if (path[0] == '@')
-                address.sun_path[0] = '\0';
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                return;
-        if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
-                   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path))) < 0)
-                ivg_log(IVG_LOG_WARNING, "NOTIFY_SOCKET %s: %s", path, strerror(errno));
-        close(fd);
-}
-
 static void announce(int ready_fd)
 {
+        const char *path;
+
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 if (mediator.vms[i].listener.fd >= 0)
                         ivg_vm_announce(&mediator.vms[i]);
@@ -435,7 +416,9 @@ static void announce(int ready_fd)
                 ivg_log(IVG_LOG_WARNING, "telling that it is ready: %s", strerror(errno));
         if (ready_fd >= 0)
                 close(ready_fd);
-        notify_manager("READY=1");
+        for (uint32_t i = 0; (path = ivg_manager_unused(&i)) != NULL;)
+                ivg_log(IVG_LOG_WARNING, "[SOCKET] %s is the service manager's, but no configuration names it", path);
+        ivg_manager_notify("READY=1");
 }
 
 int main(int argc, char **argv)
@@ -452,6 +435,11 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         ivg_loop_hold_signals();
         descriptors_allow_many();
+        rc = ivg_manager_open(FD_FIRST, &error);
+        if (rc < 0) {
+                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                return EXIT_START;
+        }
         mediator.configure = configure;
         mediator.config_path = options.config;
         rc = configure(&mediator.config, &error);
@@ -473,7 +461,7 @@ int main(int argc, char **argv)
         }
         announce(options.ready_fd);
         rc = ivg_loop_run(&mediator, &error);
-        notify_manager("STOPPING=1");
+        ivg_manager_notify("STOPPING=1");
         if (rc < 0)
                 ivg_log(IVG_LOG_ERROR, "%s", error.text);
         if (!options.quiet)

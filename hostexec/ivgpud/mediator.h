@@ -15,6 +15,7 @@
  *                      ├─ share.c   descriptors that a tenant's executors share
  *                      ├─ accounts.c  what was done; stats.c, control.c, metrics.c show it
  *                      ├─ control.c   ivgpuctl's socket ── commands.c  what it may ask for
+ *                      ├─ manager.c   systemd: sockets that it holds, news for it ── systemd_module.c, libsystemd
  *                      └─ log.c
  *
  * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
@@ -485,7 +486,7 @@ void ivg_control_close(struct ivg_mediator *mediator);
 /* ---- metrics.c ---- */
 
 struct ivg_metrics {
-        void *module, *server; /* metrics.h; NULL: none */
+        void *server; /* metrics.h; NULL: none */
         const struct ivg_metrics_http *http;
         int listen_fd; /* -1: none */
         uint64_t next_ms;

@@ -2,11 +2,11 @@
  *
  *   M1 publish (store release of `published`)   pairs with   M2 take (load acquire): the snapshot is complete */
 #include "metrics.h"
-#include "driver_find.h"
+#include "manager.h"
 #include "mediator.h"
+#include "module.h"
 #include "rcu.h"
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MODULE "../lib/ivgpu-host/metrics.so" /* beside this program's folder */
 #define LISTEN_BACKLOG 16
 
 struct snapshot {
@@ -235,23 +234,18 @@ int ivg_metrics_open(struct ivg_mediator *mediator, struct ivg_error *error)
 {
         const struct ivg_metrics_config *config = &mediator->config.metrics;
         struct ivg_metrics *metrics = &mediator->metrics;
-        char path[IVG_PATH_BYTES] = MODULE;
         int rc;
 
         metrics->listen_fd = -1;
         if (config->port == 0 && config->socket[0] == '\0')
                 return 0;
-        rc = ivg_path_beside_program(MODULE, path);
-        metrics->module = rc == 0 ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
-        metrics->http = metrics->module ? dlsym(metrics->module, "ivg_metrics_http") : NULL;
+        metrics->http = ivg_module_load("metrics", "ivg_metrics_http", error);
         if (!metrics->http) {
-                const char *why = rc == 0 ? dlerror() : strerror(-rc);
-
-                ivg_error_set(error, "metrics: %.100s: %.150s", path, why ? why : "not ours");
-                return rc < 0 ? rc : -ELIBACC;
+                ivg_error_prefix(error, "metrics");
+                return -ELIBACC;
         }
         rc = config->port != 0 ? listen_on_port(config, error)
-                               : ivg_server_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
+                               : ivg_manager_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
         metrics->listen_fd = rc;
         return rc < 0 ? rc : 0;
 }
@@ -281,7 +275,7 @@ void ivg_metrics_close(struct ivg_mediator *mediator)
         else if (metrics->listen_fd >= 0)
                 close(metrics->listen_fd);
         if (metrics->listen_fd >= 0 && mediator->config.metrics.socket[0] != '\0')
-                unlink(mediator->config.metrics.socket);
+                ivg_manager_unlink(mediator->config.metrics.socket);
         metrics->server = NULL;
         metrics->listen_fd = -1;
         if (ivg_load_relaxed_u64(&published) == 0) /* relaxed: this thread wrote it */

@@ -4,6 +4,7 @@
  *
  * Limits hold at once. What a running object was made of (a region, a socket's kind, the driver) holds from the next
  * start of that object, and is named. */
+#include "manager.h"
 #include "mediator.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -147,7 +148,7 @@ static void unprepare(struct plan *plan)
         for (uint32_t i = 0; i < plan->fresh.vm_count; i++)
                 if (plan->vm_slots[i] != NONE && plan->listeners[plan->vm_slots[i]] >= 0) {
                         close(plan->listeners[plan->vm_slots[i]]);
-                        unlink(plan->fresh.vms[i].socket);
+                        ivg_manager_unlink(plan->fresh.vms[i].socket);
                 }
 }
 
@@ -223,7 +224,7 @@ static void vm_change(struct plan *plan, uint32_t slot, const struct ivg_vm_conf
                 if (vm->listener.fd >= 0 && (moved || fresh->socket[0] == '\0'))
                         ivg_vm_stop_listening(vm);
                 else if (vm->listener.fd >= 0 && now->socket_mode != fresh->socket_mode &&
-                         chmod(now->socket, fresh->socket_mode) < 0)
+                         !ivg_manager_holds(now->socket) && chmod(now->socket, fresh->socket_mode) < 0)
                         ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", now->socket, strerror(errno));
                 *now = *fresh;
                 if (vm->removed)
@@ -287,7 +288,7 @@ static void rest_change(struct plan *plan)
         if (strcmp(now->local.socket, fresh->local.socket) != 0)
                 return;
         if (now->local.socket[0] != '\0' && now->local.socket_mode != fresh->local.socket_mode &&
-            chmod(now->local.socket, fresh->local.socket_mode) < 0)
+            !ivg_manager_holds(now->local.socket) && chmod(now->local.socket, fresh->local.socket_mode) < 0)
                 ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", now->local.socket, strerror(errno));
         now->local = fresh->local; /* region and pool: of programs that start from now on */
         now->local.pool = plan->pool_slots[fresh->local.pool];

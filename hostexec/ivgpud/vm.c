@@ -1,6 +1,7 @@
 /* A VM: its listening socket and the one QEMU that may be behind it. Each QEMU gets a region of its own, so nothing of
  * an earlier guest is in it. */
 #include "ivgpu_calls.h"
+#include "manager.h"
 #include "mediator.h"
 #include <errno.h>
 #include <string.h>
@@ -124,7 +125,7 @@ int ivg_vm_listen(const struct ivg_vm_config *config, struct ivg_error *error)
         int rc = geometry_try(config, error);
 
         if (rc == 0)
-                rc = ivg_server_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
+                rc = ivg_manager_listen(config->socket, config->socket_mode, SOCK_STREAM, error);
         if (rc < 0)
                 ivg_error_prefix(error, "VM %u (%s)", config->vm_id, config->name);
         return rc;
@@ -179,7 +180,7 @@ void ivg_vm_announce(const struct ivg_vm *vm)
 void ivg_vm_stop_listening(struct ivg_vm *vm)
 {
         if (vm->listener.fd >= 0)
-                unlink(vm->config->socket);
+                ivg_manager_unlink(vm->config->socket);
         ivg_loop_close(vm->mediator, &vm->listener);
 }
 

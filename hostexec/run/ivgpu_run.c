@@ -204,6 +204,7 @@ static bool folder_make(struct run *run)
 
 static void mediator_exec(const struct run *run, const struct options *options, int ready_fd, int stats_fd)
 {
+        static const char *const managers[] = {"NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"};
         char path[PATH_MAX + 16], ready[16], stats[16];
         const char *arguments[24];
         int count = 0;
@@ -233,6 +234,9 @@ static void mediator_exec(const struct run *run, const struct options *options, 
         arguments[count++] = "--stats-fd";
         arguments[count++] = stats;
         arguments[count] = NULL;
+        /* A service manager's words are for the program, if it is a service. */
+        for (size_t i = 0; i < sizeof managers / sizeof managers[0]; i++)
+                unsetenv(managers[i]);
         /* Terminal signals go to the program; ivgpud ends when told, or with us. */
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGTERM);

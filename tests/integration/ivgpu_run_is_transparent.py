@@ -16,12 +16,12 @@ class Run(unittest.TestCase):
     def setUp(self):
         self.root = tempfile.mkdtemp(prefix="ivgpu-run-test.")
         self.addCleanup(shutil.rmtree, self.root)
-        for folder in ("bin", "lib/ivgpu", "lib/softgpu", "run"):
+        for folder in ("bin", "lib/ivgpu", "lib/ivgpu-host/softgpu", "run"):
             os.makedirs(os.path.join(self.root, folder))
         for program in ("ivgpu-run", "ivgpud"):
             shutil.copy(os.path.join(BIN, program), os.path.join(self.root, "bin"))
         shutil.copy(os.path.join(HERE, "fake_executor.py"), os.path.join(self.root, "bin/ivgpu-exec"))
-        with open(os.path.join(self.root, "lib/softgpu/libcuda.so.1"), "w") as file:
+        with open(os.path.join(self.root, "lib/ivgpu-host/softgpu/libcuda.so.1"), "w") as file:
             file.write("not a library")
         self.run_folder = os.path.join(self.root, "run")
         self.environment = dict(os.environ, XDG_RUNTIME_DIR=self.run_folder, LD_LIBRARY_PATH="/first:/second")
@@ -85,14 +85,14 @@ class Run(unittest.TestCase):
         self.assertEqual(code, 127)
         self.assertIn("/nonexistent/program: No such file", err)
         self.assertEqual(self.go("--device", "soft", "/etc/passwd")[0], 126)
-        os.unlink(os.path.join(self.root, "lib/softgpu/libcuda.so.1"))
+        os.unlink(os.path.join(self.root, "lib/ivgpu-host/softgpu/libcuda.so.1"))
         code, _, err = self.go("--device", "soft", "true")
         self.assertEqual(code, 125)
-        self.assertIn("lib/softgpu/libcuda.so.1: No such file", err)
+        self.assertIn("lib/ivgpu-host/softgpu/libcuda.so.1: No such file", err)
         self.assert_clean()
 
     def test_cuda_that_is_not_there_is_an_error_when_asked_for(self):
-        code, _, err = self.go("--device", "cuda", "--driver", os.path.join(self.root, "lib/softgpu/libcuda.so.1"), "true")
+        code, _, err = self.go("--device", "cuda", "--driver", os.path.join(self.root, "lib/ivgpu-host/softgpu/libcuda.so.1"), "true")
         self.assertEqual(code, 125)
         self.assertIn("no CUDA driver: ", err)
         self.assert_clean()

@@ -45,7 +45,7 @@ class Sides:
         environment.setdefault("NCCL_NVLS_ENABLE", "0")  # multicast outlasts the process that used it badly
         environment.update(case.environment)
         if side == "native" and self.device == "soft":  # the soft GPU in the program itself: what the path must equal
-            path = os.path.join(self.build, "lib/softgpu")
+            path = os.path.join(self.build, "lib/ivgpu-host/softgpu")
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, (path, os.environ.get("LD_LIBRARY_PATH"))))
         return environment
 
