@@ -1,6 +1,5 @@
 /* ivgpu-broker: gives a guest's programs their way to the host where the kernel driver is not installed.
  *
- * usage: ivgpu-broker [--device NAME] [--socket PATH] [--group NAME]
  * The device must have been given to vfio-pci (ivgpu-broker-bind). Needs no rights but those of /dev/vfio/GROUP and of
  * the socket's folder. Ends with the device, or by SIGTERM: programs then get errors. */
 #include "broker.h"
@@ -38,6 +37,16 @@ static int signals_open(void)
         sigaddset(&ends, SIGINT);
         sigprocmask(SIG_BLOCK, &ends, NULL);
         return signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void usage(FILE *out)
+{
+        fputs("usage: ivgpu-broker [--device NAME] [--socket PATH] [--group NAME]\n"
+              "Gives programs channels of the ivshmem device that vfio-pci has.\n"
+              "  --device NAME   the device's PCI address; the first of ours when absent\n"
+              "  --socket PATH   where programs ask (" IVG_BROKER_SOCKET_DEFAULT ")\n"
+              "  --group NAME    whose members may, beside its own user\n",
+              out);
 }
 
 /* The device that was named, or the first that vfio-pci has and that is ours. */
@@ -83,6 +92,7 @@ int main(int argc, char **argv)
         static const struct option options[] = {{"device", required_argument, NULL, 'd'},
                                                 {"socket", required_argument, NULL, 's'},
                                                 {"group", required_argument, NULL, 'g'},
+                                                {"help", no_argument, NULL, 'h'},
                                                 {NULL, 0, NULL, 0}};
         static struct ivg_broker broker;
         const char *device = NULL, *path = IVG_BROKER_SOCKET_DEFAULT, *group = NULL;
@@ -100,8 +110,11 @@ int main(int argc, char **argv)
                 case 'g':
                         group = optarg;
                         break;
+                case 'h':
+                        usage(stdout);
+                        return 0;
                 default:
-                        fprintf(stderr, "usage: ivgpu-broker [--device NAME] [--socket PATH] [--group NAME]\n");
+                        usage(stderr);
                         return 2;
                 }
         }

@@ -25,9 +25,13 @@ static const struct option long_options[] = {
         {NULL, 0, NULL, 0},
 };
 
-static const char usage[] = "usage: ivgpu-exec --control-fd N --driver PATH [--warm MS] "
-                            "[--log-level error|warning|info|debug]\n"
-                            "Started by ivgpud, which gives it one guest process's channel over the control socket.\n";
+static const char usage[] =
+        "usage: ivgpu-exec --control-fd N --driver PATH [--warm MS] [--log-level LEVEL]\n"
+        "Started by ivgpud, which gives it one guest process's channel over the control socket.\n"
+        "  --control-fd N   the socket\n"
+        "  --driver PATH    the libcuda.so.1 that it loads\n"
+        "  --warm MS        makes a context before a channel comes, and gives it up when it is unused for so long\n"
+        "  --log-level error|warning|info|debug  what it says\n";
 
 static bool parse_number(const char *option, const char *text, int *number)
 {
@@ -73,6 +77,8 @@ static bool parse_one(struct ivg_exec_options *options, int key, const char *val
                 return false;
         default:
                 fputs(usage, key == OPTION_HELP ? stdout : stderr);
+                if (key == OPTION_HELP)
+                        exit(0);
                 return false;
         }
 }

@@ -34,6 +34,17 @@ static bool number(const char *name, const char *text, unsigned long long high, 
         return false;
 }
 
+static void usage(FILE *out)
+{
+        fputs("usage: ivgpu-images --control-fd N --bytes B --tenant-bytes B --count N\n"
+              "Started by ivgpud.\n"
+              "  --control-fd N      the socket on which executors' sockets come\n"
+              "  --bytes B           kept at most\n"
+              "  --tenant-bytes B    kept at most of what one VM brought\n"
+              "  --count N           images at most\n",
+              out);
+}
+
 static bool parse(int argc, char **argv, struct options *options)
 {
         static const struct option names[] = {
@@ -41,6 +52,7 @@ static bool parse(int argc, char **argv, struct options *options)
                 {"bytes", required_argument, NULL, 'b'},
                 {"tenant-bytes", required_argument, NULL, 't'},
                 {"count", required_argument, NULL, 'n'},
+                {"help", no_argument, NULL, 'h'},
                 {NULL, 0, NULL, 0},
         };
         unsigned long long value = 0;
@@ -48,6 +60,10 @@ static bool parse(int argc, char **argv, struct options *options)
 
         *options = (struct options){.control_fd = -1};
         while ((key = getopt_long(argc, argv, "", names, &index)) != -1) {
+                if (key == 'h') {
+                        usage(stdout);
+                        exit(0);
+                }
                 if (key == '?' ||
                     !number(names[index].name, optarg, key == 'c' || key == 'n' ? INT_MAX : LLONG_MAX, &value))
                         return false;
@@ -62,9 +78,7 @@ static bool parse(int argc, char **argv, struct options *options)
         }
         if (options->control_fd >= 0 && optind == argc)
                 return true;
-        fputs("usage: ivgpu-images --control-fd N --bytes B --tenant-bytes B --count N\n"
-              "Started by ivgpud.\n",
-              stderr);
+        usage(stderr);
         return false;
 }
 
