@@ -19,6 +19,7 @@
 #include "ivgpu/atomics.h"
 #include "ivgpu/histogram.h"
 #include "ivgpu/ring_layout.h"
+#include "trace_ring.h"
 #include <stddef.h>
 
 #define IVG_BOARD_MAGIC 0x31445242u   /* "BRD1" */
@@ -42,7 +43,8 @@ struct ivg_board_orders {
         _Atomic(uint64_t) rate_burst_calls; /* a full bucket */
         _Atomic(uint32_t) rate_fails;       /* launches above the rate fail, and do not wait */
         _Atomic(uint32_t) watched;          /* work on the device is to be known of all the time, not by samples */
-        _Atomic(uint32_t) reserved[6];
+        _Atomic(uint32_t) trace;            /* calls go to the board's trace: looked at once a batch */
+        _Atomic(uint32_t) reserved[5];
 };
 _Static_assert(sizeof(struct ivg_board_orders) == 64, "one line: the consumer looks at it once a batch");
 
@@ -123,6 +125,7 @@ struct ivg_board {
         _Alignas(4096) struct ivg_board_counters counters;
         _Alignas(64) struct ivg_board_use uses[IVG_BOARD_DEVICES_MAX];
         _Alignas(64) struct ivg_histogram latencies[IVG_BOARD_LATENCIES]; /* nanoseconds */
+        _Alignas(4096) struct ivg_trace_ring trace;                       /* no memory until it is used */
 };
 _Static_assert(offsetof(struct ivg_board, counters) % 4096 == 0, "each side's words lie on pages of their own");
 

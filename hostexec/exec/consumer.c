@@ -157,6 +157,31 @@ static bool may_go_on(const struct ivg_exec *exec)
         return !ivg_load_acquire_u32(&exec->stop) && !ivg_load_acquire_u32(&exec->fault);
 }
 
+/* Not inlined, so that execute_record is, once: it takes the batch's every record. */
+static __attribute__((noinline)) void execute_records(struct ivg_exec *exec, uint32_t first, uint32_t end)
+{
+        for (uint32_t i = first; i < end && may_go_on(exec); i++)
+                execute_record(exec, &exec->batch.records[i]);
+}
+
+/* Each with its times; what goes to a lane or the reaper is told there. */
+static void execute_traced(struct ivg_exec *exec)
+{
+        const uint64_t *calls = exec->gate.calls;
+
+        for (uint32_t i = 0; i < exec->batch.records_count && may_go_on(exec); i++) {
+                const struct ivg_taken_record *record = &exec->batch.records[i];
+                const uint64_t handed = calls[IVG_BOARD_LANE] + calls[IVG_BOARD_REAPER];
+                const struct ivg_trace_times times = {
+                        .position = record->position, .taken_ns = exec->trace_taken_ns, .begin_ns = ivg_clock_ns()};
+
+                execute_records(exec, i, i + 1);
+                if (calls[IVG_BOARD_LANE] + calls[IVG_BOARD_REAPER] == handed)
+                        ivg_trace_call(exec, record->opcode, record->payload, record->payload_bytes, &times,
+                                       IVG_TRACE_CONSUMER);
+        }
+}
+
 static void note_latencies(struct ivg_exec *exec, uint64_t batch_ns)
 {
         struct ivg_histogram *latencies = exec->board->latencies;
@@ -198,15 +223,19 @@ static int take_turn(struct ivg_exec *exec)
                              0))
                 ivg_gate_rate(exec);
         taken = ivg_consumer_take(&exec->consumer, &exec->batch);
-        if (taken > 0) /* relaxed: whoever watches sees it at last */
+        if (taken > 0) { /* relaxed: whoever watches sees it at last; the trace begins and ends with some batch */
                 ivg_store_relaxed_u64(&exec->board->counters.call_since_ns, ivg_clock_coarse_ns());
+                exec->trace_taken_ns = ivg_load_relaxed_u32(&exec->board->orders.trace) ? ivg_clock_ns() : 0;
+        }
         if (taken > 0 && exec->batches % IVG_BOARD_LATENCY_EVERY == 0)
                 begin_ns = ivg_clock_ns();
         /* Records come after what their senders did before (C1). ThreadSanitizer sees no order where sender and
          * consumer map the ring at two addresses: tests that play the guest in this process tell it (fixture_send). */
         ivg_tsan_acquire(exec->host_channel);
-        for (uint32_t i = 0; i < exec->batch.records_count && may_go_on(exec); i++)
-                execute_record(exec, &exec->batch.records[i]);
+        if (__builtin_expect(exec->trace_taken_ns != 0, 0))
+                execute_traced(exec);
+        else
+                execute_records(exec, 0, exec->batch.records_count);
         if (taken > 0) {
                 /* This thread is their one writer; relaxed: statistics. */
                 exec->records_consumed += exec->batch.records_count;

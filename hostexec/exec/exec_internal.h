@@ -180,7 +180,8 @@ struct ivg_exec {
         bool consumer_started;
         uint64_t records_consumed, batches, sleeps; /* consumer only */
         struct ivg_exec_producer producers[IVG_RING_PRODUCERS];
-        struct ivg_batch batch; /* consumer only */
+        uint64_t trace_taken_ns; /* consumer only: when this batch was taken, if it is traced; else 0 */
+        struct ivg_batch batch;  /* consumer only */
 };
 
 /* ---- exec_open.c ---- */
@@ -213,6 +214,17 @@ void ivg_exec_thread_ends(void);
 /* Maps the board behind `fd`; with -1, a private one without limits. NULL: not one of ours, or no memory. */
 struct ivg_board *ivg_board_map(int fd);
 void ivg_board_unmap(struct ivg_board *board);
+
+/* ---- trace.c ---- */
+struct ivg_trace_times {
+        uint64_t position, taken_ns, begin_ns;
+};
+/* A call is over: tells the trace. `request` is private memory. */
+void ivg_trace_call(struct ivg_exec *exec, uint16_t call, const uint8_t *request, uint32_t bytes,
+                    const struct ivg_trace_times *times, enum ivg_trace_place place);
+/* The same on lanes and reaper, whose call was taken at `taken_ns` (0: it is not traced). */
+void ivg_exec_run_traced(struct ivg_exec *exec, const struct ivg_exec_request *request, uint64_t taken_ns,
+                         enum ivg_trace_place place);
 
 /* ---- gate.c: may this call go to the device? The consumer, but where something else is said ---- */
 /* The way of all but the first call: one that may go without a look. False: the channel ends. */

@@ -27,6 +27,7 @@ enum ivg_lane_state { IVG_LANE_NONE = 0, IVG_LANE_RUNNING = 1 };
 struct ivg_lane_slot {
         struct ivg_exec_request request; /* .bytes points at `bytes` */
         uint64_t after;                  /* the reaper's ticket to wait for */
+        uint64_t trace_taken_ns;
         _Alignas(16) uint8_t bytes[IVG_RECORD_PAYLOAD_BYTES_MAX];
 };
 
@@ -64,7 +65,7 @@ static void run_next(struct ivg_lane *lane, uint32_t finished)
         /* Relaxed: for the mediator's watchdog, which looks now and then. */
         ivg_store_relaxed_u64(&exec->board->counters.lane_since_ns[lane->producer], ivg_clock_ns());
         if (!ivg_load_acquire_u32(&exec->stop))
-                ivg_exec_run(exec, &slot->request);
+                ivg_exec_run_traced(exec, &slot->request, slot->trace_taken_ns, IVG_TRACE_LANE);
         ivg_store_relaxed_u64(&exec->board->counters.lane_since_ns[lane->producer], 0);
         ivg_store_release_u32(&lane->finished, finished + 1); /* L3 */
 }
@@ -192,6 +193,7 @@ int ivg_lane_submit(struct ivg_exec *exec, const struct ivg_exec_request *reques
         memcpy(slot->bytes, request->bytes, request->bytes_count);
         slot->request.bytes = slot->bytes;
         slot->after = exec->producers[request->producer].reaper_last;
+        slot->trace_taken_ns = exec->trace_taken_ns;
         (void)ivg_exchange_seq_cst_u32(&lane->submitted, submitted + 1); /* L1 */
         if (ivg_load_seq_cst_u32(&lane->state) == IVG_LANE_NONE &&       /* L5 */
             ivg_compare_exchange_acq_rel_u32(&lane->state, &none, IVG_LANE_RUNNING)) {

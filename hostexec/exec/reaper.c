@@ -19,6 +19,7 @@
 struct ivg_reaper_call {
         struct cds_wfcq_node node;
         struct ivg_exec_request request; /* .bytes points at `bytes` */
+        uint64_t trace_taken_ns;
         _Alignas(16) uint8_t bytes[];
 };
 
@@ -60,7 +61,7 @@ static void *reaper_main(void *argument)
                         continue;
                 }
                 call = next_call(reaper);
-                ivg_exec_run(exec, &call->request);
+                ivg_exec_run_traced(exec, &call->request, call->trace_taken_ns, IVG_TRACE_REAPER);
                 free(call);
                 (void)ivg_exchange_seq_cst_u64(&reaper->done, ++done); /* R3 */
                 if (ivg_load_seq_cst_u32(&reaper->waiters))
@@ -99,6 +100,7 @@ bool ivg_reaper_submit(struct ivg_exec *exec, const struct ivg_exec_request *req
         call->request = *request;
         memcpy(call->bytes, request->bytes, request->bytes_count);
         call->request.bytes = call->bytes;
+        call->trace_taken_ns = exec->trace_taken_ns;
         cds_wfcq_enqueue(&reaper->queue->head, &reaper->queue->tail, &call->node);
         (void)ivg_exchange_seq_cst_u64(&reaper->submitted, submitted + 1); /* R1 */
         exec->producers[request->producer].reaper_last = submitted + 1;

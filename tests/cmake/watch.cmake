@@ -1,6 +1,8 @@
 # Programs that look on.
 ivg_add_test(dump_believes_no_region SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/dump_believes_no_region.c LIBS ivg_watch
              LABELS unit watch)
+ivg_add_test(trace_ring_loses_nothing_unsaid SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/trace_ring_loses_nothing_unsaid.c
+             LIBS ivg_mediator LABELS unit watch)
 
 if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
