@@ -18,6 +18,7 @@ bool ivg_driver_is_shim(const char *path);
 
 /* "FOLDER/../lib/ivgpu-host/metrics.so" and the like, FOLDER being that of this program's file. -errno. */
 int ivg_path_beside_program(const char *relative, char path[IVG_DRIVER_PATH_BYTES]);
+#define IVG_SOFTGPU_BESIDE "../lib/ivgpu-host/softgpu/libcuda.so.1" /* the soft GPU, in that way */
 /* A program that ivgpud starts: beside it, as in a build tree, or where it is installed, ../lib/ivgpu-host. -errno. */
 int ivg_path_of_helper(const char *name, char path[IVG_DRIVER_PATH_BYTES]);
 

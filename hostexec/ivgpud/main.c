@@ -22,8 +22,6 @@
 /* Descriptors below this are never used for anything of ours: executors get theirs there (executor.c). */
 #define FD_FIRST 10
 
-#define SOFTGPU "../lib/ivgpu-host/softgpu/libcuda.so.1" /* beside this program's folder */
-
 #define EXIT_USAGE 2
 #define EXIT_START 3
 
@@ -231,10 +229,10 @@ static int find_driver(struct ivg_error *error)
                 if (config->driver[0] != '\0')
                         rc = realpath(config->driver, mediator.driver_path) ? 0 : -errno;
                 else
-                        rc = ivg_path_beside_program(SOFTGPU, mediator.driver_path);
+                        rc = ivg_path_beside_program(IVG_SOFTGPU_BESIDE, mediator.driver_path);
                 if (rc < 0)
-                        ivg_error_set(error, "soft GPU: %s: %s", config->driver[0] != '\0' ? config->driver : SOFTGPU,
-                                      strerror(-rc));
+                        ivg_error_set(error, "soft GPU: %s: %s",
+                                      config->driver[0] != '\0' ? config->driver : IVG_SOFTGPU_BESIDE, strerror(-rc));
                 else if (ivg_driver_is_shim(mediator.driver_path)) {
                         ivg_error_set(error, "%s is ivgpu's own libcuda.so.1 for guests", mediator.driver_path);
                         rc = -EINVAL;
