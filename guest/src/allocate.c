@@ -83,7 +83,7 @@ static CUresult allocate(struct ivg_object *context, const struct allocator *all
 }
 
 /* With an answer: see the call table. */
-static CUresult free_and_wait(uint64_t pointer)
+CUresult ivg_free_and_wait(uint64_t pointer)
 {
         struct ivg_request_cuMemFree_v2 request = {.dptr = pointer};
 
@@ -93,7 +93,7 @@ static CUresult free_and_wait(uint64_t pointer)
 static CUresult send_free_plain(uint64_t pointer, void *request)
 {
         (void)request;
-        return free_and_wait(pointer);
+        return ivg_free_and_wait(pointer);
 }
 
 static CUresult send_plain(uint64_t *pointer, uint64_t *bytes, void *request)
@@ -157,7 +157,16 @@ static bool is_graph_memory(uint64_t address)
 }
 
 /* The range leaves the index before the host hears of it: as soon as the host has freed it, another thread's allocation
- * may get the same address and must find it vacant here. */
+ * may get the same address and must find it vacant here. What was not freed (a capture forbids it) comes back. */
+static CUresult free_noted(struct ivg_memory_range *range)
+{
+        const CUresult result = ivg_free_and_wait(range->base);
+
+        if (result != CUDA_SUCCESS)
+                (void)ivg_memory_add(&ivg_memory_of_device, range); /* it just was there */
+        return result;
+}
+
 CUresult cuMemFree_v2(CUdeviceptr dptr)
 {
         struct ivg_object *context;
@@ -167,9 +176,9 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
                 return result;
         if (ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_DEVICE, &range) ||
             ivg_memory_remove(&ivg_memory_of_device, dptr, IVG_MEMORY_POOLED, &range))
-                return free_and_wait(dptr);
+                return free_noted(&range);
         if (is_graph_memory(dptr))
-                return free_and_wait(dptr);
+                return ivg_free_and_wait(dptr);
         return ivg_managed_free(dptr, &result) ? result : CUDA_ERROR_INVALID_VALUE;
 }
 

@@ -5,6 +5,7 @@
 #include "cuda_api.h"
 #include "graph.h"
 #include "guest_send.h"
+#include "memory.h"
 #include <stdlib.h>
 
 #define LEGACY IVG_ID_STREAM_LEGACY
@@ -115,6 +116,19 @@ bool ivg_capture_takes(ivg_id stream)
 
         return ivg_capturing() && ivg_send_cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
                status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+/* The driver decides, by a call that it would refuse to this thread as well; what it gives goes back. */
+CUresult ivg_capture_allows(void)
+{
+        uint64_t pointer = 0;
+
+        if (!ivg_capturing())
+                return CUDA_SUCCESS;
+        const CUresult result = ivg_send_cuMemAlloc_v2(1, &pointer);
+        if (result == CUDA_SUCCESS)
+                return ivg_free_and_wait(pointer);
+        return result == CUDA_ERROR_OUT_OF_MEMORY ? CUDA_SUCCESS : result;
 }
 
 static CUresult is_capturing(CUstream handle, ivg_id null_stream, CUstreamCaptureStatus *status)

@@ -88,6 +88,8 @@ static CUresult primary_end(struct primary *primary, int device, CUresult (*send
 
         if (result == CUDA_SUCCESS) {
                 primary->retained = 0;
+                ivg_context_primary_flags_set(device, 0); /* they end with it, as NVIDIA's driver has it */
+                ivg_cached_drop(&ivg_context_state(context)->flags);
                 ivg_context_deactivate(context);
         }
         return result;

@@ -152,6 +152,9 @@ static inline bool ivg_capturing(void)
 }
 /* True when work given to the stream now becomes part of a graph. Costs nothing while nothing captures. */
 bool ivg_capture_takes(ivg_id stream);
+/* For calls that are answered here, but which the driver forbids to this thread while certain captures are under way,
+ * and which then spoil them (CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED). */
+CUresult ivg_capture_allows(void);
 
 /* ---- objects (objects.c): every handle the program holds points at one of these ---- */
 

@@ -176,6 +176,8 @@ bool ivg_pinned_offset(const void *pointer, uint64_t bytes, uint64_t *offset);
 
 /* Arena memory pinned for the device; gives way to nobody but takes what staging keeps for speed only. */
 CUresult ivg_pinned_take(uint64_t bytes, void **memory);
+/* Device memory, with the answer (allocate.c). */
+CUresult ivg_free_and_wait(uint64_t pointer);
 
 /* ---- managed.c, managed_advice.c ---- */
 

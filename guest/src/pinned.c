@@ -9,6 +9,7 @@
 #include "memory.h"
 #include "paged.h"
 #include <errno.h>
+#include <stdlib.h>
 
 #define HOST_ALLOC_FLAGS (CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
 #define HOST_REGISTER_FLAGS                                                                         \
@@ -17,11 +18,57 @@
 
 struct ivg_arena_pool ivg_pinned_pool = IVG_ARENA_POOL("pinned", true, 0);
 
+/* ---- freed while a stream captures ----
+ *
+ * Memory goes back when the device is done with it, and a context in which a stream captures cannot be waited for. So
+ * what is freed meanwhile is put off until it can. */
+static struct put_off {
+        struct put_off *next;
+        void *memory;
+        uint64_t bytes;
+} * put_off_first;
+static pthread_mutex_t put_off_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void put_off_add(struct put_off *entry)
+{
+        pthread_mutex_lock(&put_off_lock);
+        entry->next = put_off_first;
+        put_off_first = entry;
+        pthread_mutex_unlock(&put_off_lock);
+}
+
+/* The context has been waited for. */
+static void put_off_give(void)
+{
+        pthread_mutex_lock(&put_off_lock);
+        struct put_off *entry = put_off_first;
+        put_off_first = NULL;
+        pthread_mutex_unlock(&put_off_lock);
+        while (entry != NULL) {
+                struct put_off *next = entry->next;
+                (void)ivg_pool_give(&ivg_pinned_pool, entry->memory, entry->bytes); /* it logs */
+                free(entry);
+                entry = next;
+        }
+}
+
+static void put_off_try(void)
+{
+        pthread_mutex_lock(&put_off_lock);
+        const bool some = put_off_first != NULL;
+        pthread_mutex_unlock(&put_off_lock);
+        if (some && !ivg_capturing() && ivg_context_current() != NULL && ivg_send_cuCtxSynchronize() == CUDA_SUCCESS)
+                put_off_give();
+}
+
+/* ---- allocated by the program ---- */
+
 CUresult ivg_pinned_take(uint64_t bytes, void **memory)
 {
         const CUresult result = ivg_pool_take(&ivg_pinned_pool, bytes, memory);
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
                 return result;
+        put_off_try();
         ivg_paged_sweep();
         ivg_pool_trim(&ivg_staging_pool); /* extents it keeps for speed only */
         return ivg_pool_take(&ivg_pinned_pool, bytes, memory);
@@ -36,7 +83,9 @@ static CUresult host_alloc(void **pp, size_t bytes, unsigned int flags)
         if (pp == NULL || bytes == 0 || (flags & ~HOST_ALLOC_FLAGS) != 0)
                 return CUDA_ERROR_INVALID_VALUE;
         void *memory = NULL;
-        result = ivg_pinned_take(bytes, &memory);
+        result = ivg_capture_allows();
+        if (result == CUDA_SUCCESS)
+                result = ivg_pinned_take(bytes, &memory);
         if (result != CUDA_SUCCESS)
                 return result;
         struct ivg_memory_range range = {
@@ -76,10 +125,26 @@ CUresult cuMemFreeHost(void *p)
             range.kind != IVG_MEMORY_PINNED)
                 return CUDA_ERROR_INVALID_VALUE;
         CUresult earlier = CUDA_SUCCESS;
-        if (ivg_context_current() != NULL)
+        struct put_off *later = NULL;
+        if (ivg_capturing()) {
+                result = ivg_capture_allows();
+                if (result == CUDA_SUCCESS && (later = malloc(sizeof(*later))) == NULL)
+                        result = CUDA_ERROR_OUT_OF_MEMORY;
+                if (result != CUDA_SUCCESS)
+                        return result;
+        } else if (ivg_context_current() != NULL) {
                 earlier = ivg_send_cuCtxSynchronize();
-        if (!ivg_memory_remove(&ivg_memory_of_host, range.base, IVG_MEMORY_PINNED, &range))
+        }
+        if (!ivg_memory_remove(&ivg_memory_of_host, range.base, IVG_MEMORY_PINNED, &range)) {
+                free(later);
                 return CUDA_ERROR_INVALID_VALUE; /* another thread frees it too */
+        }
+        if (later != NULL) {
+                *later = (struct put_off){.memory = p, .bytes = range.bytes};
+                put_off_add(later);
+                return CUDA_SUCCESS;
+        }
+        put_off_give();
         result = ivg_pool_give(&ivg_pinned_pool, p, range.bytes);
         return result != CUDA_SUCCESS ? result : earlier;
 }

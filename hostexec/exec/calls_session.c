@@ -37,12 +37,22 @@ CUresult ivg_host_ivgExtentsRegister(struct ivg_exec_call *call, const struct iv
                 return CUDA_ERROR_INVALID_VALUE;
         if (!ivg_exec_arena(call, args->offset, args->bytes))
                 return CUDA_ERROR_INVALID_VALUE;
-        return ivg_pinned_register(call->exec, ivg_context_owner(call->exec, call->context), args->offset, args->bytes);
+        /* How the arena is used is no part of what the program captures. */
+        const uint32_t mode = ivg_capture_mode_relax(call->exec);
+        const CUresult result = ivg_pinned_register(call->exec, ivg_context_owner(call->exec, call->context),
+                                                    args->offset, args->bytes);
+
+        ivg_capture_mode_enter(call->exec, mode);
+        return result;
 }
 
 CUresult ivg_host_ivgExtentsUnregister(struct ivg_exec_call *call, const struct ivg_args_ivgExtentsUnregister *args)
 {
-        return ivg_pinned_unregister(call->exec, args->offset);
+        const uint32_t mode = ivg_capture_mode_relax(call->exec);
+        const CUresult result = ivg_pinned_unregister(call->exec, args->offset);
+
+        ivg_capture_mode_enter(call->exec, mode);
+        return result;
 }
 
 CUresult ivg_host_ivgTakeAsyncError(struct ivg_exec_call *call, const struct ivg_args_ivgTakeAsyncError *args)

@@ -407,6 +407,8 @@ void ivg_green_close(struct ivg_exec *exec, ivg_id context);
 /* ---- capture_mode.c ---- */
 /* The calling thread's interaction mode in the driver; costs one compare when it is the wanted one already. */
 void ivg_capture_mode_enter(struct ivg_exec *exec, uint32_t mode);
+/* The same for calls of the executor's own; gives the mode to go back to. */
+uint32_t ivg_capture_mode_relax(struct ivg_exec *exec);
 /* Captures that this thread has begun and nobody has ended on it: its lane stays. */
 extern _Thread_local uint32_t ivg_thread_captures;
 /* True when `stream` captures: what is given to the driver now is looked at again at each launch of the graph. */

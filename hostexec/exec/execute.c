@@ -115,13 +115,20 @@ void ivg_exec_over_rate(struct ivg_exec *exec, const struct ivg_exec_request *re
 /* Work for the device from a lane: a capture takes none, and all else waits for the grant as on the consumer. */
 static CUresult execute_on_lane(struct ivg_exec_call *call, const struct ivg_call_descriptor *descriptor)
 {
+        const uint32_t mode = ivg_capture_mode_relax(call->exec);
         uint32_t device = 0;
-        CUresult result;
+        CUresult result = CUDA_SUCCESS;
 
         if (!ivg_gate_lane(call->exec, &device))
                 return CUDA_ERROR_DEINITIALIZED; /* the channel ends: nobody reads it */
-        result = descriptor->execute(call);
+        if (descriptor->needs_context)           /* the gate may have made another one current */
+                result = ivg_context_enter(call->exec, call->context);
+        ivg_capture_mode_enter(call->exec, mode);
+        if (result == CUDA_SUCCESS)
+                result = descriptor->execute(call);
+        (void)ivg_capture_mode_relax(call->exec);
         ivg_meter_lane_call(call->exec, call->context, device, call->stream);
+        ivg_capture_mode_enter(call->exec, mode);
         return result;
 }
 

@@ -205,7 +205,9 @@ SG_ENTRY(cuEventRecord_ptsz, CUevent handle, CUstream stream)
 SG_ENTRY(cuEventQuery, CUevent handle)
 {
         struct sg_event *event;
-        const CUresult result = sg_event_resolve(handle, &event);
+        CUresult result = sg_event_resolve(handle, &event);
+        if (result == CUDA_SUCCESS)
+                result = sg_capture_allows();
         if (result != CUDA_SUCCESS)
                 return result;
         if (sg_event_is_captured(event))
@@ -221,7 +223,9 @@ SG_ENTRY(cuEventQuery, CUevent handle)
 SG_ENTRY(cuEventSynchronize, CUevent handle)
 {
         struct sg_event *event;
-        const CUresult result = sg_event_resolve(handle, &event);
+        CUresult result = sg_event_resolve(handle, &event);
+        if (result == CUDA_SUCCESS)
+                result = sg_capture_allows();
         if (result != CUDA_SUCCESS)
                 return result;
         if (sg_event_is_captured(event))

@@ -61,6 +61,8 @@ SG_ENTRY(cuMemHostAlloc, void **out, size_t bytes, unsigned flags)
             (flags & ~(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)) != 0)
                 result = CUDA_ERROR_INVALID_VALUE;
         if (result == CUDA_SUCCESS)
+                result = sg_capture_allows();
+        if (result == CUDA_SUCCESS)
                 result = sg_host_allocate(context, bytes, SG_MEMORY_PINNED, flags, &allocation);
         if (result == CUDA_SUCCESS)
                 *out = sg_pointer(allocation->start);
@@ -75,7 +77,9 @@ SG_ENTRY(cuMemAllocHost_v2, void **out, size_t bytes)
 SG_ENTRY(cuMemFreeHost, void *pointer)
 {
         struct sg_context *context;
-        const CUresult result = sg_context_current(&context);
+        CUresult result = sg_context_current(&context);
+        if (result == CUDA_SUCCESS)
+                result = sg_capture_allows();
         if (result != CUDA_SUCCESS)
                 return result;
         if (!sg_allocation_free(sg_address(pointer), 1u << SG_MEMORY_PINNED))

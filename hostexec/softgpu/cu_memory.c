@@ -111,8 +111,8 @@ SG_ENTRY(cuMemAlloc_v2, CUdeviceptr *out, size_t bytes)
         CUresult result = sg_context_current(&context);
         if (result == CUDA_SUCCESS && out == NULL)
                 result = CUDA_ERROR_INVALID_VALUE;
-        if (result == CUDA_SUCCESS && atomic_load(&sg_captures) != 0)
-                result = sg_capture_check_unsafe();
+        if (result == CUDA_SUCCESS)
+                result = sg_capture_allows();
         if (result == CUDA_SUCCESS)
                 result = sg_device_allocate(context, bytes, SG_MEMORY_DEVICE, NULL, &allocation);
         if (result == CUDA_SUCCESS)
@@ -142,8 +142,8 @@ SG_ENTRY(cuMemFree_v2, CUdeviceptr address)
 {
         struct sg_context *context;
         CUresult result = sg_context_current(&context);
-        if (result == CUDA_SUCCESS && address != 0 && atomic_load(&sg_captures) != 0)
-                result = sg_capture_check_unsafe();
+        if (result == CUDA_SUCCESS && address != 0)
+                result = sg_capture_allows();
         if (result != CUDA_SUCCESS)
                 return result;
         if (address == 0)

@@ -43,6 +43,7 @@ static struct sg_context *sg_primary_detach(struct sg_primary *primary)
 {
         struct sg_context *context = primary->context;
         primary->context = NULL;
+        primary->flags = 0; /* they end with it, as NVIDIA's driver has it */
         return context != NULL && sg_object_retire(context) ? context : NULL;
 }
 

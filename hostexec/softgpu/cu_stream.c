@@ -143,6 +143,8 @@ SG_ENTRY(cuStreamQuery, CUstream handle)
         if (atomic_load(&sg_captures) != 0)
                 result = sg_capture_check_wait(stream);
         if (result == CUDA_SUCCESS)
+                result = sg_capture_allows();
+        if (result == CUDA_SUCCESS)
                 result = sg_stream_idle(stream) ? sg_context_check(stream->context) : CUDA_ERROR_NOT_READY;
         sg_object_put(stream);
         return result;
@@ -159,7 +161,9 @@ SG_ENTRY(cuStreamSynchronize, CUstream handle)
         CUresult result = sg_stream_resolve(handle, &stream);
         if (result != CUDA_SUCCESS)
                 return result;
-        result = sg_stream_drain(stream);
+        result = sg_capture_allows();
+        if (result == CUDA_SUCCESS)
+                result = sg_stream_drain(stream);
         sg_object_put(stream);
         return result;
 }

@@ -621,6 +621,10 @@ CUresult sg_capture_check_wait(struct sg_stream *stream);
 CUresult sg_capture_check_context(struct sg_context *context);
 /* Before a call that is unsafe while others capture, by the calling thread's mode. */
 CUresult sg_capture_check_unsafe(void);
+static inline CUresult sg_capture_allows(void)
+{
+        return atomic_load(&sg_captures) == 0 ? CUDA_SUCCESS : sg_capture_check_unsafe();
+}
 /* True when the record or the wait is part of a capture, or refused. */
 bool sg_capture_record(struct sg_event *event, struct sg_stream *stream, CUresult *result);
 bool sg_capture_wait(struct sg_stream *stream, struct sg_event *event, CUresult *result);

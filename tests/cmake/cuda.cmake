@@ -45,6 +45,7 @@ set(cuda_programs
     share
     slices
     callbacks
+    capture_rules
     managed
     memops
     printf

@@ -499,6 +499,11 @@ CUresult ivg_callbacks_require(void)
         return CUDA_ERROR_NOT_SUPPORTED; /* nothing captures here */
 }
 
+CUresult ivg_capture_allows(void)
+{
+        return CUDA_SUCCESS; /* nothing captures */
+}
+
 bool ivg_capture_takes(ivg_id stream)
 {
         (void)stream;
