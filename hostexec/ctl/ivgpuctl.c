@@ -1,5 +1,7 @@
 /* ivgpuctl: looks at a running ivgpud and changes what it does, over its control socket (hostexec/ivgpud/commands.h).
  */
+#include "attach.h"
+#include "config.h"
 #include "control_client.h"
 #include "show.h"
 #include <errno.h>
@@ -30,6 +32,12 @@ static const struct command {
 } commands[] = {
         {"list", {NULL, NULL}, 0, "list", "pools and VMs", ivg_show_list},
         {"show", {"object", NULL}, 1, "show VM", "one VM: state, limits, faults, executors", ivg_show_member},
+        {"attach",
+         {"object", NULL},
+         1,
+         "attach VM [--format=FORMAT]",
+         "prints what gives a VM its device; FORMAT is qemu or libvirt",
+         NULL},
         {"stats",
          {"object", NULL},
          0,
@@ -64,6 +72,7 @@ static const struct command {
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char *socket_path = IVG_CONTROL_SOCKET_STANDARD;
+static const char *wait_text, *format, *config_path; /* options of single commands; NULL: not given */
 
 static void usage(FILE *out)
 {
@@ -78,6 +87,8 @@ static void usage(FILE *out)
                 "or " IVG_CONTROL_SOCKET_STANDARD "\n"
                 "  --json          the mediator's answer as it is, on one line\n"
                 "  --wait=SECONDS  drain: returns when its last program has ended, at the latest after SECONDS\n"
+                "  --format=FORMAT attach: qemu (options, for a shell; the default) or libvirt (elements of a domain)\n"
+                "  --config=FILE   attach: by this configuration, not the running mediator's\n"
                 "  --help, --version\n\n"
                 "Limits: priority=low|medium|high, weight=1..100, vram_mib, calls_per_s, rate=slow|fail, inflight,\n"
                 "executors_max, call_timeout_ms, kernel_timeout_ms, faults_max, fault_window_s, quarantine_s. 0 is "
@@ -89,6 +100,7 @@ static void usage(FILE *out)
                 "answer;\n"
                 "4 --wait is over and programs are left.\n\n"
                 "Examples:\n"
+                "  qemu-system-x86_64 ... $(ivgpuctl attach web)\n"
                 "  ivgpuctl set 7 weight=30 vram_mib=4096\n"
                 "  ivgpuctl drain web --wait=60 && ivgpuctl kill web\n"
                 "  ivgpuctl --json stats 7 | jq .accounts[0].gpu_seconds\n");
@@ -201,6 +213,65 @@ static int drain_wait(const char *object, uint32_t seconds)
         return EXIT_DONE;
 }
 
+/* ---- attach ---- */
+
+/* By the mediator: as the VM's next QEMU finds it. */
+static void attachment_ask(const char *name, struct ivg_attachment *vm)
+{
+        struct json_object *request = ivg_control_request("show", name), *answer = ask(request, false);
+
+        vm->vm_id = (uint32_t)ivg_json_number(answer, "vm_id");
+        vm->region_mib = (uint32_t)ivg_json_number(answer, "region_mib");
+        vm->vectors = (uint32_t)ivg_json_number(answer, "vectors");
+        vm->socket = ivg_json_text(answer, "socket"); /* the answer stays */
+        json_object_put(request);
+}
+
+static void attachment_read(const char *name, const char *path, struct ivg_attachment *vm)
+{
+        static struct ivg_config config;
+        struct ivg_error error = {""};
+        char number[16];
+
+        ivg_config_init(&config);
+        if (ivg_config_read(&config, path, &error) < 0 || ivg_config_finish(&config, &error) < 0) {
+                fprintf(stderr, "ivgpuctl: %s\n", error.text);
+                exit(EXIT_REFUSED);
+        }
+        for (uint32_t slot = 0; slot < config.vm_count; slot++) {
+                const struct ivg_vm_config *one = &config.vms[slot];
+
+                snprintf(number, sizeof(number), "%u", one->vm_id);
+                if (strcmp(name, one->name) != 0 && strcmp(name, number) != 0)
+                        continue;
+                *vm = (struct ivg_attachment){.vm_id = one->vm_id,
+                                              .region_mib = one->region_mib,
+                                              .vectors = one->vectors,
+                                              .socket = one->socket};
+                return;
+        }
+        fprintf(stderr, "ivgpuctl: %s: unknown VM %s\n", path, name);
+        exit(EXIT_REFUSED);
+}
+
+static int attach(const char *name)
+{
+        struct ivg_attachment vm = {0};
+
+        if (config_path)
+                attachment_read(name, config_path, &vm);
+        else
+                attachment_ask(name, &vm);
+        if (vm.socket[0] == '\0' || strcmp(vm.socket, "-") == 0) {
+                fprintf(stderr, "ivgpuctl: %s has no socket for a QEMU: its programs are this machine's own\n", name);
+                return EXIT_REFUSED;
+        }
+        if (ivg_attach_print(&vm, format ? format : "qemu"))
+                return EXIT_DONE;
+        fprintf(stderr, "ivgpuctl: --format is qemu or libvirt, not \"%s\"\n", format);
+        return EXIT_USAGE;
+}
+
 static const struct command *find_command(const char *name)
 {
         for (size_t i = 0; name && i < COMMANDS; i++)
@@ -209,7 +280,15 @@ static const struct command *find_command(const char *name)
         return NULL;
 }
 
-static int run(const struct command *command, char **arguments, int count, bool as_json, const char *wait)
+/* Each of those belongs to one command. */
+static bool options_fit(const struct command *command)
+{
+        const bool is_attach = strcmp(command->name, "attach") == 0;
+
+        return (!wait_text || strcmp(command->name, "drain") == 0) && ((!format && !config_path) || is_attach);
+}
+
+static int run(const struct command *command, char **arguments, int count, bool as_json)
 {
         const int most = command->arguments[1] ? 2 : command->arguments[0] ? 1 : 0;
         const bool is_set = strcmp(command->name, "set") == 0;
@@ -217,7 +296,7 @@ static int run(const struct command *command, char **arguments, int count, bool 
         uint32_t wait_s = 0;
 
         if ((unsigned int)count < command->needed || (count > most && !is_set) ||
-            (wait && !parse_number(wait, &wait_s)) || (wait && strcmp(command->name, "drain") != 0)) {
+            (wait_text && !parse_number(wait_text, &wait_s)) || !options_fit(command)) {
                 fprintf(stderr, "ivgpuctl: usage: ivgpuctl %s\n", command->usage);
                 return EXIT_USAGE;
         }
@@ -225,6 +304,8 @@ static int run(const struct command *command, char **arguments, int count, bool 
                 set_all(arguments[0], arguments + 1, count - 1, as_json);
                 return EXIT_DONE;
         }
+        if (strcmp(command->name, "attach") == 0)
+                return attach(arguments[0]);
         request = ivg_control_request(command->name, NULL);
         for (int i = 0; i < count; i++)
                 request_add(request, command->arguments[i], arguments[i]);
@@ -233,18 +314,18 @@ static int run(const struct command *command, char **arguments, int count, bool 
                 command->show(answer);
         json_object_put(answer);
         json_object_put(request);
-        return wait ? drain_wait(arguments[0], wait_s) : EXIT_DONE;
+        return wait_text ? drain_wait(arguments[0], wait_s) : EXIT_DONE;
 }
 
 int main(int argc, char **argv)
 {
         static const struct option names[] = {
                 {"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
-                {"wait", required_argument, NULL, 'w'},   {"help", no_argument, NULL, 'h'},
+                {"wait", required_argument, NULL, 'w'},   {"format", required_argument, NULL, 'f'},
+                {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},
                 {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
         };
         const struct command *command;
-        const char *wait = NULL;
         bool as_json = false;
         int option;
 
@@ -259,7 +340,13 @@ int main(int argc, char **argv)
                         as_json = true;
                         break;
                 case 'w':
-                        wait = optarg;
+                        wait_text = optarg;
+                        break;
+                case 'f':
+                        format = optarg;
+                        break;
+                case 'c':
+                        config_path = optarg;
                         break;
                 case 'h':
                         usage(stdout);
@@ -279,5 +366,5 @@ int main(int argc, char **argv)
                 usage(stderr);
                 return EXIT_USAGE;
         }
-        return run(command, argv + optind + 1, argc - optind - 1, as_json, wait);
+        return run(command, argv + optind + 1, argc - optind - 1, as_json);
 }

@@ -64,8 +64,13 @@ void ivg_show_member(struct json_object *answer)
         struct json_object *executors = ivg_json_array(answer, "executors");
         char name[80];
 
-        printf("VM        %s\npool      %s\nstate     %s", name_of(answer, name, sizeof(name)),
-               ivg_json_text(answer, "pool"), ivg_json_text(answer, "state"));
+        printf("VM        %s\npool      %s\n", name_of(answer, name, sizeof(name)), ivg_json_text(answer, "pool"));
+        if (json_object_object_get_ex(answer, "vectors", NULL))
+                printf("device    %" PRIu64 " MiB, %" PRIu64 " channels, %" PRIu64 " vectors; %s; %s\n",
+                       ivg_json_number(answer, "region_mib"), ivg_json_number(answer, "channels"),
+                       ivg_json_number(answer, "vectors"), ivg_json_text(answer, "socket"),
+                       strcmp(ivg_json_text(answer, "qemu"), "true") == 0 ? "QEMU is connected" : "no QEMU");
+        printf("state     %s", ivg_json_text(answer, "state"));
         if (json_object_object_get_ex(answer, "quarantine_s_left", NULL))
                 printf(" (%" PRIu64 " s more)", ivg_json_number(answer, "quarantine_s_left"));
         printf("\n");

@@ -121,12 +121,25 @@ static void add_executors(struct json_object *array, const struct ivg_member *me
                 }
 }
 
+/* How the VM's next QEMU finds it: what "ivgpuctl attach" needs. */
+static void add_attachment(struct json_object *object, const struct ivg_vm *vm)
+{
+        if (vm->config->socket[0] != '\0')
+                add_text(object, "socket", vm->config->socket);
+        add_number(object, "region_mib", vm->config->region_mib);
+        add_number(object, "channels", vm->config->channels);
+        add_number(object, "vectors", vm->config->vectors);
+        add_bool(object, "qemu", vm->tenant != NULL);
+}
+
 static int command_show(struct request *request)
 {
         const struct ivg_member *member = request->member;
         struct json_object *faults;
 
         ivg_command_add_identity(request->answer, member);
+        if (member->slot < IVG_VMS_MAX)
+                add_attachment(request->answer, &member->mediator->vms[member->slot]);
         if (member->quarantined && member->quarantine_end_ms != UINT64_MAX) {
                 const uint64_t now_ms = ivg_loop_now_ms();
 

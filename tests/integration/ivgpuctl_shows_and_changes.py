@@ -3,12 +3,14 @@
 import json
 import mmap
 import os
+import shlex
 import signal
 import socket
 import struct
 import subprocess
 import time
 import unittest
+import xml.etree.ElementTree
 
 from mediator_harness import (BIN, DEAD, GUEST_CLOSED, MEDIATOR_UNAVAILABLE, READY, VM_QUARANTINED, WAIT_S, Mediator,
                               wait_until)
@@ -68,6 +70,52 @@ class Ivgpuctl(Mediator):
         self.assertRegex(text, r"state +running\nlimits\n  priority +medium\n")
         self.assertIn(f"pid {self.notes()[0]['pid']}", text)
         guest.close()
+
+    # ---- what gives a VM its device ----
+
+    def attached(self, *words):
+        """QEMU's options as a shell splits them, values by key; commas inside values are doubled."""
+        options = shlex.split(self.ctl("attach", *words))
+        self.assertEqual(options[::2], ["-device", "-chardev", "-device"])
+        values = [[part.replace("\0", ",") for part in option.replace(",,", "\0").split(",")] for option in options[1::2]]
+        return [(first, dict(part.split("=", 1) for part in rest)) for first, *rest in values]
+
+    def test_attach(self):
+        self.start()
+        (port, reserve), (socket_word, chardev), (device, values) = self.attached("7")
+        self.assertEqual((port, socket_word, device), ("pcie-root-port", "socket", "ivshmem-doorbell"))
+        self.assertEqual(chardev, {"id": values["chardev"], "path": self.vm_path})
+        self.assertEqual((values["vectors"], values["bus"], reserve["pref64-reserve"]), ("5", reserve["id"], "4096M"))
+        domain = xml.etree.ElementTree.fromstring(self.ctl("attach", "seven", "--format=libvirt"))
+        shmem = domain.find("devices/shmem")
+        self.assertEqual((shmem.find("model").get("type"), shmem.find("server").get("path"), shmem.find("msi").get("vectors")),
+                         ("ivshmem-doorbell", self.vm_path, "5"))
+        port = domain.find("devices/controller")
+        self.assertEqual(int(shmem.find("address").get("bus"), 16), int(port.get("index")))
+        override = domain.find("{*}override/{*}device")
+        self.assertEqual(override.get("alias"), port.find("alias").get("name"))
+        self.assertEqual(override.find("{*}frontend/{*}property").attrib,
+                         {"name": "pref64-reserve", "type": "unsigned", "value": str(4 << 30)})
+        self.assertRegex(self.ctl("show", "7"), f"device +32 MiB, 4 channels, 5 vectors; {self.vm_path}; no QEMU\n")
+        self.assertIn("local has no socket for a QEMU", self.ctl("attach", "local", status=1))
+        self.assertIn("unknown VM 8", self.ctl("attach", "8", status=1))
+        self.assertIn('qemu or libvirt, not "xen"', self.ctl("attach", "7", "--format=xen", status=2))
+
+    def test_attach_by_a_file(self):
+        """Without a mediator; with a path that shell, QEMU and XML each write in their own way, and a large region."""
+        path = "/run/o'neil & <sons>, ltd/vm.sock"
+        config = os.path.join(self.folder, "other.conf")
+        with open(config, "w") as file:
+            file.write(f'pools = ( {{ name = "A"; }} ); vms = ( {{ vm_id = 9; name = "nine"; pool = "A"; socket = "{path}"; '
+                       f'region_mib = 16384; vectors = 9; channels = 8; }} );')
+        for name in ("9", "nine"):
+            (_, reserve), (_, chardev), (_, values) = self.attached(name, f"--config={config}")
+            self.assertEqual((chardev["path"], values["vectors"], reserve["pref64-reserve"]), (path, "9", "16384M"))
+        domain = xml.etree.ElementTree.fromstring(self.ctl("attach", "9", "--format=libvirt", f"--config={config}"))
+        self.assertEqual(domain.find("devices/shmem/server").get("path"), path)
+        self.assertIn("unknown VM 8", self.ctl("attach", "8", f"--config={config}", status=1))
+        self.assertIn("/nowhere", self.ctl("attach", "9", "--config=/nowhere", status=1))
+        self.ctl("list", "--format=qemu", status=2)
 
     def test_stats(self):
         self.start()
