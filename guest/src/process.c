@@ -68,9 +68,13 @@ static enum ivg_error_code loss_cause(int negative_errno, char *text, size_t cap
         const uint32_t reason = ivg_load_acquire_u32(&channel->reason);
         const uint64_t fault = ivg_load_acquire_u64(&ring->fault);
 
-        if (reason == IVG_ERROR_TIMEOUT || reason == IVG_ERROR_VM_QUARANTINED) {
+        /* With CUDA_ERROR in an orderly end; an executor that crashed leaves the same reason. */
+        if (reason == IVG_ERROR_TIMEOUT || reason == IVG_ERROR_VM_QUARANTINED ||
+            (reason == IVG_ERROR_CUDA_ERROR && negative_errno == -ESHUTDOWN)) {
                 snprintf(text, capacity, "the mediator has ended this program (%s)",
-                         reason == IVG_ERROR_TIMEOUT ? "its VM's time limit is over" : "its VM is in quarantine");
+                         reason == IVG_ERROR_TIMEOUT      ? "its VM's time limit is over"
+                         : reason == IVG_ERROR_CUDA_ERROR ? "its GPU's MPS server has failed"
+                                                          : "its VM is in quarantine");
                 return (enum ivg_error_code)reason;
         }
         switch (negative_errno) {

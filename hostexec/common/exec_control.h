@@ -38,7 +38,7 @@ struct ivg_exec_message {
         uint32_t magic;
         uint32_t type;                  /* enum ivg_exec_message_type */
         uint32_t code;                  /* enum ivg_error_code of the region's layout; 0 for READY */
-        uint32_t fault;                 /* enum ivg_ring_fault, for FAULT */
+        uint32_t fault;                 /* FAULT: enum ivg_ring_fault; FAILED: the driver's error, or 0 */
         int32_t driver_version;         /* for READY and WAITING: what the driver reports, e.g. 13000 */
         int32_t device_count;           /* for READY and WAITING */
         char text[IVG_EXEC_TEXT_BYTES]; /* NUL-terminated; for FAILED and FAULT */

@@ -24,7 +24,7 @@ void ivg_show_list(struct json_object *answer)
                 struct json_object *pool = json_object_array_get_idx(pools, i), *gpus = ivg_json_array(pool, "gpus");
 
                 printf("pool %s: policy %s, mps %s, GPUs ", ivg_json_text(pool, "name"), ivg_json_text(pool, "policy"),
-                       strcmp(ivg_json_text(pool, "mps"), "true") == 0 ? "on" : "off");
+                       ivg_json_text(pool, "mps"));
                 for (size_t j = 0; j < ivg_json_length(gpus); j++)
                         printf("%s%s", j ? ", " : "", json_object_get_string(json_object_array_get_idx(gpus, j)));
                 printf("%s; %" PRIu64 " executors wait\n", ivg_json_length(gpus) == 0 ? "all" : "",

@@ -79,15 +79,23 @@ static void tell(int control_fd, const struct ivg_exec_message *message)
                 ivg_log(IVG_LOG_WARNING, "the mediator was not told (message %u): %s", message->type, strerror(errno));
 }
 
-__attribute__((noreturn)) static void fail(int control_fd, enum ivg_error_code code, const char *text)
+__attribute__((noreturn)) static void fail_in_driver(int control_fd, enum ivg_error_code code, CUresult result,
+                                                     const char *text)
 {
-        struct ivg_exec_message message = {
-                .magic = IVG_EXEC_CONTROL_MAGIC, .type = IVG_EXEC_FAILED, .code = (uint32_t)code};
+        struct ivg_exec_message message = {.magic = IVG_EXEC_CONTROL_MAGIC,
+                                           .type = IVG_EXEC_FAILED,
+                                           .code = (uint32_t)code,
+                                           .fault = (uint32_t)result};
 
         snprintf(message.text, sizeof(message.text), "%s", text);
         ivg_log(IVG_LOG_ERROR, "%s", text);
         tell(control_fd, &message);
         _exit(IVG_EXEC_EXIT_START);
+}
+
+__attribute__((noreturn)) static void fail(int control_fd, enum ivg_error_code code, const char *text)
+{
+        fail_in_driver(control_fd, code, CUDA_SUCCESS, text);
 }
 
 static void tell_start(int control_fd, enum ivg_exec_message_type type, int driver_version, int device_count)
@@ -206,6 +214,7 @@ static bool driver_complete(const struct ivg_driver *driver, const char **missin
 
 struct driver_start {
         struct ivg_driver driver;
+        CUresult result; /* that ended it */
         int version, device_count;
         int warm_device; /* whose primary context is retained; -1: none */
 };
@@ -231,9 +240,29 @@ static bool start_driver(struct driver_start *start, const char *path, char text
                 result = start->driver.cuDriverGetVersion(&start->version);
         if (!result)
                 result = start->driver.cuDeviceGetCount(&start->device_count);
+        start->result = result;
         if (result) {
                 snprintf(text, IVG_EXEC_TEXT_BYTES, "driver %s: cuInit: CUDA error %d", path, (int)result);
                 return false;
+        }
+        return true;
+}
+
+/* A driver that finds no MPS daemon goes on without one, on GPUs of its own choice. One that does not know the question
+ * is believed. */
+static bool is_served_by_mps(const struct driver_start *start, char text[IVG_EXEC_TEXT_BYTES])
+{
+        for (CUdevice device = 0; device < start->device_count; device++) {
+                int served = 1;
+
+                if (start->driver.cuDeviceGetAttribute &&
+                    start->driver.cuDeviceGetAttribute(&served, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, device) ==
+                            CUDA_SUCCESS &&
+                    served == 0) {
+                        snprintf(text, IVG_EXEC_TEXT_BYTES, "no MPS server serves device %d, as the pool's mps demands",
+                                 device);
+                        return false;
+                }
         }
         return true;
 }
@@ -266,6 +295,7 @@ static void warm_up(struct driver_start *start)
                 start->warm_device = device;
         else
                 ivg_log(IVG_LOG_WARNING, "no context waits: CUDA error %d", (int)result);
+        start->result = result;
 }
 
 /* ---- the way through ---- */
@@ -324,10 +354,13 @@ int main(int argc, char **argv)
 
         if (ivg_output_open()) /* the driver's first words are the log's, what kernels print is the guest's */
                 ivg_log(IVG_LOG_WARNING, "what kernels print cannot be caught: %s", strerror(errno));
-        if (!start_driver(&start, options.driver, text))
-                fail(options.control_fd, IVG_ERROR_CUDA_ERROR, text);
+        if (!start_driver(&start, options.driver, text) || (options.mps && !is_served_by_mps(&start, text)))
+                fail_in_driver(options.control_fd, IVG_ERROR_CUDA_ERROR, start.result, text);
         if (options.warm) {
                 warm_up(&start);
+                if (options.mps && start.result == CUDA_ERROR_MPS_SERVER_NOT_READY)
+                        fail_in_driver(options.control_fd, IVG_ERROR_CUDA_ERROR, start.result,
+                                       "the MPS server takes no new programs");
                 tell_start(options.control_fd, IVG_EXEC_WAITING, start.version, start.device_count);
         }
         adopt(&options, signal_fd, &config);

@@ -12,6 +12,7 @@ enum option_key {
         OPTION_CONTROL_FD = 256,
         OPTION_DRIVER,
         OPTION_WARM,
+        OPTION_MPS,
         OPTION_LOG_LEVEL,
         OPTION_HELP,
 };
@@ -20,17 +21,19 @@ static const struct option long_options[] = {
         {"control-fd", required_argument, NULL, OPTION_CONTROL_FD},
         {"driver", required_argument, NULL, OPTION_DRIVER},
         {"warm", required_argument, NULL, OPTION_WARM},
+        {"mps", no_argument, NULL, OPTION_MPS},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
         {"help", no_argument, NULL, OPTION_HELP},
         {NULL, 0, NULL, 0},
 };
 
 static const char usage[] =
-        "usage: ivgpu-exec --control-fd N --driver PATH [--warm MS] [--log-level LEVEL]\n"
+        "usage: ivgpu-exec --control-fd N --driver PATH [--warm MS] [--mps] [--log-level LEVEL]\n"
         "Started by ivgpud, which gives it one guest process's channel over the control socket.\n"
         "  --control-fd N   the socket\n"
         "  --driver PATH    the libcuda.so.1 that it loads\n"
         "  --warm MS        makes a context before a channel comes, and gives it up when it is unused for so long\n"
+        "  --mps            an MPS server is to serve it: without one it fails\n"
         "  --log-level error|warning|info|debug  what it says\n";
 
 static bool parse_number(const char *option, const char *text, int *number)
@@ -70,6 +73,8 @@ static bool parse_one(struct ivg_exec_options *options, int key, const char *val
         case OPTION_WARM:
                 options->warm = true;
                 return parse_number("warm", value, &options->warm_unused_ms);
+        case OPTION_MPS:
+                return options->mps = true;
         case OPTION_LOG_LEVEL:
                 if (ivg_log_level_parse(value, &options->log_level))
                         return true;

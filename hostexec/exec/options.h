@@ -9,6 +9,7 @@ struct ivg_exec_options {
         const char *driver; /* path for dlopen */
         bool warm;          /* make a context before there is a channel */
         int warm_unused_ms; /* and keep it so long for the guest's first retain */
+        bool mps;           /* an MPS server is to serve it */
         enum ivg_log_level log_level;
 };
 

@@ -109,8 +109,10 @@ static void start_executor(struct ivg_channel *channel, bool cold)
 static void start(struct ivg_channel *channel)
 {
         struct ivg_error error = {""};
-        const enum ivg_error_code refusal = ivg_member_admit(channel->tenant->member, &error);
+        enum ivg_error_code refusal = ivg_mps_admit(channel->tenant->mediator, channel->tenant->pool, &error);
 
+        if (refusal == IVG_ERROR_NONE)
+                refusal = ivg_member_admit(channel->tenant->member, &error);
         set_state(channel, IVG_HOST_CHANNEL_STARTING, IVG_ERROR_NONE);
         if (refusal == IVG_ERROR_NONE) {
                 start_executor(channel, false);

@@ -63,7 +63,7 @@ static void add_pool(struct json_object *object, struct ivg_mediator *mediator, 
         for (uint32_t i = 0; i < config->gpu_count; i++)
                 json_object_array_add(gpus, json_object_new_int((int)config->gpus[i]));
         add_text(object, "policy", config->policy == IVG_POLICY_FAIR ? "fair" : "turns");
-        add_bool(object, "mps", config->mps);
+        add_text(object, "mps", ivg_mps_word(mediator, pool));
         add_number(object, "executors_waiting", ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING));
 }
 

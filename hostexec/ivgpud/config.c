@@ -70,6 +70,9 @@ static int read_device(struct ivg_config_reader *reader, const config_setting_t 
 }
 KEY_READER(read_driver, struct ivg_config, ivg_setting_text(reader, setting, sizeof(to->driver), to->driver))
 KEY_READER(read_executor, struct ivg_config, ivg_setting_text(reader, setting, sizeof(to->executor), to->executor))
+KEY_READER(read_mps_program, struct ivg_config,
+           ivg_setting_text(reader, setting, sizeof(to->mps_program), to->mps_program))
+KEY_READER(read_mps_dir, struct ivg_config, ivg_setting_text(reader, setting, sizeof(to->mps_dir), to->mps_dir))
 KEY_READER(read_heartbeat, struct ivg_config, ivg_setting_number(reader, setting, 0, 86400, &to->heartbeat_log_s))
 KEY_READER(read_ready_timeout, struct ivg_config,
            ivg_setting_number(reader, setting, 100, 600000, &to->ready_timeout_ms))
@@ -83,6 +86,8 @@ static const struct ivg_config_key mediator_keys[] = {
         {"driver", false, read_driver},
         {"executor", false, read_executor},
         {"heartbeat_log_s", false, read_heartbeat},
+        {"mps_dir", false, read_mps_dir},
+        {"mps_program", false, read_mps_program},
         {"ready_timeout_ms", false, read_ready_timeout},
         {"silent_timeout_ms", false, read_silent_timeout},
         {"warm_executors", false, read_warm},
@@ -108,16 +113,17 @@ static int read_pool_policy(struct ivg_config_reader *reader, const config_setti
 
 static int read_pool_mps(struct ivg_config_reader *reader, const config_setting_t *setting, void *into)
 {
-        static const char *const words[] = {"off", "on", NULL};
+        static const char *const words[] = {
+                [IVG_MPS_MODE_OFF] = "off", [IVG_MPS_MODE_ON] = "on", [IVG_MPS_MODE_AUTO] = "auto", NULL};
         uint32_t word;
         int rc = 0;
 
         if (config_setting_type(setting) == CONFIG_TYPE_BOOL)
-                word = config_setting_get_bool(setting) != 0;
+                word = config_setting_get_bool(setting) ? IVG_MPS_MODE_ON : IVG_MPS_MODE_OFF;
         else
                 rc = ivg_setting_word(reader, setting, words, &word);
         if (rc == 0)
-                ((struct ivg_pool_config *)into)->mps = word != 0;
+                ((struct ivg_pool_config *)into)->mps = (enum ivg_mps_mode)word;
         return rc;
 }
 
@@ -462,6 +468,7 @@ void ivg_config_init(struct ivg_config *config)
         config->heartbeat_log_s = 30;
         config->ready_timeout_ms = 30000;
         config->silent_timeout_ms = 10000;
+        strcpy(config->mps_dir, "/run/ivgpu/mps");
         config->warm_executors = IVG_WARM_UNSET;
         config->local.socket_mode = 0660;
         config->local.region_mib = local_region_mib();

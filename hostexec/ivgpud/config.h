@@ -18,10 +18,13 @@
 #define IVG_PATH_BYTES 4096u
 #define IVG_ADDRESS_BYTES 46u      /* INET6_ADDRSTRLEN */
 #define IVG_SOCKET_PATH_BYTES 108u /* sockaddr_un's */
+#define IVG_MPS_DIR_BYTES 80u      /* so that "/31/pipe/control_privileged" can follow, a socket */
 
 enum ivg_device_kind { IVG_DEVICE_CUDA, IVG_DEVICE_SOFT };
 /* How a pool's executors come to run: by weighted shares with several on the GPU at once, or one VM at a time. */
 enum ivg_policy { IVG_POLICY_FAIR, IVG_POLICY_TURNS };
+/* Whether its executors run under an MPS server of the pool's own. Auto: where the driver's program for it is there. */
+enum ivg_mps_mode { IVG_MPS_MODE_OFF, IVG_MPS_MODE_ON, IVG_MPS_MODE_AUTO };
 
 struct ivg_pool_config {
         char name[IVG_NAME_BYTES];
@@ -29,7 +32,7 @@ struct ivg_pool_config {
         uint32_t gpus[IVG_POOL_GPUS_MAX];
         uint32_t warm_executors; /* that wait for programs; IVG_WARM_UNSET until ivg_config_finish */
         enum ivg_policy policy;
-        bool mps; /* its executors run under an MPS server of their own */
+        enum ivg_mps_mode mps;
 };
 
 struct ivg_vm_config {
@@ -88,8 +91,10 @@ struct ivg_config {
         uint32_t heartbeat_log_s;      /* 0: no such lines */
         uint32_t ready_timeout_ms;
         uint32_t silent_timeout_ms; /* an executor that does not answer for so long is ended; 0: it is not asked */
-        uint32_t warm_executors;    /* of pools that say nothing of their own; IVG_WARM_UNSET: 1 for CUDA, 0 for soft */
-        bool warm_once;             /* at the start only: what programs take is not replaced */
+        char mps_program[IVG_PATH_BYTES]; /* the control daemon; empty: found by itself */
+        char mps_dir[IVG_MPS_DIR_BYTES];  /* where MPS has its sockets and logs */
+        uint32_t warm_executors; /* of pools that say nothing of their own; IVG_WARM_UNSET: 1 for CUDA, 0 for soft */
+        bool warm_once;          /* at the start only: what programs take is not replaced */
         uint32_t pool_count, vm_count;
         struct ivg_pool_config pools[IVG_POOLS_MAX];
         struct ivg_vm_config vms[IVG_VMS_MAX];

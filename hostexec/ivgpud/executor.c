@@ -64,7 +64,7 @@ static int spawn(struct ivg_executor *executor, int control_fd)
 {
         struct ivg_mediator *mediator = executor->mediator;
         char control[32], driver[IVG_PATH_BYTES + 16], warm[32], log_level[] = "--log-level=warning";
-        char *arguments[6];
+        char mps[] = "--mps", *arguments[7];
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
         int count = 0, layout, rc;
@@ -77,6 +77,8 @@ static int spawn(struct ivg_executor *executor, int control_fd)
         arguments[count++] = driver;
         if (executor->warm)
                 arguments[count++] = warm;
+        if (ivg_mps_is_used(mediator, executor->pool))
+                arguments[count++] = mps;
         if (mediator->quiet)
                 arguments[count++] = log_level;
         arguments[count] = NULL;
@@ -128,6 +130,7 @@ static void message_handle(struct ivg_executor *executor, const struct ivg_exec_
                 }
                 return;
         case IVG_EXEC_FAILED:
+                ivg_mps_refused(executor, message);
                 if (executor->warm) { /* it ends; if a program waits for it, a cold one is tried */
                         ivg_log(IVG_LOG_WARNING, "[WARM] executor %d: %s", (int)executor->pid, message->text);
                         return;

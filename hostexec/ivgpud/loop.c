@@ -95,6 +95,7 @@ static void tick(struct ivg_mediator *mediator)
                 ivg_local_tick(mediator, &mediator->vms[slot].local, now_ms);
         ivg_control_tick(mediator, now_ms);
         ivg_metrics_tick(mediator, now_ms);
+        ivg_mps_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
         ivg_manager_alive(now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {

@@ -317,6 +317,7 @@ static void init_closed(void)
 {
         mediator.epoll_fd = -1;
         ivg_images_init(&mediator);
+        ivg_mps_init(&mediator);
         ivg_local_init(&mediator.local);
         mediator.local.path = mediator.config.local.socket;
         mediator.local.pool = &mediator.config.local.pool;
@@ -359,8 +360,12 @@ static int prepare(struct ivg_error *error)
                 rc = find_executor(error);
         if (rc == 0)
                 rc = find_driver(error);
-        for (uint32_t i = 0; rc == 0 && i < mediator.config.pool_count; i++) {
-                rc = ivg_environment_make(&mediator.config.pools[i], &mediator.executor_environment[i]);
+        for (uint32_t i = 0; rc >= 0 && i < mediator.config.pool_count; i++) {
+                rc = ivg_mps_prepare(&mediator, i, &mediator.config.pools[i], error);
+                if (rc < 0)
+                        return rc;
+                rc = ivg_environment_make(&mediator.config.pools[i], rc > 0 ? &mediator.mps[i].folders : NULL, false,
+                                          &mediator.executor_environment[i]);
                 if (rc < 0)
                         ivg_error_set(error, "no memory");
         }
@@ -451,9 +456,12 @@ int main(int argc, char **argv)
                 rc = go_to_background(&error);
         if (rc >= 0)
                 rc = ivg_metrics_start(&mediator, &error);
+        if (rc >= 0)
+                rc = ivg_mps_open(&mediator, &error);
         if (rc < 0) {
                 ivg_log(IVG_LOG_ERROR, "%s", error.text);
                 close_sockets();
+                ivg_mps_close(&mediator);
                 ivg_environments_free(&mediator);
                 return EXIT_START;
         }
@@ -470,6 +478,7 @@ int main(int argc, char **argv)
         }
         ivg_metrics_close(&mediator);
         ivg_images_close(&mediator);
+        ivg_mps_close(&mediator);
         ivg_sched_close(&mediator);
         close(mediator.epoll_fd);
         ivg_environments_free(&mediator);

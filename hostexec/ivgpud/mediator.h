@@ -66,6 +66,14 @@
 /* At the end it has so long to go by itself: it frees memory, no more. */
 #define IVG_IMAGES_END_MS 500
 
+/* An MPS control daemon listens within a moment; one that ends is started again, later each time, at once again after
+ * it has been steady for so long. At the end it has so long to see its server off. */
+#define IVG_MPS_READY_MS 10000u
+#define IVG_MPS_RETRY_MS 500u
+#define IVG_MPS_RETRY_MS_MAX 30000u
+#define IVG_MPS_STEADY_MS 60000u
+#define IVG_MPS_END_MS 3000u
+
 /* ---- loop.c ---- */
 
 struct ivg_mediator;
@@ -349,12 +357,6 @@ void ivg_board_close(struct ivg_board *board); /* NULL: nothing */
 /* Looks whether an executor answers, and whether its calls and its GPU's work keep to its VM's time limits. */
 void ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms);
 
-/* ---- environment.c ---- */
-
-/* What executors of a pool find in their environment; one allocation. -ENOMEM. */
-int ivg_environment_make(const struct ivg_pool_config *pool, char ***environment);
-void ivg_environments_free(struct ivg_mediator *mediator);
-
 /* ---- sched.c: who may use the devices ---- */
 
 struct ivg_sched_domain;
@@ -387,6 +389,49 @@ struct ivg_executor *ivg_warm_take(struct ivg_mediator *mediator, uint32_t pool)
 void ivg_warm_waits(struct ivg_executor *executor, const struct ivg_exec_message *message);
 void ivg_warm_lost(struct ivg_executor *executor, const char *how);
 uint32_t ivg_warm_count(const struct ivg_mediator *mediator, uint32_t pool, enum ivg_executor_phase phase);
+
+/* ---- environment.c ---- */
+
+struct ivg_mps_folders {
+        char pipe[IVG_SOCKET_PATH_BYTES], log[IVG_SOCKET_PATH_BYTES]; /* pipe empty: no MPS */
+};
+/* What a pool's executors find in their environment, or its MPS control daemon; `mps` NULL: without one. One
+ * allocation. -ENOMEM. */
+int ivg_environment_make(const struct ivg_pool_config *pool, const struct ivg_mps_folders *mps, bool daemon,
+                         char ***out);
+void ivg_environments_free(struct ivg_mediator *mediator);
+
+/* ---- mps.c ---- */
+
+enum ivg_mps_phase { IVG_MPS_NONE, IVG_MPS_DOWN, IVG_MPS_STARTING, IVG_MPS_UP, IVG_MPS_ENDING };
+struct ivg_mps { /* of a pool */
+        enum ivg_mps_phase phase;
+        struct ivg_mps_folders folders;
+        int lock_fd;
+        struct ivg_source daemon, server; /* pidfds; -1: not there, or not known */
+        pid_t pid, server_pid, quit_pid;  /* quit_pid: of what tells the daemon to end; 0: none */
+        uint32_t pause_ms;                /* after the latest end */
+        uint64_t since_ms;                /* UP */
+        uint64_t deadline_ms;             /* DOWN: start; STARTING: listen; ENDING: be gone */
+        uint64_t daemon_losses, server_losses;
+};
+void ivg_mps_init(struct ivg_mediator *mediator); /* nothing is there */
+/* Whether the pool in that slot is to have a server: 1, and its folders are ours until ivg_mps_end, or 0. -errno with
+ * words. */
+int ivg_mps_prepare(struct ivg_mediator *mediator, uint32_t pool, const struct ivg_pool_config *config,
+                    struct ivg_error *error);
+int ivg_mps_open(struct ivg_mediator *mediator, struct ivg_error *error); /* all that are prepared; waits for them */
+void ivg_mps_begin(struct ivg_mediator *mediator, uint32_t pool);         /* does not wait */
+void ivg_mps_end(struct ivg_mediator *mediator, uint32_t pool);
+void ivg_mps_close(struct ivg_mediator *mediator);
+void ivg_mps_tick(struct ivg_mediator *mediator, uint64_t now_ms);
+bool ivg_mps_is_used(const struct ivg_mediator *mediator, uint32_t pool);
+bool ivg_mps_is_up(const struct ivg_mediator *mediator, uint32_t pool);       /* or not used */
+const char *ivg_mps_word(const struct ivg_mediator *mediator, uint32_t pool); /* "off", "on", "down", ... */
+/* May an executor start? IVG_ERROR_NONE, or why not, in words too. */
+enum ivg_error_code ivg_mps_admit(const struct ivg_mediator *mediator, uint32_t pool, struct ivg_error *error);
+/* An executor has failed to start: if the server refused it, those that keep it from taking new ones end. */
+void ivg_mps_refused(const struct ivg_executor *executor, const struct ivg_exec_message *message);
 
 /* ---- images.c ---- */
 
@@ -503,6 +548,8 @@ struct ivg_mediator {
         char executor_path[IVG_PATH_BYTES];
         char driver_path[IVG_PATH_BYTES];
         char **executor_environment[IVG_POOLS_MAX]; /* by pool */
+        char mps_program[IVG_PATH_BYTES];
+        struct ivg_mps mps[IVG_POOLS_MAX];
         struct ivg_images images;
         struct ivg_sched sched;
         int epoll_fd;

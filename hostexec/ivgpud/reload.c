@@ -21,6 +21,7 @@ struct plan {
         uint32_t pool_slots[IVG_POOLS_MAX], vm_slots[IVG_VMS_MAX]; /* of the fresh ones, by their place in the file */
         bool pool_stays[IVG_POOLS_MAX], vm_stays[IVG_VMS_MAX];     /* by slot: it is there now, and will be */
         char **environments[IVG_POOLS_MAX];                        /* new ones, by slot; NULL: the old one does */
+        bool begins_mps[IVG_POOLS_MAX];                            /* by slot: prepared, not begun */
         int listeners[IVG_VMS_MAX];                                /* by slot; -1: the old one does */
 };
 
@@ -116,15 +117,21 @@ static bool gpus_differ(const struct ivg_pool_config *a, const struct ivg_pool_c
 
 static int prepare(struct plan *plan, struct ivg_error *error)
 {
-        const struct ivg_mediator *mediator = plan->mediator;
+        struct ivg_mediator *mediator = plan->mediator;
         int rc = 0;
 
         for (uint32_t i = 0; rc == 0 && i < plan->fresh.pool_count; i++) {
                 const uint32_t slot = plan->pool_slots[i];
 
-                if (plan->pool_stays[slot] && !gpus_differ(&mediator->config.pools[slot], &plan->fresh.pools[i]))
+                if (plan->pool_stays[slot] && (!gpus_differ(&mediator->config.pools[slot], &plan->fresh.pools[i]) ||
+                                               ivg_mps_is_used(mediator, slot)))
                         continue;
-                rc = ivg_environment_make(&plan->fresh.pools[i], &plan->environments[slot]);
+                rc = plan->pool_stays[slot] ? 0 : ivg_mps_prepare(mediator, slot, &plan->fresh.pools[i], error);
+                if (rc < 0)
+                        break;
+                plan->begins_mps[slot] = rc > 0;
+                rc = ivg_environment_make(&plan->fresh.pools[i], rc > 0 ? &mediator->mps[slot].folders : NULL, false,
+                                          &plan->environments[slot]);
                 if (rc < 0)
                         ivg_error_set(error, "no memory");
         }
@@ -143,8 +150,11 @@ static int prepare(struct plan *plan, struct ivg_error *error)
 
 static void unprepare(struct plan *plan)
 {
-        for (uint32_t slot = 0; slot < IVG_POOLS_MAX; slot++)
+        for (uint32_t slot = 0; slot < IVG_POOLS_MAX; slot++) {
                 free(plan->environments[slot]);
+                if (plan->begins_mps[slot])
+                        ivg_mps_end(plan->mediator, slot);
+        }
         for (uint32_t i = 0; i < plan->fresh.vm_count; i++)
                 if (plan->vm_slots[i] != NONE && plan->listeners[plan->vm_slots[i]] >= 0) {
                         close(plan->listeners[plan->vm_slots[i]]);
@@ -175,6 +185,12 @@ static void pools_change(struct plan *plan)
                         note("pool %s: mps holds from ivgpud's next start", fresh->name);
                         fresh->mps = pool->mps;
                 }
+                if (plan->pool_stays[slot] && ivg_mps_is_used(mediator, slot) && gpus_differ(fresh, pool)) {
+                        note("pool %s: gpus hold from ivgpud's next start: its MPS server has those of now",
+                             fresh->name);
+                        fresh->gpu_count = pool->gpu_count;
+                        memcpy(fresh->gpus, pool->gpus, sizeof(fresh->gpus));
+                }
                 if (plan->pool_stays[slot] && plan->environments[slot]) {
                         note("pool %s: gpus hold for programs that start from now on", fresh->name);
                         ivg_warm_end_pool(mediator, slot);
@@ -188,6 +204,9 @@ static void pools_change(struct plan *plan)
                         plan->environments[slot] = NULL;
                 }
                 *pool = *fresh;
+                if (plan->begins_mps[slot])
+                        ivg_mps_begin(mediator, slot);
+                plan->begins_mps[slot] = false;
                 mediator->pool_removed[slot] = false;
                 mediator->warm[slot].next_start_ms = 0;
                 if (slot >= now->pool_count)
@@ -272,6 +291,8 @@ static void rest_change(struct plan *plan)
                 {"mediator: device", now->device != fresh->device},
                 {"mediator: driver", strcmp(now->driver, fresh->driver) != 0},
                 {"mediator: executor", strcmp(now->executor, fresh->executor) != 0},
+                {"mediator: mps_dir", strcmp(now->mps_dir, fresh->mps_dir) != 0},
+                {"mediator: mps_program", strcmp(now->mps_program, fresh->mps_program) != 0},
                 {"local: socket", strcmp(now->local.socket, fresh->local.socket) != 0},
                 {"images", memcmp(&now->images, &fresh->images, sizeof(now->images)) != 0},
                 {"control", memcmp(&now->control, &fresh->control, sizeof(now->control)) != 0},

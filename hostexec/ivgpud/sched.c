@@ -225,10 +225,6 @@ static struct ivg_sched_share *share_take(struct ivg_mediator *mediator, uint32_
                                                                                               : &ivg_sched_fair,
                                       ivg_loop_now_ns());
                 domain->next_ns = IVG_SCHED_NEVER;
-                if (device == 0 && mediator->config.pools[pool].mps)
-                        ivg_log(IVG_LOG_WARNING,
-                                "[SCHED] pool %s: mps = \"on\" has no effect: no MPS server is started",
-                                mediator->config.pools[pool].name);
         }
         while (share && share->member != member)
                 share = share->next;

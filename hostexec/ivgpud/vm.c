@@ -246,6 +246,7 @@ void ivg_removed_tick(struct ivg_mediator *mediator)
                 if (!mediator->pool_removed[pool] || pool_is_named(mediator, pool))
                         continue;
                 ivg_log(IVG_LOG_INFO, "[RELOAD] pool %s is gone", config->pools[pool].name);
+                ivg_mps_end(mediator, pool);
                 mediator->pool_removed[pool] = false;
                 mediator->records_of_gone_pools += mediator->pools[pool].ended.records;
                 ivg_account_clear(&mediator->pools[pool]);

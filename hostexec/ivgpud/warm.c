@@ -83,6 +83,8 @@ void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms)
         if (mediator->ending)
                 return;
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
+                if (!ivg_mps_is_up(mediator, i))
+                        continue; /* it would find no server, and not say so */
                 if (pool_is_used(mediator, i))
                         pool_fill(mediator, i, now_ms);
                 else

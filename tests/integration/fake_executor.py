@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stands in for ivgpu-exec: speaks its control protocol and does what the file $FAKE_MODE_FILE says.
 
-Modes, read when it has its channel: ready, open (ready, ring opened), fail, silent, crash, fault, stubborn (ready, ignores
+Modes, read when it has its channel: ready, open (ready, ring opened), fail, refused (by an MPS server), silent, crash, fault, stubborn (ready, ignores
 SIGTERM), share (ready, and passes on what the test at the socket $FAKE_NOTES.PID asks the mediator, and its answers).
 Modes of one that is started with --warm, read at its start: those that begin with "waiting-": -crash and -fail end before
 it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait.
@@ -114,6 +114,7 @@ def main():
     with open(os.environ["FAKE_NOTES"], "a") as file:
         json.dump({"pid": os.getpid(), "options": given, "descriptors": inherited, "pgid": os.getpgrp(),
                    "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+                   "mps": os.environ.get("CUDA_MPS_PIPE_DIRECTORY"),
                    "ours": [name for name in os.environ if name.startswith("IVGPU_")]}, file)
         file.write("\n")
     if how == "stubborn":
@@ -124,6 +125,9 @@ def main():
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "fail":
         control.send(message(FAILED, code=6, text=b"no such pool here"))
+        os._exit(3)
+    if how == "refused":
+        control.send(message(FAILED, code=5, fault=807, text=b"cuInit: CUDA error 807"))
         os._exit(3)
     if how in ("open", "stubborn"):
         open_ring(given)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import unittest
 
-from mediator_harness import BIN, WAIT_S, Mediator, wait_until
+from mediator_harness import BIN, HERE, WAIT_S, Mediator, wait_until
 
 PROGRAM = os.path.join(BIN, "..", "tests", "cuda", "loop")
 SHIM = os.path.join(BIN, "..", "lib", "ivgpu")
@@ -14,13 +14,14 @@ PROGRAM_S = 120
 
 
 class Reasons(Mediator):
-    def begin(self, mediator="", local=""):
+    def begin(self, mediator="", local="", more=""):
         self.control_path = os.path.join(self.folder, "control.sock")
         config = os.path.join(self.folder, "ivgpud.conf")
         with open(config, "w") as file:
             file.write(f"""mediator = {{ device = "soft"; {mediator} }};
 local = {{ socket = "{self.local_path}"; region_mib = 64; {local} }};
-control = {{ socket = "{self.control_path}"; }};""")
+control = {{ socket = "{self.control_path}"; }};
+{more}""")
         open(self.log_path, "w").close()
         self.process = self.spawn(["--config", config, "--foreground"])
         self.addCleanup(self.end)
@@ -61,6 +62,27 @@ control = {{ socket = "{self.control_path}"; }};""")
         os.kill(json.loads(self.ctl("--json", "show", "local"))["executors"][0]["pid"], signal.SIGSTOP)
         self.ends_with(program, 3, "ivgpu: error 4 (TIMEOUT): ")
         self.assertEqual(json.loads(self.ctl("--json", "show", "local"))["faults"]["silent"], 1)
+
+    def test_a_server_of_its_pool_that_dies(self):
+        """The real executor refuses a driver without MPS, such as the soft GPU: here it is not told to look."""
+        executor = os.path.join(self.folder, "executor")
+        with open(executor, "w") as file:
+            file.write('#!/bin/bash\nwords=()\nfor word in "$@"; do [[ $word == --mps ]] || words+=("$word"); done\n'
+                       f'exec {BIN}/ivgpu-exec "${{words[@]}}"\n')
+        os.chmod(executor, 0o755)
+        mode = os.path.join(self.folder, "mps-mode")
+        with open(mode, "w") as file:
+            file.write("ready")
+        os.environ.update(FAKE_MPS_NOTES=os.path.join(self.folder, "mps-notes"), FAKE_MPS_MODE=mode)
+        self.begin(f'executor = "{executor}"; mps_program = "{HERE}/fake_mps_control.py"; mps_dir = "{self.folder}/mps";',
+                   more='pools = ( { name = "A"; mps = "on"; } );')
+        program = self.popen(PROGRAM_S)
+        self.wait_working()
+        wait_until(lambda: "serves its executors" in self.log(), "the server is known")
+        with open(os.environ["FAKE_MPS_NOTES"]) as file:
+            os.kill([note["server"] for note in map(json.loads, file) if "server" in note][-1], signal.SIGKILL)
+        self.ends_with(program, 3, "ivgpu: error 5 (CUDA_ERROR): ")
+        self.ends_with(self.popen(0), 0, "")
 
     def test_too_many_programs(self):
         self.begin(local="executors_max = 1;")

@@ -51,14 +51,22 @@ static void make_region(struct process *p)
         assert_int_equal(ivg_region_map(&p->region, p->memfd, IVG_SIDE_GUEST, 0, &error), 0);
 }
 
-static void exec_child(int control, const char *driver, const char *warm)
+static void exec_child(int control, const char *driver, const char *misbehaviour, const char *warm)
 {
-        char control_text[16];
+        char control_text[24], driver_text[300], warm_text[32], program[] = EXEC_PROGRAM, level[] = "--log-level=error",
+                                                                mps[] = "--mps";
+        char *arguments[7] = {program, control_text, driver_text, level};
+        int count = 4;
 
         fcntl(control, F_SETFD, 0);
-        snprintf(control_text, sizeof(control_text), "%d", control);
-        execl(EXEC_PROGRAM, EXEC_PROGRAM, "--control-fd", control_text, "--driver", driver, "--log-level", "error",
-              warm ? "--warm" : NULL, warm, (char *)NULL);
+        snprintf(control_text, sizeof(control_text), "--control-fd=%d", control);
+        snprintf(driver_text, sizeof(driver_text), "--driver=%s", driver);
+        snprintf(warm_text, sizeof(warm_text), "--warm=%s", warm ? warm : "");
+        if (warm)
+                arguments[count++] = warm_text;
+        if (strncmp(misbehaviour, "mps", 3) == 0)
+                arguments[count++] = mps;
+        execv(EXEC_PROGRAM, arguments);
         _exit(99);
 }
 
@@ -90,7 +98,7 @@ void start_process(struct process *p, const char *driver, const char *misbehavio
         p->pid = fork();
         assert_true(p->pid >= 0);
         if (p->pid == 0)
-                exec_child(pair[1], driver, warm);
+                exec_child(pair[1], driver, misbehaviour, warm);
         close(pair[1]);
 }
 

@@ -23,8 +23,8 @@ struct process {
         struct ivg_producer producer;
 };
 
-/* The driver behaves as `misbehaviour` says (exec_process_driver.c). `warm`: --warm's value; NULL: it is given its
- * channel at once. */
+/* The driver behaves as `misbehaviour` says (exec_process_driver.c); with "mps..." an MPS server is to serve it.
+ * `warm`: --warm's value; NULL: it is given its channel at once. */
 void start_process(struct process *p, const char *driver, const char *misbehaviour, const char *warm);
 void start(struct process *p, const char *driver, const char *misbehaviour);
 void start_ready(struct process *p, const char *misbehaviour);

@@ -1,8 +1,9 @@
 /* A driver library for the executor as a process: what it needs to start, and some ways to misbehave.
  *
  * FAKE_DRIVER=init-fails: cuInit answers CUDA_ERROR_NO_DEVICE. =hangs: releasing a context never returns. =two: there
- * are two devices. =exclusive: a device is for one process. What makes and ends contexts goes to the file
- * FAKE_DRIVER_NOTES, a line for each call. */
+ * are two devices. =exclusive: a device is for one process.
+ * =mps-absent: no MPS server serves it. =mps-faulted: one does, and takes no new contexts. What makes and ends contexts
+ * goes to the file FAKE_DRIVER_NOTES, a line for each call. */
 #include "ivgpu/cuda_abi.h"
 #include <fcntl.h>
 #include <stdarg.h>
@@ -71,6 +72,8 @@ ENTRY(cuDeviceGet, CUdevice *device, int ordinal)
 ENTRY(cuDevicePrimaryCtxRetain, CUcontext *context, CUdevice device)
 {
         note("retain %d\n", device);
+        if (misbehaves("mps-faulted"))
+                return CUDA_ERROR_MPS_SERVER_NOT_READY;
         *context = (CUcontext)(uintptr_t)(16 + device);
         return CUDA_SUCCESS;
 }
@@ -112,6 +115,10 @@ ENTRY(cuCtxPopCurrent_v2, CUcontext *context)
 ENTRY(cuDeviceGetAttribute, int *value, CUdevice_attribute attribute, CUdevice device)
 {
         (void)device;
+        if (attribute == CU_DEVICE_ATTRIBUTE_MPS_ENABLED) {
+                *value = !misbehaves("mps-absent");
+                return CUDA_SUCCESS;
+        }
         if (attribute != CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)
                 return CUDA_ERROR_INVALID_VALUE;
         *value = misbehaves("exclusive") ? CU_COMPUTEMODE_EXCLUSIVE_PROCESS : CU_COMPUTEMODE_DEFAULT;

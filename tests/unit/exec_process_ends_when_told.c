@@ -92,6 +92,27 @@ static void a_driver_without_device_is_told(void **state)
         expect_failure(EXEC_DRIVER, "init-fails", "CUDA error 100");
 }
 
+static void a_driver_without_its_mps_server_is_told(void **state)
+{
+        (void)state;
+        expect_failure(EXEC_DRIVER, "mps-absent", "no MPS server serves device 0");
+}
+
+/* The mediator knows by the driver's error that others keep the server from it. */
+static void a_server_that_takes_nobody_is_told(void **state)
+{
+        struct ivg_exec_message message;
+        struct process p;
+
+        (void)state;
+        start_process(&p, EXEC_DRIVER, "mps-faulted", "1000");
+        assert_true(receive(&p, &message));
+        assert_int_equal(message.type, IVG_EXEC_FAILED);
+        assert_int_equal(message.fault, CUDA_ERROR_MPS_SERVER_NOT_READY);
+        assert_int_equal(wait_for_exit(&p, 5000), IVG_EXEC_EXIT_START);
+        finish(&p);
+}
+
 /* ---- a fault ---- */
 
 static void after_a_fault_it_waits_to_be_ended(void **state)
@@ -208,6 +229,8 @@ int main(void)
                 cmocka_unit_test(a_missing_driver_is_named),
                 cmocka_unit_test(a_library_that_is_no_driver_is_named),
                 cmocka_unit_test(a_driver_without_device_is_told),
+                cmocka_unit_test(a_driver_without_its_mps_server_is_told),
+                cmocka_unit_test(a_server_that_takes_nobody_is_told),
                 cmocka_unit_test(after_a_fault_it_waits_to_be_ended),
                 cmocka_unit_test(it_sleeps_when_nothing_comes),
                 cmocka_unit_test(a_waiting_one_becomes_a_guests),

@@ -84,7 +84,7 @@ static const struct {
         {VM("faults_max = 17;"), 3, "faults_max", "17 is outside 0..16"},
         {VM("fault_window_s = 0;"), 3, "fault_window_s", "0 is outside 1..86400"},
         {VM("quarantine_s = 90000;"), 3, "quarantine_s", "90000 is outside 0..86400"},
-        {"pools = ( { name = \"A\"; mps = \"yes\"; } );", 1, "mps", "\"yes\" is none of \"off\", \"on\""},
+        {"pools = ( { name = \"A\"; mps = \"yes\"; } );", 1, "mps", "\"yes\" is none of \"off\", \"on\", \"auto\""},
         {"defaults = {\n wieght = 3; };", 2, "wieght", "unknown key"},
         {"defaults = {\n vm_id = 3; };", 2, "vm_id", "unknown key"},
         {"defaults = ( );", 1, "defaults", "a group"},
@@ -169,7 +169,8 @@ static void example_says_what_it_says(void **state)
         assert_int_equal(config.vms[0].limits.faults_max, 5);
         assert_int_equal(config.local.limits.faults_max, 0);
         assert_int_equal(config.pools[0].policy, IVG_POLICY_FAIR);
-        assert_false(config.pools[0].mps);
+        assert_int_equal(config.pools[0].mps, IVG_MPS_MODE_OFF);
+        assert_string_equal(config.mps_dir, "/run/ivgpu/mps");
         assert_string_equal(config.control.socket, "/run/ivgpu/control.sock");
         assert_int_equal(config.metrics.port, 9435);
         assert_string_equal(config.local.socket, "/run/ivgpu/local.sock");
@@ -243,7 +244,7 @@ static void defaults_hold_for_who_says_nothing(void **state)
         assert_int_equal(config.local.limits.faults_max, 2);
         assert_int_equal(config.local.limits.inflight, 8);
         assert_int_equal(config.pools[0].policy, IVG_POLICY_TURNS);
-        assert_true(config.pools[1].mps);
+        assert_int_equal(config.pools[1].mps, IVG_MPS_MODE_ON);
 }
 
 static void limits_are_parsed_as_in_the_file(void **state)

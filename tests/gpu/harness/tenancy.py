@@ -5,6 +5,7 @@ parts of the sum of progress, so that kernels of different lengths compare. They
 what that says stands beside them."""
 
 import os
+import signal
 import subprocess
 import time
 
@@ -229,6 +230,42 @@ def fault_beside(bench, key, machine, judged):
         verdict = OK if unharmed and bad_exit == 0 else MISSED
     bench.report.row(
         verdict, f"{key}: others beside a faulting one", "unharmed" if unharmed else "; ".join(seen), words, "unharmed")  # fmt: skip
+
+
+def mps_by_ivgpud(bench):
+    """A pool with mps = "on": its own control daemon serves; its server is killed, and programs start under the next."""
+    if bench.mps is None:
+        bench.report.row(ABSENT, "mps-by-ivgpud", "no MPS here")
+        return
+    folder = bench.folder("mps-by-ivgpud")
+    keys = f'mps_program = "{bench.mps}";'
+    machine = tenants.Vms(bench.build, bench.device, folder, [{}, {}], "fair", 'mps = "on";', bench.more, keys)
+    with machine:
+        (pool_told, *_) = machine.ctl("list")["pools"]
+        (alone,) = machine.run([(0, *bench.work("tiny", "closed", bench.seconds / 8))])
+        both = machine.run([(i, *bench.work("tiny", "closed", bench.seconds / 4)) for i in (0, 1)])
+        found = [line for line in machine.mediator.log().splitlines() if "serves its executors" in line]
+        bench.report.row(
+            OK if pool_told["mps"] == "on" and found else MISSED, 'pool with mps = "on": two launch and wait',
+            "  ".join(latency(result) for result in both),
+            f"alone {latency(alone)}; mps {pool_told['mps']}; {found[-1].split('ivgpud: ')[-1] if found else 'no server seen'}",
+            "a server of its own")  # fmt: skip
+        if not found:
+            raise tenants.Failed("log: " + " | ".join(machine.mediator.log().splitlines()[-6:])[-800:])
+        victim = machine.start(0, *bench.work("tiny", "closed", bench.seconds * 2))
+        victim.line(tenants.READY_S)
+        victim.go()
+        time.sleep(0.3)
+        os.kill(int(found[-1].split("server ")[1].split()[0]), signal.SIGKILL)
+        try:
+            victim.result()
+            seen = "went on"
+        except tenants.Failed:
+            seen = f"ended ({victim.errors()})"
+        (after,) = machine.run([(1, *bench.work("tiny", "closed", bench.seconds / 10))])
+        bench.report.row(
+            OK if seen != "went on" else MISSED, "its server killed: the program that ran", seen[:200],
+            f"a new one works ({after['kernels']} kernels)", "ended, by name")  # fmt: skip
 
 
 # ---- memory ----

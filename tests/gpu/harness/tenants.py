@@ -1,10 +1,12 @@
 """Several tenants of one GPU: an ivgpud with a VM for each (programs of this machine, by local_socket), or plain processes
 without ivgpu; the load programs of tests/cuda as clients of either; an MPS server of the run's own."""
 
+import glob
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 
 from harness import mediator
@@ -146,10 +148,11 @@ class Plain(Machine):
 class Vms(Machine):
     """An ivgpud with a VM for each dict of keys."""
 
-    def __init__(self, build, device, folder, vms, policy="fair", pool="", more=None):
+    def __init__(self, build, device, folder, vms, policy="fair", pool="", more=None, keys=""):
         super().__init__(build, device, folder)
-        self.sockets = [os.path.join(folder, f"vm{i}.sock") for i in range(len(vms))]
-        self.control = os.path.join(folder, "control.sock")
+        self.short = tempfile.mkdtemp(prefix="ivgpu-vms.")  # sockets' paths have 108 bytes, whatever `folder` is
+        self.sockets = [os.path.join(self.short, f"vm{i}.sock") for i in range(len(vms))]
+        self.control = os.path.join(self.short, "control.sock")
         groups = ",\n".join(
             f'{{ vm_id = {i + 1}; name = "vm{i}"; pool = "A"; local_socket = "{self.sockets[i]}"; region_mib = {REGION_MIB}; '
             + " ".join(f"{key} = {json.dumps(value)};" for key, value in vm.items())
@@ -159,7 +162,8 @@ class Vms(Machine):
         config = os.path.join(folder, "ivgpud.conf")
         with open(config, "w", encoding="utf-8") as file:
             file.write(
-                f'mediator = {{ device = "{device}"; heartbeat_log_s = 0; warm_executors = 0; }};\n'
+                f'mediator = {{ device = "{device}"; heartbeat_log_s = 0; warm_executors = 0; {keys}'
+                f' mps_dir = "{self.short}/mps"; }};\n'
                 f'pools = ( {{ name = "A"; policy = "{policy}"; {pool} }} );\n'
                 f'control = {{ socket = "{self.control}"; }};\nvms = (\n{groups}\n);\n'
             )
@@ -174,6 +178,9 @@ class Vms(Machine):
     def __exit__(self, *reason):
         super().__exit__(*reason)
         self.mediator.__exit__(*reason)
+        for folder in glob.glob(os.path.join(self.short, "mps/*/log")):  # what MPS said
+            shutil.copytree(folder, os.path.join(self.folder, "mps-log"), dirs_exist_ok=True)
+        shutil.rmtree(self.short, ignore_errors=True)
 
     def environment(self, tenant):
         environment = self.mediator.environment()
@@ -199,12 +206,11 @@ class MpsServer:
     """A control daemon with folders of its own, for clients with `environment`."""
 
     def __init__(self, program, folder):
-        self.program, self.pipes, self.logs = program, os.path.join(folder, "mps"), os.path.join(folder, "mps-log")
+        self.program, self.pipes, self.logs = program, tempfile.mkdtemp(prefix="ivgpu-mps."), folder
         self.environment = {"CUDA_MPS_PIPE_DIRECTORY": self.pipes, "CUDA_MPS_LOG_DIRECTORY": self.logs}
 
     def __enter__(self):
-        for folder in (self.pipes, self.logs):
-            os.makedirs(folder, exist_ok=True)
+        os.makedirs(self.logs, exist_ok=True)
         asked = subprocess.run(
             [self.program, "-d"], env=self._all(), capture_output=True, text=True, timeout=DAEMON_S, stdin=subprocess.DEVNULL
         )
@@ -237,3 +243,4 @@ class MpsServer:
             self.ask("quit -t 5")
         except (subprocess.TimeoutExpired, OSError):
             pass  # told by whatever needed it
+        shutil.rmtree(self.pipes, ignore_errors=True)
