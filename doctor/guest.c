@@ -108,7 +108,7 @@ static void kernel_log_look(const char *text, void *argument)
         char *last = argument;
 
         if (strstr(text, "ivgpu") && (strstr(text, "ivgpu 0") || strstr(text, "ivgpu:") || strstr(text, "module")))
-                snprintf(last, 400, "%s", text);
+                snprintf(last, 400, "%s", text + (text[0] == '<' && strchr(text, '>') ? strcspn(text, ">") + 1 : 0));
 }
 
 static void module_absent(struct ivg_doctor *doctor, const char *device)

@@ -181,10 +181,13 @@ void ivg_check_loader(struct ivg_doctor *doctor)
         char preload[] = "--preload", name[] = "libcuda.so.1", list[] = "--list", debug[] = "LD_DEBUG=libs";
         char *arguments[] = {program.loader, preload, name, list, program.path, NULL};
         char *const variables[] = {debug, NULL};
-        char found[PATH_MAX], folder[PATH_MAX], rule[200];
+        char found[PATH_MAX], folder[PATH_MAX], rule[200], itself[PATH_MAX] = "";
         const char *object = doctor->program ? doctor->program : "any program";
 
-        program_read(doctor->program ? doctor->program : "/proc/self/exe", &program);
+        /* Without one: this one, by its own name, since a loader's /proc/self/exe is the loader. */
+        if (!doctor->program && readlink("/proc/self/exe", itself, sizeof(itself) - 1) < 0)
+                snprintf(itself, sizeof(itself), "/bin/true");
+        program_read(doctor->program ? doctor->program : itself, &program);
         if (program.rc < 0) {
                 ivg_seen(doctor, "%s",
                          program.rc == -ENOEXEC   ? "is no program"

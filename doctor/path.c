@@ -436,8 +436,8 @@ void ivg_check_executor(struct ivg_doctor *doctor)
                 walk_conclude(doctor, walk, "start-fails");
         } else {
                 told = strstr(walk->child.output, "ivgpu: "); /* what a slower way costs */
-                ivg_seen(doctor, "ready after %.1f ms%s%s%.*s", walk->start_ms, walk->channel[0] ? " through " : "",
-                         walk->channel, told ? (int)strcspn(told, "\n") : 0, told ? told : "");
+                ivg_seen(doctor, "ready after %.1f ms%s%s%s%.*s", walk->start_ms, walk->channel[0] ? " through " : "",
+                         walk->channel, told ? "; " : "", told ? (int)strcspn(told, "\n") : 0, told ? told : "");
                 ivg_conclude(doctor, IVG_OK, NULL, "");
         }
 }

@@ -145,6 +145,8 @@ class GuestFaults(Doctor):
         for program in (plain, runpath, script):
             findings = self.finds_right(*of(program), variables={"LD_LIBRARY_PATH": ours})
             self.assertRegex(findings[0]["seen"], f"gets ivgpu's {ours}/libcuda.so.1, by LD_LIBRARY_PATH")
+        findings = self.finds_right(*self.look("loader"), variables={"LD_LIBRARY_PATH": ours})
+        self.assertRegex(findings[0]["seen"], f"gets ivgpu's {ours}/libcuda.so.1")
         self.names("program-unusable", "No such file", "--program", *of("/nowhere"))
         self.names("program-unusable", "is no program", "--program", *of(self.file("text", "not a program, but long enough for "
                                                                                            "the head of one, as it seems to be")))

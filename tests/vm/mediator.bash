@@ -13,6 +13,7 @@ mediator = { device = "soft"; };
 pools = ( { name = "A"; } );
 vms = ( { vm_id = 1; name = "vm1"; pool = "A"; priority = "high"; weight = 10; socket = "$vm_socket"; region_mib = 256;
           channels = 6; vectors = 7; } );
+control = { socket = "$work/control.sock"; };
 CONF
         "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground > "$work/ivgpud.log" 2>&1 &
         mediator_pid=$!

@@ -1,6 +1,7 @@
 #!/bin/bash
-# One boot: every CUDA test program in the guest, alone and two at once; then one is killed and its channel is recovered
-# by the next program. usage: programs.bash BUILD_FOLDER
+# One boot, with the device as "ivgpuctl attach" gives it: ivgpu-doctor finds the guest healthy; every CUDA test program in it, alone
+# and two at once; then one is killed and its channel is recovered by the next program; faults of a real guest are named.
+# usage: programs.bash BUILD_FOLDER
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.bash"
@@ -19,6 +20,8 @@ export LD_LIBRARY_PATH=$build/lib/ivgpu
 bin=$build/tests/cuda
 cd /
 say() { echo "PROGRAM \$1 ended with \$2"; [ \$2 -eq 0 ] || cat /tmp/\$1.out; }
+doctor() { timeout 60 $build/bin/ivgpu-doctor "\$@"; echo "DOCTOR ended with \$?"; }
+doctor
 for program in ${programs[*]}; do
         timeout 60 \$bin/\$program > /tmp/\$program.out 2>&1; say \$program \$?
 done
@@ -37,12 +40,25 @@ kill -KILL \$victim; wait \$victim; echo "PROGRAM victim ended with \$?"
 echo MARK-victim-dead; sleep 1
 timeout 60 \$bin/demo > /tmp/successor.out 2>&1; say successor \$?
 echo MARK-recovered; sleep 2
+[ -e /dev/ivgpu0 ] || exit 0
+device=\$(basename /sys/bus/pci/drivers/ivgpu/0*)
+doctor --only=node --user=nobody
+echo \$device > /sys/bus/pci/drivers/ivgpu/unbind
+doctor --only=module,executor
+rmmod ivgpu
+doctor --only=module
 JOB
-vm_boot guest "$work/job"
+"$build/bin/ivgpuctl" --socket="$work/control.sock" attach vm1 > "$work/attach"
+vm_boot guest "$work/job" --attach "$work/attach"
 
 vm_wait_line 80 guest MARK-all-ended
 vm_wait_for 2 executors_are 0
 vm_wait_line 20 guest MARK-victim-runs
+"$build/bin/ivgpu-doctor" --host --config "$work/ivgpud.conf" --vm=vm1 --only=configuration,mediator,state,socket,qemu,region \
+        > "$work/doctor.log" || fail "the host's doctor: $(cat "$work/doctor.log")"
+for words in "ok +qemu .*is connected, 7 vectors" "ok +region .*256 MiB, 6 channels, .*a guest uses it"; do
+        grep -qE "$words" "$work/doctor.log" || fail "the host's doctor does not say '$words'"
+done
 expect_equal "$(executors_count)" 1 "executors while one program runs"
 vm_wait_line 20 guest MARK-recovered
 vm_wait_for 2 executors_are 0 # the dead program's was ended when its successor came
@@ -52,6 +68,17 @@ for program in "${programs[@]}" threads first_of_two second_of_two successor; do
         vm_console_says guest "PROGRAM $program ended with 0" || fail "$program"
 done
 vm_console_says guest "PROGRAM victim ended with 137" || fail "the victim was not killed"
+
+# What the guest's doctor said: of a healthy guest (without the kernel driver it has that to complain of), then of each fault.
+if [[ -e $build/guest/kmod/ivgpu.ko && ${IVGPU_TEST_DRIVER-} != none ]]; then
+        for words in "DOCTOR ended with 0" "ok +device .*1af4:1110, BAR 2 of 256 MiB" "ok +channels .*6 of 6 channels free" \
+                "ok +loader .*gets ivgpu's $build/lib/ivgpu/libcuda.so.1, by LD_LIBRARY_PATH" "ok +kernel .*every one right" \
+                "ok +copies .*every word right" "NOT OK +node .*does not let nobody in" \
+                "NOT OK +module .*has not taken the device" "NOT OK +module .*(no kernel driver|not loaded)"; do
+                grep -qE "$words" "$work/guest.console" || fail "the guest's doctor does not say '$words'"
+        done
+        expect_equal "$(grep -c 'DOCTOR ended with 0' "$work/guest.console")" 1 "runs of the doctor that found nothing"
+fi
 
 # What the host counted: everything ran on the first channels, two at once on two of them.
 kill -USR1 "$mediator_pid"
