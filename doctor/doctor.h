@@ -98,6 +98,8 @@ ssize_t ivg_file_read(const char *path, char *text, size_t bytes);
 void ivg_file_line(const char *path, char *text, size_t bytes);
 /* The number in it, as C reads one; -1: none. */
 long long ivg_file_number(const char *path);
+/* Where a program lies that is named without a folder, by $PATH; else `path` is the name itself. */
+void ivg_in_path_find(const char *name, char path[PATH_MAX]);
 /* Each line of the kernel's log and of the system's log files, as far as they may be read and at most their last MiBs.
  * How many logs could be read. */
 unsigned int ivg_logs_read(struct ivg_doctor *doctor, void (*line)(const char *text, void *argument), void *argument);

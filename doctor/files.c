@@ -60,6 +60,22 @@ long long ivg_file_number(const char *path)
         return end == text ? -1 : number;
 }
 
+void ivg_in_path_find(const char *name, char path[PATH_MAX])
+{
+        const char *folders = getenv("PATH");
+
+        snprintf(path, PATH_MAX, "%s", name);
+        for (const char *at = folders ? folders : ""; *at && !strchr(name, '/');) {
+                const size_t bytes = strcspn(at, ":");
+
+                snprintf(path, PATH_MAX, "%.*s/%s", (int)bytes, at, name);
+                if (access(path, X_OK) == 0)
+                        return;
+                snprintf(path, PATH_MAX, "%s", name);
+                at += bytes + (at[bytes] == ':');
+        }
+}
+
 /* ---- logs ---- */
 
 static void lines_each(char *text, void (*line)(const char *text, void *argument), void *argument)

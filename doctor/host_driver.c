@@ -1,5 +1,6 @@
 /* The driver that executors load, its GPUs, and how processes share them. A child loads it: nothing of a stranger's
  * library stays in this process, and one that hangs is ended. */
+#include "control_client.h"
 #include "doctor.h"
 #include "driver_find.h"
 #include "ivgpu/cuda_abi.h"
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #define DEVICES_SHOWN 16u
+#define MPS_PROGRAM "nvidia-cuda-mps-control"
 #define COMPUTE_MODE_DEFAULT 0
 #define COMPUTE_MODE_PROHIBITED 2
 #define COMPUTE_MODE_EXCLUSIVE 3
@@ -204,25 +206,68 @@ static bool pool_has(const struct ivg_pool_config *pool, uint32_t gpu)
         return pool->gpu_count == 0;
 }
 
-static bool program_is_there(const char *name)
+/* What the running mediator says of a pool's MPS server: "on", "down", ...; NULL: it cannot be asked. */
+static const char *mps_word(struct ivg_doctor *doctor, const struct ivg_pool_config *pool)
 {
+        struct json_object *pools = ivg_json_array(ivg_learn_list(doctor), "pools");
+
+        for (size_t i = 0; i < ivg_json_length(pools); i++)
+                if (strcmp(ivg_json_text(json_object_array_get_idx(pools, i), "name"), pool->name) == 0)
+                        return ivg_json_text(json_object_array_get_idx(pools, i), "mps");
+        return NULL;
+}
+
+static bool mps_program_is_there(const struct ivg_config *config)
+{
+        static const char *const usual[] = {"/usr/bin", "/usr/local/nvidia/bin", "/usr/local/cuda/bin"};
         char path[PATH_MAX];
-        const char *folders = getenv("PATH");
 
-        for (const char *at = folders ? folders : "/usr/bin:/bin"; *at;) {
-                const size_t bytes = strcspn(at, ":");
-
-                snprintf(path, sizeof(path), "%.*s/%s", (int)bytes, at, name);
+        if (config->mps_program[0] != '\0')
+                return access(config->mps_program, X_OK) == 0;
+        ivg_in_path_find(MPS_PROGRAM, path);
+        if (strchr(path, '/'))
+                return true;
+        for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
+                snprintf(path, sizeof(path), "%s/" MPS_PROGRAM, usual[i]);
                 if (access(path, X_OK) == 0)
                         return true;
-                at += bytes + (at[bytes] == ':');
         }
         return false;
 }
 
+/* True: its server runs, or would. */
+static bool mps_judge(struct ivg_doctor *doctor, const struct ivg_config *config, const struct ivg_pool_config *pool,
+                      const char *object, bool *shares)
+{
+        const char *word = mps_word(doctor, pool);
+
+        *shares = false;
+        if (pool->mps == IVG_MPS_MODE_OFF || config->device != IVG_DEVICE_CUDA)
+                return true;
+        *shares = word ? strcmp(word, "off") != 0 : mps_program_is_there(config);
+        if (word && (strcmp(word, "down") == 0 || strcmp(word, "ending") == 0)) {
+                ivg_seen(doctor, "its MPS server is %s: no program of the pool starts (error 3)", word);
+                ivg_remedy(doctor,
+                           "journalctl -u ivgpud | grep MPS, and the logs below %s, say why; without MPS: mps = "
+                           "\"off\" and restart ivgpud",
+                           config->mps_dir);
+                ivg_conclude(doctor, IVG_BAD, "mps-down", object);
+                return false;
+        }
+        if (!word && pool->mps == IVG_MPS_MODE_ON && !*shares) {
+                ivg_seen(doctor, "mps = \"on\", and %s is not there: ivgpud does not start",
+                         config->mps_program[0] != '\0' ? config->mps_program : MPS_PROGRAM);
+                ivg_remedy(doctor,
+                           "install it (Debian: nvidia-cuda-mps), name it in \"mediator\": mps_program = \"PATH\", or "
+                           "mps = \"auto\" for the pool");
+                ivg_conclude(doctor, IVG_BAD, "mps-absent", object);
+                return false;
+        }
+        return true;
+}
+
 /* True: nothing to say against it. */
-static bool gpu_judge(struct ivg_doctor *doctor, const struct ivg_pool_config *pool, uint32_t gpu, int mode,
-                      const char *object)
+static bool gpu_judge(struct ivg_doctor *doctor, uint32_t gpu, int mode, bool shares, const char *object)
 {
         if (mode == COMPUTE_MODE_PROHIBITED) {
                 ivg_seen(doctor, "GPU %u is in compute mode PROHIBITED: no context can be made on it", gpu);
@@ -230,7 +275,7 @@ static bool gpu_judge(struct ivg_doctor *doctor, const struct ivg_pool_config *p
                 ivg_conclude(doctor, IVG_BAD, "gpu-prohibited", object);
                 return false;
         }
-        if (mode == COMPUTE_MODE_EXCLUSIVE && !pool->mps) {
+        if (mode == COMPUTE_MODE_EXCLUSIVE && !shares) {
                 ivg_seen(doctor,
                          "GPU %u is in compute mode EXCLUSIVE_PROCESS: one program at a time gets a context, all "
                          "others CUDA_ERROR_DEVICE_UNAVAILABLE",
@@ -259,19 +304,15 @@ void ivg_check_sharing(struct ivg_doctor *doctor)
         for (uint32_t i = 0; i < config->pool_count; i++) {
                 const struct ivg_pool_config *pool = &config->pools[i];
                 char object[64];
+                bool shares;
 
                 if (!ivg_config_has_pool(config, i))
                         continue;
                 snprintf(object, sizeof(object), "pool %s", pool->name);
+                all &= mps_judge(doctor, config, pool, object, &shares);
                 for (uint32_t gpu = 0; gpu < (uint32_t)view->count && gpu < DEVICES_SHOWN; gpu++)
                         if (pool_has(pool, gpu))
-                                all &= gpu_judge(doctor, pool, gpu, view->compute_modes[gpu], object);
-                if (pool->mps && config->device == IVG_DEVICE_CUDA && !program_is_there("nvidia-cuda-mps-control")) {
-                        ivg_seen(doctor, "mps = \"on\", and no nvidia-cuda-mps-control in PATH");
-                        ivg_remedy(doctor, "install it (Debian: nvidia-cuda-mps), or mps = \"off\"");
-                        ivg_conclude(doctor, IVG_BAD, "mps-absent", object);
-                        all = false;
-                }
+                                all &= gpu_judge(doctor, gpu, view->compute_modes[gpu], shares, object);
         }
         if (!all)
                 return;

@@ -39,22 +39,6 @@ static bool script_follow(const char *text, char path[PATH_MAX])
         return false;
 }
 
-static void in_path_find(const char *name, char path[PATH_MAX])
-{
-        const char *folders = getenv("PATH");
-
-        snprintf(path, PATH_MAX, "%s", name);
-        for (const char *at = folders ? folders : ""; *at && !strchr(name, '/');) {
-                const size_t bytes = strcspn(at, ":");
-
-                snprintf(path, PATH_MAX, "%.*s/%s", (int)bytes, at, name);
-                if (access(path, X_OK) == 0)
-                        return;
-                snprintf(path, PATH_MAX, "%s", name);
-                at += bytes + (at[bytes] == ':');
-        }
-}
-
 static void elf_read(int fd, const Elf64_Ehdr *header, struct program *program)
 {
         Elf64_Phdr segment;
@@ -80,7 +64,7 @@ static void program_read(const char *name, struct program *program)
         } begin;
         char next[PATH_MAX];
 
-        in_path_find(name, program->path);
+        ivg_in_path_find(name, program->path);
         for (int step = 0; step < 4; step++) { /* scripts of scripts */
                 const int fd = open(program->path, O_RDONLY | O_CLOEXEC);
                 ssize_t bytes;
@@ -95,7 +79,7 @@ static void program_read(const char *name, struct program *program)
                 close(fd);
                 if (program->rc != -ENOEXEC || !script_follow(begin.text, next))
                         return;
-                in_path_find(next, program->path);
+                ivg_in_path_find(next, program->path);
         }
 }
 

@@ -23,11 +23,11 @@ OTHER_WORDS = {"ivgpu-doctor", "ivshmem-plain", "ivshmem-doorbell", "libvirt-qem
 class FakeMediator:
     """Answers "list" and "regions" with one VM and a region of the test's making."""
 
-    def __init__(self, path, region_fd):
+    def __init__(self, path, region_fd=-1, pools=()):
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen()
-        self.region_fd = region_fd
+        self.region_fd, self.pools = region_fd, list(pools)
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
 
@@ -39,7 +39,7 @@ class FakeMediator:
                 return
             with client:
                 command = json.loads(client.makefile().readline())["command"]
-                answer = {"ok": True, "pools": [], "members": [{"kind": "vm", "vm_id": 7, "name": "seven", "state": "running"}]}
+                answer = {"ok": True, "pools": self.pools, "members": [{"kind": "vm", "vm_id": 7, "name": "seven", "state": "running"}]}
                 if command == "regions":
                     answer["regions"] = [{"fd": 0}]
                     socket.send_fds(client, [json.dumps(answer).encode() + b"\n"], [self.region_fd])
@@ -282,8 +282,8 @@ class HostFaults(Doctor):
         self.names("pool-gpu-absent", "GPU 3 is none of the driver's 1", "from 0 to 0", *driver)
 
     def test_sharing(self):
-        def config(pool):
-            self.file("ivgpud.conf", f'mediator = {{ device = "cuda"; driver = "{FAKE_CUDA}"; }};\n'
+        def config(pool, mediator=""):
+            self.file("ivgpud.conf", f'mediator = {{ device = "cuda"; driver = "{FAKE_CUDA}"; {mediator} }};\n'
                                      f'pools = ( {{ name = "A"; {pool} }} );\n{LOCAL}')
 
         sharing = self.look("sharing")
@@ -292,11 +292,15 @@ class HostFaults(Doctor):
         self.names("gpu-exclusive", "EXCLUSIVE_PROCESS", 'nvidia-smi -i 0 -c DEFAULT.*mps = "on"', *sharing,
                    variables={"FAKE_CUDA_MODE": "3"})
         self.names("gpu-prohibited", "PROHIBITED", "nvidia-smi -i 0 -c DEFAULT", *sharing, variables={"FAKE_CUDA_MODE": "2"})
+        config('mps = "on";', 'mps_program = "/nowhere/mps";')
+        self.names("mps-absent", "/nowhere/mps is not there", "nvidia-cuda-mps", *sharing)
         config('mps = "on";')
-        self.names("mps-absent", "no nvidia-cuda-mps-control", "nvidia-cuda-mps", *sharing, variables={"PATH": self.folder})
         self.file("nvidia-cuda-mps-control", "#!/bin/sh\n")
         os.chmod(self.folder + "/nvidia-cuda-mps-control", 0o755)
         self.finds_right(*sharing, variables={"PATH": self.folder, "FAKE_CUDA_MODE": "3"})
+        fake = FakeMediator(self.control_path, pools=[{"name": "A", "mps": "down"}])
+        self.names("mps-down", "server is down", "grep MPS", *sharing, f"--control={self.control_path}")
+        fake.close()
 
     # ---- a program's way ----
 
