@@ -1,9 +1,9 @@
-# ivgpu-doctor: every fault that it knows is prepared and must be named, with its remedy.
+# What operators ask: ivgpu-doctor, of which every fault that it knows is prepared and must be named with its remedy; the prototype's greps.
 if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   add_library(doctor_fake_cuda MODULE ${CMAKE_SOURCE_DIR}/tests/integration/doctor_fake_cuda.c)
   set_target_properties(doctor_fake_cuda PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  foreach(test doctor_names_host_faults doctor_names_guest_faults)
+  foreach(test doctor_names_host_faults doctor_names_guest_faults prototype_greps_find_answers)
     add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
     set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;ivgpud;cuda" ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   endforeach()
