@@ -48,7 +48,7 @@ static const struct command {
         {"set",
          {"object", "="},
          2,
-         "set VM LIMIT=VALUE...",
+         "set VM|pool:POOL LIMIT=VALUE...",
          "changes limits, until the configuration is read again",
          NULL},
         {"pause", {"object", NULL}, 1, "pause VM", "its programs give the GPU nothing new", NULL},
@@ -93,6 +93,7 @@ static void usage(FILE *out)
                 "Limits: priority=low|medium|high, weight=1..100, vram_mib, calls_per_s, rate=slow|fail, inflight,\n"
                 "executors_max, call_timeout_ms, kernel_timeout_ms, faults_max, fault_window_s, quarantine_s. 0 is "
                 "none.\n"
+                "Of a pool: policy=fair|turns, warm_executors.\n"
                 "What is set holds at once, for programs that run too, and until the configuration is read again.\n\n"
                 "Whoever can connect may look; root, the mediator's user and \"user\" and \"group\" of the group\n"
                 "\"control\" in its configuration may change things. Everything that changes something is logged.\n\n"
@@ -102,6 +103,7 @@ static void usage(FILE *out)
                 "Examples:\n"
                 "  qemu-system-x86_64 ... $(ivgpuctl attach web)\n"
                 "  ivgpuctl set 7 weight=30 vram_mib=4096\n"
+                "  ivgpuctl set pool:A policy=turns\n"
                 "  ivgpuctl drain web --wait=60 && ivgpuctl kill web\n"
                 "  ivgpuctl --json stats 7 | jq .accounts[0].gpu_seconds\n");
 }

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define POOL_PREFIX "pool:" /* before a pool's name, where both a VM and a pool can stand */
+
 static int find_member(struct request *request, const char *name)
 {
         struct ivg_mediator *mediator = request->mediator;
@@ -62,7 +64,7 @@ static void add_pool(struct json_object *object, struct ivg_mediator *mediator, 
         gpus = add_new(object, "gpus", json_object_new_array());
         for (uint32_t i = 0; i < config->gpu_count; i++)
                 json_object_array_add(gpus, json_object_new_int((int)config->gpus[i]));
-        add_text(object, "policy", config->policy == IVG_POLICY_FAIR ? "fair" : "turns");
+        add_text(object, "policy", ivg_policy_words[config->policy]);
         add_text(object, "mps", ivg_mps_word(mediator, pool));
         add_number(object, "executors_waiting", ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING));
 }
@@ -156,7 +158,43 @@ static int command_show(struct request *request)
 
 /* ---- what changes something ---- */
 
-static int command_set(struct request *request)
+/* What of a pool can be set: as limits of VMs, but in its configuration. */
+static const struct ivg_limit pool_settings[] = {
+        {"policy", offsetof(struct ivg_pool_config, policy), 0, IVG_POLICY_TURNS, 0, ivg_policy_words},
+        {"warm_executors", offsetof(struct ivg_pool_config, warm_executors), 0, IVG_WARM_EXECUTORS_MAX, 0, NULL},
+        {NULL, 0, 0, 0, 0, NULL},
+};
+
+static int set_of_pool(struct request *request, const char *name)
+{
+        const char *key = get_text(request, "key"), *text = get_text(request, "value");
+        const struct ivg_limit *setting = pool_settings;
+        struct ivg_mediator *mediator = request->mediator;
+        uint32_t pool = 0, value;
+        int rc;
+
+        while (pool < mediator->config.pool_count && strcmp(mediator->config.pools[pool].name, name) != 0)
+                pool++;
+        if (pool == mediator->config.pool_count || name[0] == '\0') {
+                ivg_error_set(&request->error, "unknown pool %.60s", name);
+                return -ENOENT;
+        }
+        while (setting->name && key && strcmp(setting->name, key) != 0)
+                setting++;
+        if (!setting->name || !key || !text) {
+                ivg_error_set(&request->error, "\"%.40s\" is nothing of a pool that can be set", key ? key : "");
+                return -EINVAL;
+        }
+        rc = ivg_limit_parse(setting, text, &value, &request->error);
+        if (rc < 0)
+                return rc;
+        *(uint32_t *)(void *)((char *)&mediator->config.pools[pool] + setting->offset) = value;
+        ivg_sched_policy_changed(mediator, pool);
+        ivg_warm_tick(mediator, ivg_loop_now_ms());
+        return 0;
+}
+
+static int set_of_member(struct request *request)
 {
         const char *key = get_text(request, "key"), *text = get_text(request, "value");
         const struct ivg_limit *limit = key ? ivg_limit_find(key) : NULL;
@@ -175,6 +213,12 @@ static int command_set(struct request *request)
         ivg_limit_set(slot < IVG_VMS_MAX ? &config->vms[slot].limits : &config->local.limits, limit, value);
         ivg_member_limits_changed(request->member);
         return 0;
+}
+
+static int command_set(struct request *request)
+{
+        return request->member ? set_of_member(request)
+                               : set_of_pool(request, get_text(request, "object") + strlen(POOL_PREFIX));
 }
 
 static int command_pause(struct request *request)
@@ -258,7 +302,7 @@ static int command_reload(struct request *request)
 
 /* ---- one request ---- */
 
-enum object_use { OBJECT_NONE, OBJECT_MAY, OBJECT_MUST };
+enum object_use { OBJECT_NONE, OBJECT_MAY, OBJECT_MUST, OBJECT_OR_POOL };
 enum right { RIGHT_NONE, RIGHT_SEE, RIGHT_CHANGE }; /* both are of few; what is done with one is logged */
 
 static const struct command {
@@ -272,7 +316,7 @@ static const struct command {
         {"stats", OBJECT_MAY, RIGHT_NONE, ivg_command_stats},
         {"programs", OBJECT_MAY, RIGHT_NONE, ivg_command_programs},
         {"regions", OBJECT_MAY, RIGHT_SEE, ivg_command_regions},
-        {"set", OBJECT_MUST, RIGHT_CHANGE, command_set},
+        {"set", OBJECT_OR_POOL, RIGHT_CHANGE, command_set},
         {"pause", OBJECT_MUST, RIGHT_CHANGE, command_pause},
         {"resume", OBJECT_MUST, RIGHT_CHANGE, command_resume},
         {"drain", OBJECT_MUST, RIGHT_CHANGE, command_drain},
@@ -287,10 +331,12 @@ static int run_for_object(struct request *request, const struct command *command
 {
         int rc = 0;
 
-        if (command->object == OBJECT_MUST && !object) {
+        if (command->object >= OBJECT_MUST && !object) {
                 ivg_error_set(&request->error, "\"object\" is missing: a VM's number or name, or \"local\"");
                 return -EINVAL;
         }
+        if (command->object == OBJECT_OR_POOL && strncmp(object, POOL_PREFIX, strlen(POOL_PREFIX)) == 0)
+                return command->run(request);
         if (command->object != OBJECT_NONE && object)
                 rc = find_member(request, object);
         return rc < 0 ? rc : command->run(request);

@@ -31,7 +31,7 @@ struct ivg_pool_config {
         uint32_t gpu_count; /* 0: all that the driver shows */
         uint32_t gpus[IVG_POOL_GPUS_MAX];
         uint32_t warm_executors; /* that wait for programs; IVG_WARM_UNSET until ivg_config_finish */
-        enum ivg_policy policy;
+        uint32_t policy;         /* enum ivg_policy */
         enum ivg_mps_mode mps;
 };
 
@@ -103,6 +103,8 @@ struct ivg_config {
         struct ivg_control_config control;
         struct ivg_metrics_config metrics;
 };
+
+extern const char *const ivg_policy_words[]; /* by enum ivg_policy; end with NULL */
 
 static inline bool ivg_config_has_pool(const struct ivg_config *config, uint32_t pool)
 {

@@ -157,6 +157,17 @@ void ivg_local_init(struct ivg_local *local)
         local->listener.fd = local->ipc_fd = -1;
 }
 
+int ivg_local_take_listener(struct ivg_mediator *mediator, struct ivg_local *local, int fd, struct ivg_error *error)
+{
+        int rc;
+
+        local->listener = (struct ivg_source){.fd = fd, .ready = listener_ready};
+        rc = ivg_loop_watch(mediator, &local->listener);
+        if (rc < 0)
+                ivg_error_set(error, "watching %s: %s", local->path, strerror(-rc));
+        return rc;
+}
+
 int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_t mode, struct ivg_error *error)
 {
         int rc;
@@ -164,13 +175,7 @@ int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_
         if (local->path[0] == '\0')
                 return 0;
         rc = ivg_manager_listen(local->path, mode, SOCK_SEQPACKET, error);
-        if (rc < 0)
-                return rc;
-        local->listener = (struct ivg_source){.fd = rc, .ready = listener_ready};
-        rc = ivg_loop_watch(mediator, &local->listener);
-        if (rc < 0)
-                ivg_error_set(error, "watching %s: %s", local->path, strerror(-rc));
-        return rc;
+        return rc < 0 ? rc : ivg_local_take_listener(mediator, local, rc, error);
 }
 
 void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms)

@@ -403,7 +403,7 @@ static void announce(int ready_fd)
         const char *path;
 
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
-                if (mediator.vms[i].listener.fd >= 0)
+                if (ivg_config_has_vm(&mediator.config, i))
                         ivg_vm_announce(&mediator.vms[i]);
         if (mediator.config.local.socket[0] != '\0')
                 ivg_log(IVG_LOG_INFO, "[SOCKET] local programs, pool %s: listening on %s",

@@ -371,6 +371,7 @@ void ivg_sched_close(struct ivg_mediator *mediator); /* no executor is left */
 /* An executor with a channel begins to be scheduled on that many devices; is gone. */
 void ivg_sched_join(struct ivg_executor *executor, uint32_t devices);
 void ivg_sched_leave(struct ivg_executor *executor);
+void ivg_sched_policy_changed(struct ivg_mediator *mediator, uint32_t pool); /* likewise, of a pool */
 /* Weight, priority, rate, window, pause: they hold from now on. */
 void ivg_sched_limits_changed(struct ivg_mediator *mediator, const struct ivg_member *member);
 
@@ -495,6 +496,7 @@ void ivg_vm_close(struct ivg_vm *vm);
 void ivg_vm_init(struct ivg_mediator *mediator, uint32_t slot);
 /* A listening socket for `config`, not watched yet. -errno with words. */
 int ivg_vm_listen(const struct ivg_vm_config *config, struct ivg_error *error);
+int ivg_vm_listen_local(const struct ivg_vm_config *config, struct ivg_error *error); /* its local_socket */
 /* Watches such a socket in place of the one it had. */
 int ivg_vm_take_listener(struct ivg_vm *vm, int fd, struct ivg_error *error);
 void ivg_vm_announce(const struct ivg_vm *vm); /* in the log: where it listens */
@@ -511,6 +513,7 @@ void ivg_removed_tick(struct ivg_mediator *mediator);
 int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error);
 
 void ivg_local_init(struct ivg_local *local); /* before all else */
+int ivg_local_take_listener(struct ivg_mediator *mediator, struct ivg_local *local, int fd, struct ivg_error *error);
 int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_t mode, struct ivg_error *error);
 void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms);
 void ivg_local_stop_listening(struct ivg_mediator *mediator, struct ivg_local *local);

@@ -23,6 +23,7 @@ struct plan {
         char **environments[IVG_POOLS_MAX];                        /* new ones, by slot; NULL: the old one does */
         bool begins_mps[IVG_POOLS_MAX];                            /* by slot: prepared, not begun */
         int listeners[IVG_VMS_MAX];                                /* by slot; -1: the old one does */
+        int local_listeners[IVG_VMS_MAX];                          /* likewise, of local_socket */
 };
 
 static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -137,15 +138,25 @@ static int prepare(struct plan *plan, struct ivg_error *error)
         }
         for (uint32_t i = 0; rc == 0 && i < plan->fresh.vm_count; i++) {
                 const uint32_t slot = plan->vm_slots[i];
-                const struct ivg_vm_config *now = &mediator->config.vms[slot];
+                const struct ivg_vm_config *now = &mediator->config.vms[slot], *fresh = &plan->fresh.vms[i];
+                const bool stays = plan->vm_stays[slot] && !mediator->vms[slot].removed;
 
-                if (plan->fresh.vms[i].socket[0] == '\0' || (plan->vm_stays[slot] && !mediator->vms[slot].removed &&
-                                                             strcmp(now->socket, plan->fresh.vms[i].socket) == 0))
-                        continue;
-                rc = plan->listeners[slot] = ivg_vm_listen(&plan->fresh.vms[i], error);
+                if (fresh->socket[0] != '\0' && !(stays && strcmp(now->socket, fresh->socket) == 0))
+                        rc = plan->listeners[slot] = ivg_vm_listen(fresh, error);
+                if (rc >= 0 && fresh->local_socket[0] != '\0' &&
+                    !(stays && strcmp(now->local_socket, fresh->local_socket) == 0))
+                        rc = plan->local_listeners[slot] = ivg_vm_listen_local(fresh, error);
                 rc = rc < 0 ? rc : 0;
         }
         return rc;
+}
+
+static void listener_drop(int fd, const char *path)
+{
+        if (fd < 0)
+                return;
+        close(fd);
+        ivg_manager_unlink(path);
 }
 
 static void unprepare(struct plan *plan)
@@ -156,9 +167,9 @@ static void unprepare(struct plan *plan)
                         ivg_mps_end(plan->mediator, slot);
         }
         for (uint32_t i = 0; i < plan->fresh.vm_count; i++)
-                if (plan->vm_slots[i] != NONE && plan->listeners[plan->vm_slots[i]] >= 0) {
-                        close(plan->listeners[plan->vm_slots[i]]);
-                        ivg_manager_unlink(plan->fresh.vms[i].socket);
+                if (plan->vm_slots[i] != NONE) {
+                        listener_drop(plan->listeners[plan->vm_slots[i]], plan->fresh.vms[i].socket);
+                        listener_drop(plan->local_listeners[plan->vm_slots[i]], plan->fresh.vms[i].local_socket);
                 }
 }
 
@@ -204,6 +215,7 @@ static void pools_change(struct plan *plan)
                         plan->environments[slot] = NULL;
                 }
                 *pool = *fresh;
+                ivg_sched_policy_changed(mediator, slot);
                 if (plan->begins_mps[slot])
                         ivg_mps_begin(mediator, slot);
                 plan->begins_mps[slot] = false;
@@ -230,21 +242,30 @@ static void vm_differences(const struct ivg_vm *vm, const struct ivg_vm_config *
                         note("VM %u (%s): %s holds from its QEMU's next start", now->vm_id, now->name, made_of[i].key);
 }
 
+static void mode_change(const char *path, mode_t now, mode_t fresh)
+{
+        if (now != fresh && !ivg_manager_holds(path) && chmod(path, fresh) < 0)
+                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", path, strerror(errno));
+}
+
 static void vm_change(struct plan *plan, uint32_t slot, const struct ivg_vm_config *fresh)
 {
         struct ivg_mediator *mediator = plan->mediator;
         struct ivg_vm *vm = &mediator->vms[slot];
         struct ivg_vm_config *now = &mediator->config.vms[slot];
         struct ivg_error error = {""};
-        const bool moved = plan->listeners[slot] >= 0;
+        const bool moved = plan->listeners[slot] >= 0, local_moved = plan->local_listeners[slot] >= 0;
 
         if (plan->vm_stays[slot]) {
                 vm_differences(vm, now, fresh);
                 if (vm->listener.fd >= 0 && (moved || fresh->socket[0] == '\0'))
                         ivg_vm_stop_listening(vm);
-                else if (vm->listener.fd >= 0 && now->socket_mode != fresh->socket_mode &&
-                         !ivg_manager_holds(now->socket) && chmod(now->socket, fresh->socket_mode) < 0)
-                        ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", now->socket, strerror(errno));
+                else if (vm->listener.fd >= 0)
+                        mode_change(now->socket, now->socket_mode, fresh->socket_mode);
+                if (vm->local.listener.fd >= 0 && (local_moved || fresh->local_socket[0] == '\0'))
+                        ivg_local_stop_listening(mediator, &vm->local);
+                else if (vm->local.listener.fd >= 0)
+                        mode_change(now->local_socket, now->socket_mode, fresh->socket_mode);
                 *now = *fresh;
                 if (vm->removed)
                         vm->removed = vm->member.draining = false;
@@ -255,9 +276,11 @@ static void vm_change(struct plan *plan, uint32_t slot, const struct ivg_vm_conf
         }
         if (moved && ivg_vm_take_listener(vm, plan->listeners[slot], &error) < 0)
                 ivg_log(IVG_LOG_ERROR, "[RELOAD] %s", error.text);
-        if (moved)
+        if (local_moved && ivg_local_take_listener(mediator, &vm->local, plan->local_listeners[slot], &error) < 0)
+                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s", error.text);
+        if (moved || local_moved)
                 ivg_vm_announce(vm);
-        plan->listeners[slot] = -1;
+        plan->listeners[slot] = plan->local_listeners[slot] = -1;
 }
 
 static void vms_change(struct plan *plan)
@@ -308,9 +331,8 @@ static void rest_change(struct plan *plan)
         now->warm_executors = fresh->warm_executors;
         if (strcmp(now->local.socket, fresh->local.socket) != 0)
                 return;
-        if (now->local.socket[0] != '\0' && now->local.socket_mode != fresh->local.socket_mode &&
-            !ivg_manager_holds(now->local.socket) && chmod(now->local.socket, fresh->local.socket_mode) < 0)
-                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", now->local.socket, strerror(errno));
+        if (now->local.socket[0] != '\0')
+                mode_change(now->local.socket, now->local.socket_mode, fresh->local.socket_mode);
         now->local = fresh->local; /* region and pool: of programs that start from now on */
         now->local.pool = plan->pool_slots[fresh->local.pool];
 }
@@ -331,7 +353,7 @@ int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error)
         }
         plan->mediator = mediator;
         for (uint32_t i = 0; i < IVG_VMS_MAX; i++)
-                plan->listeners[i] = -1;
+                plan->listeners[i] = plan->local_listeners[i] = -1;
         rc = mediator->configure(&plan->fresh, error);
         if (rc == 0)
                 rc = all_place(plan, error);

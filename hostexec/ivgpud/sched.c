@@ -213,6 +213,20 @@ static int domains_make(struct ivg_mediator *mediator, uint32_t pool)
         return mediator->sched.domains[pool] ? 0 : -ENOMEM;
 }
 
+static const struct ivg_sched_settings *settings_of(const struct ivg_mediator *mediator, uint32_t pool)
+{
+        return mediator->config.pools[pool].policy == IVG_POLICY_TURNS ? &ivg_sched_turns : &ivg_sched_fair;
+}
+
+void ivg_sched_policy_changed(struct ivg_mediator *mediator, uint32_t pool)
+{
+        for (uint32_t device = 0; mediator->sched.domains[pool] && device < IVG_BOARD_DEVICES_MAX; device++)
+                if (domain_of(mediator, pool, device)->shares)
+                        ivg_sched_device_change(&domain_of(mediator, pool, device)->device,
+                                                settings_of(mediator, pool));
+        look(mediator, true);
+}
+
 static struct ivg_sched_share *share_take(struct ivg_mediator *mediator, uint32_t pool, uint32_t device,
                                           struct ivg_member *member)
 {
@@ -220,10 +234,7 @@ static struct ivg_sched_share *share_take(struct ivg_mediator *mediator, uint32_
         struct ivg_sched_share *share = domain->shares;
 
         if (!share) { /* the first: as the pool is configured now */
-                ivg_sched_device_init(&domain->device,
-                                      mediator->config.pools[pool].policy == IVG_POLICY_TURNS ? &ivg_sched_turns
-                                                                                              : &ivg_sched_fair,
-                                      ivg_loop_now_ns());
+                ivg_sched_device_init(&domain->device, settings_of(mediator, pool), ivg_loop_now_ns());
                 domain->next_ns = IVG_SCHED_NEVER;
         }
         while (share && share->member != member)

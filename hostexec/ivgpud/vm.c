@@ -131,6 +131,15 @@ int ivg_vm_listen(const struct ivg_vm_config *config, struct ivg_error *error)
         return rc;
 }
 
+int ivg_vm_listen_local(const struct ivg_vm_config *config, struct ivg_error *error)
+{
+        const int rc = ivg_manager_listen(config->local_socket, config->socket_mode, SOCK_SEQPACKET, error);
+
+        if (rc < 0)
+                ivg_error_prefix(error, "VM %u (%s)", config->vm_id, config->name);
+        return rc;
+}
+
 int ivg_vm_take_listener(struct ivg_vm *vm, int fd, struct ivg_error *error)
 {
         struct ivg_source listener = {.fd = fd, .ready = listener_ready};
@@ -173,6 +182,11 @@ int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *
 
 void ivg_vm_announce(const struct ivg_vm *vm)
 {
+        if (vm->local.listener.fd >= 0)
+                ivg_log(IVG_LOG_INFO, "[SOCKET] %s, pool %s: its local programs: listening on %s", vm->member.name,
+                        vm->mediator->config.pools[vm->config->pool].name, vm->config->local_socket);
+        if (vm->listener.fd < 0)
+                return;
         ivg_log(IVG_LOG_INFO, "[SOCKET] %s, pool %s: listening on %s", vm->member.name,
                 vm->mediator->config.pools[vm->config->pool].name, vm->config->socket);
 }
@@ -213,6 +227,7 @@ static void vms_tick(struct ivg_mediator *mediator)
                         continue;
                 if (vm->tenant)
                         qemu_gone(vm, "it is no longer configured");
+                ivg_local_close(mediator, &vm->local); /* programs that are connected and run nothing */
                 ivg_log(IVG_LOG_INFO, "[RELOAD] %s is gone", vm->member.name);
                 ivg_member_end(&vm->member);
                 memset(&config->vms[slot], 0, sizeof(config->vms[slot]));

@@ -38,6 +38,15 @@ void ivg_sched_device_init(struct ivg_sched_device *device, const struct ivg_sch
         *device = (struct ivg_sched_device){.settings = *settings, .now_ns = now_ns};
 }
 
+void ivg_sched_device_change(struct ivg_sched_device *device, const struct ivg_sched_settings *settings)
+{
+        device->settings = *settings;
+        device->extra = 0;
+        for (struct ivg_sched_vm *vm = device->vms; vm; vm = vm->next)
+                if (vm->left_ns > settings->quantum_ns)
+                        vm->left_ns = settings->quantum_ns;
+}
+
 void ivg_sched_vm_add(struct ivg_sched_device *device, struct ivg_sched_vm *vm)
 {
         vm->next = device->vms;

@@ -103,6 +103,9 @@ struct ivg_sched_device {
 };
 
 void ivg_sched_device_init(struct ivg_sched_device *device, const struct ivg_sched_settings *settings, uint64_t now_ns);
+/* Other settings from the next run on: a VM that runs keeps what is left of its quantum, if the new one is not shorter.
+ */
+void ivg_sched_device_change(struct ivg_sched_device *device, const struct ivg_sched_settings *settings);
 /* The structures are the caller's, zero but for what is given, and stay where they are until they are taken out. */
 void ivg_sched_vm_add(struct ivg_sched_device *device, struct ivg_sched_vm *vm);
 void ivg_sched_vm_remove(struct ivg_sched_device *device, struct ivg_sched_vm *vm); /* it has no clients */

@@ -195,6 +195,17 @@ class Ivgpuctl(Mediator):
         guest.open(1)
         guest.close()
 
+    def test_set_of_a_pool(self):
+        self.start()
+        self.ctl("set", "pool:A", "policy=turns", "warm_executors=1")
+        wait_until(lambda: (self.json("list")["pools"][0]["policy"], self.json("list")["pools"][0]["executors_waiting"])
+                   == ("turns", 1), "set, and one waits")
+        self.assertIn('"fair", "turns"', self.ctl("set", "pool:A", "policy=chess", status=1))
+        self.assertIn("unknown pool C", self.ctl("set", "pool:C", "policy=turns", status=1))
+        self.assertIn('"gpus" is nothing of a pool that can be set', self.ctl("set", "pool:A", "gpus=1", status=1))
+        self.ctl("reload")
+        self.assertEqual(self.json("list")["pools"][0]["policy"], "fair")
+
     def test_drain_and_resume(self):
         self.start()
         guest = self.attach_qemu(epoch=1)

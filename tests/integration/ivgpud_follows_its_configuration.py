@@ -147,6 +147,46 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};
         self.assertEqual(guest.region.host(0), (generation, READY))
         guest.close()
 
+    def local_of_seven(self, name):
+        """A program of VM 7 that came in there, its executor ready; None: nobody listens."""
+        path, self.local_path = self.local_path, os.path.join(self.folder, name)
+        try:
+            guest = self.attach_local(epoch=1)
+        except OSError:
+            return None
+        finally:
+            self.local_path = path
+        self.addCleanup(guest.close)
+        guest.open()
+        return guest
+
+    def test_a_local_socket_comes_moves_and_goes(self):
+        self.start()
+        self.assertIsNone(self.local_of_seven("seven.sock"))
+        self.reload(seven=f'local_socket = "{self.folder}/seven.sock";')
+        first = self.local_of_seven("seven.sock")
+        self.reload(seven=f'local_socket = "{self.folder}/other.sock";')
+        self.assertIsNone(self.local_of_seven("seven.sock"))
+        self.assertFalse(os.path.exists(f"{self.folder}/seven.sock"))
+        self.local_of_seven("other.sock")
+        self.assertEqual(first.region.host(0)[1], READY, "what runs goes on")
+        self.reload("nothing changed: ", seven=f'local_socket = "{self.folder}/lies/under.sock";')
+        self.local_of_seven("other.sock")
+        self.reload()
+        self.assertIsNone(self.local_of_seven("other.sock"))
+
+    def test_a_removed_vm_lets_idle_local_programs_go(self):
+        self.start()
+        self.reload(seven=f'local_socket = "{self.folder}/seven.sock";')
+        path, self.local_path = self.local_path, os.path.join(self.folder, "seven.sock")
+        idle = self.attach_local(epoch=1)  # connected, without a channel
+        self.addCleanup(idle.close)
+        self.local_path = path
+        self.reload(first=None, vms=self.nine())
+        wait_until(lambda: "VM 7 (seven) is gone" in self.log(), "the VM is gone")
+        self.assertEqual(idle.socket.recv(1), b"", "its connection is closed")
+        self.reload(first=None, vms=self.nine())
+
     def test_gpus_hold_for_programs_to_come(self):
         self.start()
         guest = self.attach_qemu(epoch=1)
