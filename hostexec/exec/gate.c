@@ -117,7 +117,12 @@ static bool find_device(struct ivg_exec *exec, ivg_id context)
 
 void ivg_gate_settle(struct ivg_exec *exec)
 {
-        ivg_store_relaxed_u64(&exec->meter->devices[exec->gate.device].given, exec->gate.given);
+        _Atomic(uint64_t) *given = &exec->meter->devices[exec->gate.device].given;
+        struct ivg_gate *gate = &exec->gate;
+
+        gate->gpu_calls += gate->given - ivg_load_relaxed_u64(given);
+        ivg_store_relaxed_u64(&exec->board->counters.gpu_calls, gate->gpu_calls);
+        ivg_store_relaxed_u64(given, gate->given);
 }
 
 struct limits {
@@ -256,7 +261,6 @@ void ivg_gate_batch_ends(struct ivg_exec *exec)
 
         if (gate->given != before) {
                 ivg_gate_settle(exec);
-                ivg_store_relaxed_u64(&exec->board->counters.gpu_calls, gate->gpu_calls += gate->given - before);
                 if (ivg_load_relaxed_u32(&exec->meter->sleeping)) /* a miss is made good by the next batch */
                         ivg_meter_wake(exec);
                 if (ivg_load_relaxed_u32(&exec->meter->sample_due))

@@ -15,6 +15,10 @@ if(BUILD_TESTING)
   # Alone: it measures, though the device's time only.
   set_tests_properties(scheduler PROPERTIES TIMEOUT 300 RUN_SERIAL TRUE LABELS "integration;cuda;sched"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  add_test(NAME scheduler_holds_and_lets_go
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/scheduler_holds_and_lets_go.py)
+  set_tests_properties(scheduler_holds_and_lets_go PROPERTIES TIMEOUT 300 LABELS "integration;cuda;sched"
+                       ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   if(IVG_SANITIZE)
     set_property(TEST scheduler APPEND PROPERTY ENVIRONMENT IVGPU_SANITIZED=1)
   endif()

@@ -2,85 +2,20 @@
 """The scheduler in the whole path: programs of several VMs on one soft GPU whose kernels take stated time and no
 processor, so that shares do not depend on the machine. The policy alone, over long times and many VMs, is tested in
 simulated time (sched_shares_hold)."""
-import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import unittest
 
-BIN = os.environ["IVGPU_BIN"]
-BUILD = os.path.dirname(BIN)
-PROGRAM = os.path.join(BUILD, "tests", "cuda", "share")
-WAIT_S = 60
+from scheduler_harness import BLOCK_NS, Machine
+
 SECONDS = float(os.environ.get("IVGPU_SCHED_SECONDS", "3"))
 # Sanitizers slow the programs, not the device: what these leave unused others get. Their runs look for faults, not figures.
 SANITIZED = "IVGPU_SANITIZED" in os.environ
 SHARES_SECONDS = 3 if SANITIZED else 10
 RUNS = 4
-BLOCK_NS = 100000  # a kernel of 10 blocks takes 1 ms
 
 
-class Program:
-    def __init__(self, socket, words):
-        environment = dict(os.environ, IVGPU_SOCKET=socket, LD_LIBRARY_PATH=os.path.join(BUILD, "lib", "ivgpu"))
-        environment.pop("IVGPU_CHANNEL", None)
-        self.process = subprocess.Popen([PROGRAM, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=environment)
-        line = self.process.stdout.readline()
-        if line != "ready\n":
-            raise AssertionError(f"{words}: {line}{self.process.stderr.read()}")
-
-    def go(self):
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-    def result(self):
-        out, err = self.process.communicate(timeout=WAIT_S)
-        if self.process.returncode != 0:
-            raise AssertionError(f"ended with {self.process.returncode}: {out}{err}")
-        return dict(json.loads(out), stderr=err)
-
-
-class Scheduler(unittest.TestCase):
-    def start(self, vms, policy="fair"):
-        """vms: a dict of keys for each VM."""
-        self.folder = tempfile.mkdtemp(prefix="ivgpu-sched.")
-        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.sockets = [os.path.join(self.folder, f"{i}.sock") for i in range(len(vms))]
-        groups = ", ".join("{ " + f'vm_id = {i + 1}; name = "vm{i}"; pool = "A"; local_socket = "{self.sockets[i]}"; '
-                           "region_mib = 16; " + " ".join(f"{key} = {json.dumps(value)};" for key, value in vm.items()) + " }"
-                           for i, vm in enumerate(vms))
-        config = os.path.join(self.folder, "ivgpud.conf")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(f'mediator = {{ device = "soft"; heartbeat_log_s = 0; }};\n'
-                       f'pools = ( {{ name = "A"; policy = "{policy}"; }} );\nvms = ( {groups} );\n')
-        self.log = open(os.path.join(self.folder, "log"), "w+", encoding="utf-8")
-        self.addCleanup(self.log.close)
-        ready, told = os.pipe()
-        environment = dict(os.environ, IVGPU_SOFT_BLOCK_NS=str(BLOCK_NS), IVGPU_SOFT_ENGINE=os.path.join(self.folder, "engine"))
-        self.mediator = subprocess.Popen([os.path.join(BIN, "ivgpud"), "--config", config, "--foreground", "--ready-fd",
-                                          str(told)], stderr=self.log, env=environment, pass_fds=[told])
-        os.close(told)
-        self.addCleanup(self.end)
-        with os.fdopen(ready) as file:
-            self.assertEqual(file.readline(), "ready\n")
-
-    def end(self):
-        self.mediator.terminate()
-        try:
-            self.mediator.wait(WAIT_S)
-        except subprocess.TimeoutExpired:
-            self.mediator.kill()
-            self.mediator.wait()
-
-    def run_all(self, works):
-        programs = [Program(self.sockets[vm], [str(word) for word in work]) for vm, *work in works]
-        for program in programs:
-            program.go()
-        return [program.result() for program in programs]
-
+class Scheduler(Machine):
     def shares(self, weights, policy="fair", blocks=30, within=0.05):
         """Each within 5 %. A loaded machine may keep a program from using its share, which others then get, and never
         gives it more: the best of a few runs is what the scheduler does."""
