@@ -94,7 +94,7 @@ grep -q "WARNING: programs of this machine find /.*x86_64-linux-gnu/libcuda.so.1
 rm "$root/usr/lib/x86_64-linux-gnu/libcuda.so.1"
 in_root ldconfig
 
-step "ivgpud as its unit starts it, a program of the group, and ivgpuctl"
+step "ivgpud as its unit starts it, a program of the group, ivgpuctl and ivgpu-doctor"
 sed -i 's/device = "cuda"/device = "soft"/' "$root/etc/ivgpu/ivgpud.conf"
 arguments=$(sed -n 's/^ExecStart=//p' "$root/usr/lib/systemd/system/ivgpud.service")
 in_root setpriv --reuid ivgpu --regid ivgpu --init-groups --no-new-privs $arguments > "$work/ivgpud.log" 2>&1 &
@@ -105,6 +105,9 @@ in_root setpriv --reuid nobody --regid ivgpu --clear-groups /tmp/program > "$wor
 grep -q "launches: right" "$work/program" || fail "$(cat "$work/program")"
 ! in_root setpriv --reuid nobody --regid nogroup --clear-groups /tmp/program > "$work/program" 2>&1 || fail "a stranger's program ran"
 grep -q "error 3" "$work/program" || fail "a stranger is told: $(cat "$work/program")"
+
+in_root ivgpu-doctor > "$work/doctor" || { cat "$work/doctor"; fail "ivgpu-doctor complains of a fresh installation"; }
+grep -qE '^ok +copies .*every word right' "$work/doctor" || fail "ivgpu-doctor: $(cat "$work/doctor")"
 
 step "a container by the CDI file: another root, without ivgpu"
 image=$work/root/image
