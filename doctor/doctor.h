@@ -3,11 +3,12 @@
  *   main.c ── report.c            what was found, as lines or as JSON
  *          ├─ host_mediator.c     configuration, mediator, its state of each VM
  *          ├─ host_socket.c       each VM's socket: who listens, whom it lets in; denials of AppArmor and SELinux
- *          ├─ host_qemu.c         the emulator and running ones: device, vectors, connection; the region
+ *          ├─ host_qemu.c         the emulator and running ones: device, vectors, connection
+ *          ├─ host_region.c       the region that a QEMU was given
  *          ├─ host_driver.c       the driver's library, GPUs, compute mode, MPS
  *          ├─ guest.c             PCI device, kernel driver, node, channels
  *          ├─ loader.c            which libcuda.so.1 a program gets, and of which build it is
- *          └─ path.c              a program's way: executor, GPU, round trip, kernel, copies
+ *          └─ path.c              a program's way: executor, GPU, round trip, kernel, copies ── path_walk.c walks it
  *   files.c, processes.c, child.c, learn.c   helpers
  *
  * A check changes nothing and waits for nobody longer than a named time. It reports findings: each says what was looked

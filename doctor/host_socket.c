@@ -1,6 +1,5 @@
 /* Each VM's socket, as its QEMU meets it; and what AppArmor and SELinux have refused. */
 #include "doctor.h"
-#include <ctype.h>
 #include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -171,39 +170,44 @@ void ivg_check_socket(struct ivg_doctor *doctor)
 
 /* ---- denials ---- */
 
+#define DENIALS_KEPT 256u /* the latest: a VM that tries again and again makes a few a second */
+#define DENIAL_BYTES 512u
+
 struct denials {
-        const char *path, *base; /* the VM's socket, and its last name */
-        unsigned int apparmor, selinux;
-        char last[512];
+        unsigned int count; /* of all that the logs have */
+        char lines[DENIALS_KEPT][DENIAL_BYTES];
 };
 
-static bool mentions(const char *text, const struct denials *denials)
+static bool is_apparmors(const char *line)
 {
-        char name[IVG_SOCKET_PATH_BYTES + 16];
-
-        if (!denials->path)
-                return strstr(text, "comm=\"ivgpu") != NULL;
-        snprintf(name, sizeof(name), "name=\"%s\"", denials->base);
-        return strstr(text, denials->path) != NULL || strstr(text, name) != NULL;
+        return strstr(line, "apparmor=\"DENIED\"") != NULL;
 }
 
-static void denial_look(const char *text, void *argument)
+static void denial_keep(const char *line, void *argument)
 {
         struct denials *denials = argument;
-        const bool apparmor = strstr(text, "apparmor=\"DENIED\"") != NULL,
-                   selinux = strstr(text, "avc:") != NULL && strstr(text, "denied") != NULL;
 
-        if ((!apparmor && !selinux) || !mentions(text, denials))
-                return;
-        denials->apparmor += apparmor;
-        denials->selinux += selinux;
-        snprintf(denials->last, sizeof(denials->last), "%s", text);
+        if (is_apparmors(line) || (strstr(line, "avc:") && strstr(line, "denied")))
+                snprintf(denials->lines[denials->count++ % DENIALS_KEPT], DENIAL_BYTES, "%s", line);
+}
+
+/* By its path, or, as SELinux often has it, by its last name alone. `vm`: NULL for ivgpu's own processes. */
+static bool mentions(const char *line, const struct ivg_vm_config *vm)
+{
+        char name[IVG_SOCKET_PATH_BYTES + 16];
+        const char *slash;
+
+        if (!vm)
+                return strstr(line, "comm=\"ivgpu") != NULL;
+        slash = strrchr(vm->socket, '/');
+        snprintf(name, sizeof(name), "name=\"%s\"", slash ? slash + 1 : vm->socket);
+        return strstr(line, vm->socket) != NULL || strstr(line, name) != NULL;
 }
 
 /* The value of NAME="VALUE" in a line of the log. */
-static void field_get(const char *text, const char *name, char *value, size_t bytes)
+static void field_get(const char *line, const char *name, char *value, size_t bytes)
 {
-        const char *at = strstr(text, name);
+        const char *at = strstr(line, name);
 
         value[0] = '\0';
         if (!at)
@@ -212,58 +216,63 @@ static void field_get(const char *text, const char *name, char *value, size_t by
         snprintf(value, bytes, "%.*s", (int)strcspn(at, "\""), at);
 }
 
-static void denial_judge(struct ivg_doctor *doctor, const struct denials *denials, const char *object)
+/* True: there are some that concern it, and that is told. */
+static bool denials_judge(struct ivg_doctor *doctor, const struct denials *denials, const struct ivg_vm_config *vm,
+                          const char *object)
 {
+        const unsigned int first = denials->count > DENIALS_KEPT ? denials->count - DENIALS_KEPT : 0;
         char profile[128], refused[256];
+        const char *last = NULL;
+        unsigned int count = 0;
 
-        field_get(denials->last, "profile=\"", profile, sizeof(profile));
-        field_get(denials->last, "name=\"", refused, sizeof(refused));
-        ivg_seen(doctor, "%u refusals in the log, the last: %.300s", denials->apparmor + denials->selinux,
-                 denials->last);
-        if (denials->apparmor == 0)
-                ivg_remedy(doctor,
-                           "ausearch -m avc -ts recent | audit2allow -M ivgpu && semodule -i ivgpu.pp, then start "
-                           "the VM again (\"setenforce 0\" would only hide it)");
+        for (unsigned int i = first; i < denials->count; i++)
+                if (mentions(denials->lines[i % DENIALS_KEPT], vm)) {
+                        last = denials->lines[i % DENIALS_KEPT];
+                        count++;
+                }
+        if (!last)
+                return false;
+        field_get(last, "profile=\"", profile, sizeof(profile));
+        field_get(last, "name=\"", refused, sizeof(refused));
+        ivg_seen(doctor, "%u refusals in the log, the last: %.300s", count, last);
+        if (!is_apparmors(last))
+                ivg_remedy(
+                        doctor,
+                        "ausearch -m avc -ts recent | audit2allow -M ivgpu && semodule -i ivgpu.pp, then start the VM "
+                        "again (\"setenforce 0\" would only hide it)");
         else if (strncmp(profile, "libvirt-", 8) == 0)
-                ivg_remedy(doctor,
-                           "echo '\"%s\" rw,' >> /etc/apparmor.d/local/abstractions/libvirt-qemu, then start the VM "
-                           "again (libvirt loads its profile with it)",
-                           refused);
+                ivg_remedy(
+                        doctor,
+                        "echo '\"%s\" rw,' >> /etc/apparmor.d/local/abstractions/libvirt-qemu, then start the VM again "
+                        "(libvirt loads its profile with it)",
+                        refused);
         else
-                ivg_remedy(doctor,
-                           "add the line  \"%s\" rw,  to the profile %s (/etc/apparmor.d/local/), then: systemctl "
-                           "reload apparmor",
-                           refused, profile);
-        ivg_conclude(doctor, IVG_BAD, denials->apparmor ? "apparmor-denies" : "selinux-denies", object);
+                ivg_remedy(
+                        doctor,
+                        "add the line  \"%s\" rw,  to the profile %s (/etc/apparmor.d/local/), then: systemctl reload "
+                        "apparmor",
+                        refused, profile);
+        ivg_conclude(doctor, IVG_BAD, is_apparmors(last) ? "apparmor-denies" : "selinux-denies", object);
+        return true;
 }
 
 void ivg_check_denials(struct ivg_doctor *doctor)
 {
+        static struct denials denials;
         char path[PATH_MAX], apparmor[16], name[64];
         const struct ivg_vm_config *vm = NULL;
-        struct denials denials = {0};
-        unsigned int logs, found = 0;
+        struct ivg_socket_view view;
+        unsigned int logs;
         long long selinux;
+        bool found;
 
-        logs = ivg_logs_read(doctor, denial_look, &denials);
-        if (denials.apparmor + denials.selinux > 0 && ++found)
-                denial_judge(doctor, &denials, "ivgpu's own processes");
-        while ((vm = ivg_next_vm(doctor, vm, name)) != NULL) {
-                struct ivg_socket_view view;
-
-                if (vm->socket[0] == '\0')
-                        continue;
-                denials = (struct denials){.path = vm->socket, .base = strrchr(vm->socket, '/')};
-                denials.base = denials.base ? denials.base + 1 : vm->socket;
-                ivg_logs_read(doctor, denial_look, &denials);
+        logs = ivg_logs_read(doctor, denial_keep, &denials);
+        found = denials_judge(doctor, &denials, NULL, "ivgpu's own processes");
+        while ((vm = ivg_next_vm(doctor, vm, name)) != NULL)
                 /* What stands in the log of a VM that is connected now is over. */
-                if (denials.apparmor + denials.selinux == 0 ||
-                    (ivg_socket_look(doctor, vm->socket, &view) == 0 && view.connected > 0))
-                        continue;
-                denial_judge(doctor, &denials, name);
-                found++;
-        }
-        if (found > 0)
+                if (vm->socket[0] != '\0' && (ivg_socket_look(doctor, vm->socket, &view) < 0 || view.connected == 0))
+                        found |= denials_judge(doctor, &denials, vm, name);
+        if (found)
                 return;
         if (logs == 0) {
                 ivg_seen(doctor, "no log of the kernel may be read");
