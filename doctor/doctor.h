@@ -53,6 +53,7 @@ struct ivg_doctor {
         const char *shim;            /* a libcuda.so.1 of ours, for the way through; NULL: found */
         const char *emulator;        /* QEMU's program; NULL: qemu-system-x86_64 in PATH */
         unsigned int patience_ms;    /* with a driver that starts, and with the whole way */
+        unsigned int answer_s;       /* with a mediator: IVG_DOCTOR_ANSWER_S, or less patience */
         /* learnt on the way, once (learn.c) */
         struct ivg_config *config; /* NULL: none that holds */
         char config_words[IVG_DOCTOR_TEXT_BYTES];

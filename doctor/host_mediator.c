@@ -72,7 +72,7 @@ static void mediator_unreached(struct ivg_doctor *doctor, const char *place, pid
                         ivg_seen(doctor,
                                  "%s: no answer within %u s, and no ivgpud: systemd holds the socket and the "
                                  "service does not start",
-                                 place, IVG_DOCTOR_ANSWER_S);
+                                 place, doctor->answer_s);
                         ivg_remedy(doctor,
                                    "systemctl status ivgpud; journalctl -u ivgpud -n 20 says what it refuses; then: "
                                    "systemctl reset-failed ivgpud; systemctl start ivgpud");
@@ -81,12 +81,12 @@ static void mediator_unreached(struct ivg_doctor *doctor, const char *place, pid
                 }
                 if (state == 'T' || state == 't') {
                         ivg_seen(doctor, "%s: no answer within %u s; ivgpud (process %d) is stopped", place,
-                                 IVG_DOCTOR_ANSWER_S, (int)pid);
+                                 doctor->answer_s, (int)pid);
                         ivg_remedy(doctor, "let it go on: kill -CONT %d (a signal or a debugger has stopped it)",
                                    (int)pid);
                 } else {
                         ivg_seen(doctor, "%s: no answer within %u s from ivgpud (process %d, state %c)", place,
-                                 IVG_DOCTOR_ANSWER_S, (int)pid, state ? state : '?');
+                                 doctor->answer_s, (int)pid, state ? state : '?');
                         ivg_remedy(doctor,
                                    "it hangs: keep its stack (gdb -p %d -batch -ex bt), then systemctl restart "
                                    "ivgpud; programs that run end with error 3",
@@ -154,7 +154,7 @@ static void faults_describe(struct ivg_doctor *doctor, const char *object, char 
         size_t used = 0;
 
         words[0] = '\0';
-        if (ivg_control_ask(ivg_control_place(doctor), IVG_DOCTOR_ANSWER_S, request, &answer, NULL, ignored) == 0) {
+        if (ivg_control_ask(ivg_control_place(doctor), doctor->answer_s, request, &answer, NULL, ignored) == 0) {
                 if (json_object_object_get_ex(answer, "faults", &faults)) {
                         json_object_object_foreach(faults, kind, count)
                         {

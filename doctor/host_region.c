@@ -45,7 +45,7 @@ static void region_find(struct ivg_doctor *doctor, struct region_search *search)
         struct ivg_control_reply reply = {0};
         struct json_object *request;
         const char *refusal;
-        int connection = ivg_control_connect(ivg_control_place(doctor), IVG_DOCTOR_ANSWER_S, words);
+        int connection = ivg_control_connect(ivg_control_place(doctor), doctor->answer_s, words);
 
         search->rc = connection;
         if (connection < 0)

@@ -66,7 +66,7 @@ struct json_object *ivg_learn_list(struct ivg_doctor *doctor)
                 return NULL;
         }
         request = ivg_control_request("list", NULL);
-        doctor->list_rc = ivg_control_ask(place, IVG_DOCTOR_ANSWER_S, request, &doctor->list, NULL, words);
+        doctor->list_rc = ivg_control_ask(place, doctor->answer_s, request, &doctor->list, NULL, words);
         json_object_put(request);
         snprintf(doctor->list_words, sizeof(doctor->list_words), "%s", words);
         if (doctor->list && ivg_control_refusal(doctor->list)) {

@@ -63,7 +63,8 @@ static void usage(FILE *out)
                 "\"fault\", "
                 "\"object\", \"seen\",\n"
                 "                     \"remedy\"}]}; \"fault\" is a word of its own for each fault\n"
-                "  --patience=S       seconds, with a driver that starts and with the whole way; default 120\n  --list "
+                "  --patience=S       seconds, with a driver that starts and with the whole way; default 120; a "
+                "mediator has 3 at most\n  --list "
                 "        "
                 "    the checks\n"
                 "  --help, --version\n\n"
@@ -259,6 +260,8 @@ int main(int argc, char **argv)
         }
         if (!only_holds(only))
                 return EXIT_USAGE;
+        doctor.answer_s =
+                doctor.patience_ms / 1000 < IVG_DOCTOR_ANSWER_S ? doctor.patience_ms / 1000 : IVG_DOCTOR_ANSWER_S;
         if (doctor.sides == 0)
                 doctor.sides = sides_find(&doctor);
         return run(&doctor, only, as_json) ? EXIT_HEALTHY : EXIT_FAULTS;

@@ -80,7 +80,7 @@ class HostFaults(Doctor):
         self.names("control-absent", f"process {pid}.* without the control socket", "systemctl restart ivgpud",
                    *self.look("mediator", f"--control={self.folder}/other.sock"))
         self.process.send_signal(signal.SIGSTOP)
-        self.names("mediator-hangs", f"process {pid}.* is stopped", f"kill -CONT {pid}", *self.look("mediator"))
+        self.names("mediator-hangs", f"process {pid}.* is stopped", f"kill -CONT {pid}", *self.look("mediator", "--patience=1"))
         self.process.kill()
         self.process.wait()
         self.names("mediator-dead", "nobody listens", "journalctl -u ivgpud.*systemctl restart", *self.look("mediator"))
@@ -91,7 +91,8 @@ class HostFaults(Doctor):
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self.control_path)
             listener.listen()
-            self.names("mediator-does-not-start", "systemd holds the socket", "systemctl status ivgpud", *self.look("mediator"))
+            self.names("mediator-does-not-start", "systemd holds the socket", "systemctl status ivgpud",
+                       *self.look("mediator", "--patience=1"))
             listener.accept()[0].close()
 
             def answer():
