@@ -171,7 +171,7 @@ if(BUILD_TESTING)
 endif()
 
 # What tools/demo needs, without the tests.
-add_custom_target(demo_parts DEPENDS ivgpud ivgpu-exec ivgpu-run ivg_libcuda ivg_softgpu cuda_demo)
+add_custom_target(demo_parts DEPENDS ivgpud ivgpuctl ivgpu-exec ivgpu-run ivg_libcuda ivg_softgpu cuda_demo)
 foreach(cudart static shared)
   if(TARGET cuda_runtime_${cudart})
     add_dependencies(demo_parts cuda_runtime_${cudart})

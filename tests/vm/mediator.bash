@@ -18,7 +18,7 @@ CONF
         "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground > "$work/ivgpud.log" 2>&1 &
         mediator_pid=$!
         vm_own "$mediator_pid"
-        vm_wait_for 5 test -S "$vm_socket"
+        vm_wait_for 5 grep -q "listening on $work/control.sock" "$work/ivgpud.log" # said when all of them do
 }
 
 # vm_boot NAME JOB [run-guest's options]: boots in the background; console in $work/NAME.console, QEMU in $work/NAME.pid.

@@ -17,11 +17,12 @@ start_mediator() {
 mediator = { device = "$device"; };
 pools = ( { name = "A"; gpus = [ 0 ]; } );
 vms = ( { vm_id = 1; name = "demo"; pool = "A"; priority = "high"; weight = 10; socket = "$vm_socket"; region_mib = 1024; channels = 15; vectors = 16; } );
+control = { socket = "$work/control.sock"; };
 EOF
         "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground > "$work/ivgpud.log" 2>&1 &
         mediator_pid=$!
         for _ in $(seq 100); do
-                [[ -S $vm_socket ]] && return 0
+                grep -q "listening on $work/control.sock" "$work/ivgpud.log" && return 0 # said when all of them do
                 kill -0 "$mediator_pid" 2>/dev/null || break
                 sleep 0.05
         done
