@@ -15,7 +15,8 @@ vms = ( { vm_id = 1; name = "vm1"; pool = "A"; priority = "high"; weight = 10; s
           channels = 6; vectors = 7; } );
 control = { socket = "$work/control.sock"; };
 CONF
-        "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground > "$work/ivgpud.log" 2>&1 &
+        : > "$work/ivgpud.log" # of an earlier one
+        "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground >> "$work/ivgpud.log" 2>&1 &
         mediator_pid=$!
         vm_own "$mediator_pid"
         vm_wait_for 5 grep -q "listening on $work/control.sock" "$work/ivgpud.log" # said when all of them do
