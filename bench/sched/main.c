@@ -29,6 +29,7 @@ static void usage(FILE *out)
                 "  --ignore-ms M              its beginning that does not count (500)\n"
                 "  --slice-us N               the device's time slice between contexts (2000)\n"
                 "  --step-us N                of the simulation (20)\n"
+                "  --quantum-us N             instead of the policy's, which stands before it (2000; turns 4000)\n"
                 "  --late-us N                the mediator's ticks come late by up to this (200)\n"
                 "  --json                     JSON in place of the table\n"
                 "  --plot FILE.svg            shares over time, drawn by gnuplot\n",
@@ -224,17 +225,12 @@ static bool draw(const struct sim_settings *settings, FILE *rows, const char *pa
 /* ---- options ---- */
 
 static const struct option options[] = {
-        {"policy", required_argument, NULL, 'p'},
-        {"devices", required_argument, NULL, 'd'},
-        {"seconds", required_argument, NULL, 's'},
-        {"ignore-ms", required_argument, NULL, 'i'},
-        {"slice-us", required_argument, NULL, 'l'},
-        {"step-us", required_argument, NULL, 't'},
-        {"late-us", required_argument, NULL, 'L'},
-        {"json", no_argument, NULL, 'j'},
-        {"plot", required_argument, NULL, 'P'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"policy", required_argument, NULL, 'p'},   {"devices", required_argument, NULL, 'd'},
+        {"seconds", required_argument, NULL, 's'},  {"ignore-ms", required_argument, NULL, 'i'},
+        {"slice-us", required_argument, NULL, 'l'}, {"step-us", required_argument, NULL, 't'},
+        {"late-us", required_argument, NULL, 'L'},  {"quantum-us", required_argument, NULL, 'q'},
+        {"json", no_argument, NULL, 'j'},           {"plot", required_argument, NULL, 'P'},
+        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
 };
 
 static bool set_option(struct sim_settings *settings, int option, const char *text)
@@ -266,6 +262,7 @@ static bool set_option(struct sim_settings *settings, int option, const char *te
                 *(option == 'i'   ? &settings->ignore_ns
                   : option == 'l' ? &settings->slice_ns
                   : option == 't' ? &settings->step_ns
+                  : option == 'q' ? &settings->policy.quantum_ns
                                   : &settings->late_ns) = value * (option == 'i' ? MS : 1000);
                 return true;
         }

@@ -23,6 +23,8 @@ struct vm {
         uint32_t depth, head, count;
         uint64_t done_ns; /* of the head kernel */
         uint64_t estimate_ns, measured_ns, busy_since_ns;
+        uint64_t begun_ns; /* the event that begins its measured period has run, when its context came to it; 0: not yet
+                            */
         bool measured_any;
         /* the program */
         uint64_t next_ns; /* a closed one's next launch */
@@ -135,8 +137,10 @@ static void launch(struct sim *sim, struct vm *vm)
         const struct kernel kernel = {.at_ns = at, .length_ns = length_of(sim, vm)};
 
         vm->queue[(vm->head + vm->count) % vm->depth] = kernel;
-        if (vm->count++ == 0)
+        if (vm->count++ == 0) {
                 vm->busy_since_ns = sim->now_ns;
+                vm->begun_ns = 0;
+        }
         vm->client.calls++;
 }
 
@@ -206,8 +210,8 @@ static void kernel_ends(struct sim *sim, struct vm *vm, struct sim_figures *figu
         vm->done_ns = 0;
         if (vm->load->kind == SIM_CLOSED)
                 vm->next_ns = now_ns + vm->load->think_ns;
-        vm->measured_ns += now_ns - vm->busy_since_ns;
-        vm->busy_since_ns = now_ns;
+        vm->measured_ns += now_ns - vm->begun_ns;
+        vm->busy_since_ns = vm->begun_ns = now_ns;
         if (--vm->count == 0 && vm->client.ask == IVG_SCHED_ASK_IDLE)
                 kick(sim, vm);
 }
@@ -222,6 +226,8 @@ static uint64_t device_serve(struct sim *sim, struct vm *vm, uint64_t ns)
                 figures->first_ns = sim->now_ns;
         if (vm->wanted_since_ns != 0 && sim->now_ns - vm->wanted_since_ns > figures->starved_max_ns)
                 figures->starved_max_ns = sim->now_ns - vm->wanted_since_ns;
+        if (vm->begun_ns == 0)
+                vm->begun_ns = sim->now_ns + sim->into_ns;
         while (given < ns && vm->count > 0) {
                 const uint64_t left = vm->queue[vm->head].length_ns - vm->done_ns;
                 const uint64_t part = left < ns - given ? left : ns - given;
