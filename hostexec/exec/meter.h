@@ -1,4 +1,4 @@
-/* GPU time, measured by events around busy periods. Between meter.c and gate.c.
+/* GPU time, measured by events around busy periods. Between the meter (meter_internal.h) and gate.c.
  *
  * A period begins with an event in a stream of the meter's own (it runs at once: the beginning), collects calls, and
  * ends with an event in each stream that they went to. Its time is from its beginning, or from the end of the period
