@@ -366,8 +366,9 @@ static void channels_judge(struct ivg_doctor *doctor, unsigned int device)
         if (vectors == 0) {
                 ivg_seen(doctor, "no interrupt vector works: sleepers poll, which costs up to 1 ms a wake-up");
                 ivg_remedy(doctor,
-                           "the guest has run out of vectors, or vectors= is missing on QEMU's device: ivgpuctl attach "
-                           "VM on the host; take other devices away, or nr_cpus/acpi=off off the command line");
+                           "take pci=nomsi off the kernel's command line; give the device vectors= as ivgpuctl attach "
+                           "VM prints "
+                           "it on the host; or the guest has run out of vectors: fewer devices, more processors");
                 ivg_conclude(doctor, IVG_BAD, "no-interrupts", object);
                 return;
         }
