@@ -218,7 +218,7 @@ def fault_beside(bench, key, machine, judged):
         seen = []
         for other in others:
             try:
-                other.result()
+                other.result(bench.seconds + 10)
                 seen.append("unharmed")
             except tenants.Failed:
                 seen.append(f"ended ({other.errors()})")

@@ -11,7 +11,7 @@ import time
 
 from harness import mediator
 
-READY_S, END_S, DAEMON_S = 60, 60, 10
+READY_S, END_S, DAEMON_S = 40, 40, 10
 MPS_PROGRAM = "nvidia-cuda-mps-control"
 MPS_FOLDERS = ("/usr/local/nvidia/bin", "/usr/local/cuda/bin", "/usr/bin", "/opt/bin")
 REGION_MIB = 64
