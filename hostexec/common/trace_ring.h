@@ -15,9 +15,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#define IVG_TRACE_EVENTS (1u << 15) /* a power of two; 6 MiB, there only while something was traced */
+#define IVG_TRACE_EVENTS (1u << 15) /* a power of two; 10 MiB, there only while something was traced */
 /* What the printer reads of a request: the fixed part of the longest. */
-#define IVG_TRACE_REQUEST_BYTES 136u
+#define IVG_TRACE_REQUEST_BYTES 264u
 #define IVG_TRACE_NO_RESULT UINT32_MAX /* the call has no answer */
 
 enum ivg_trace_place { IVG_TRACE_CONSUMER, IVG_TRACE_LANE, IVG_TRACE_REAPER, IVG_TRACE_PLACES };
@@ -36,29 +36,30 @@ struct ivg_trace_event {
         uint8_t request[IVG_TRACE_REQUEST_BYTES]; /* its beginning */
 };
 #define IVG_TRACE_EVENT_WORDS (sizeof(struct ivg_trace_event) / 8)
-_Static_assert(sizeof(struct ivg_trace_event) == 184, "with its state three lines");
+_Static_assert(sizeof(struct ivg_trace_event) == 312, "with its state five lines");
 
 struct ivg_trace_slot {
         _Atomic(uint64_t) state; /* 2n + 1 while the n-th event is written, then 2n + 2 */
         _Atomic(uint64_t) words[IVG_TRACE_EVENT_WORDS];
 };
-_Static_assert(sizeof(struct ivg_trace_slot) == 192, "three lines");
+_Static_assert(sizeof(struct ivg_trace_slot) == 320, "five lines");
 
 struct ivg_trace_ring {
         _Alignas(64) _Atomic(uint64_t) next; /* events begun so far */
         _Alignas(64) struct ivg_trace_slot slots[IVG_TRACE_EVENTS];
 };
 
-/* Any thread of the executor; wait-free. */
+/* Any thread of the executor; wait-free. Bytes behind request_bytes stay what an earlier event left. */
 static inline void ivg_trace_write(struct ivg_trace_ring *ring, const struct ivg_trace_event *event)
 {
         const uint64_t n = atomic_fetch_add_explicit(&ring->next, 1, memory_order_relaxed);
         struct ivg_trace_slot *slot = &ring->slots[n & (IVG_TRACE_EVENTS - 1)];
+        const size_t used = (offsetof(struct ivg_trace_event, request) + event->request_bytes + 7) / 8;
         uint64_t words[IVG_TRACE_EVENT_WORDS];
 
         memcpy(words, event, sizeof(words));
         ivg_store_relaxed_u64(&slot->state, 2 * n + 1);
-        for (size_t i = 0; i < IVG_TRACE_EVENT_WORDS; i++)
+        for (size_t i = 0; i < used && i < IVG_TRACE_EVENT_WORDS; i++)
                 /* T1, pairs with T4: who sees a word of this event sees "writing", or later. */
                 ivg_store_release_u64(&slot->words[i], words[i]);
         /* T2, pairs with T3: who sees "done" sees all words. */

@@ -26,8 +26,10 @@ int ivg_board_create(struct ivg_board **out)
         return fd;
 }
 
-void ivg_board_close(struct ivg_board *board)
+void ivg_board_close(struct ivg_board *board, int fd)
 {
-        if (board)
-                munmap(board, sizeof(*board));
+        if (!board)
+                return;
+        munmap(board, sizeof(*board));
+        close(fd);
 }

@@ -104,6 +104,7 @@ static void start_executor(struct ivg_channel *channel, bool cold)
         tenant->executors_alive++;
         tenant->member->executors_alive++;
         ivg_store_relaxed_u32(&host_channel(channel)->executor_pid, (uint32_t)channel->executor->pid); /* to show */
+        ivg_trace_executor_begins(channel);
 }
 
 static void start(struct ivg_channel *channel)
@@ -229,4 +230,18 @@ void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const cha
         if (!tenant->ending && (guest_state(channel) == IVG_GUEST_CHANNEL_CLOSED || tenant->epoch_pending != 0))
                 (void)ivg_channel_clear(channel);
         ivg_tenant_executor_gone(tenant);
+}
+
+uint32_t ivg_channel_program(const struct ivg_channel *channel, char program[IVG_PROGRAM_BYTES])
+{
+        const struct ivg_guest_channel *guest =
+                &ivg_region_guest_pages(&channel->tenant->region)->channels[channel->index];
+
+        _Static_assert(IVG_PROGRAM_BYTES == sizeof(guest->program) + 1, "with an end");
+        memcpy(program, guest->program, sizeof(guest->program));
+        program[sizeof(guest->program)] = '\0';
+        for (char *c = program; *c; c++)
+                if (*c < ' ' || *c > '~')
+                        *c = '?';
+        return ivg_load_relaxed_u32(&guest->pid); /* relaxed: a claim that is shown */
 }

@@ -12,6 +12,7 @@ struct request {
         struct json_object *answer;
         struct ivg_command_answer *out; /* for descriptors */
         const struct ivg_command_asker *asker;
+        bool goes_on;              /* with what an earlier request began: that one was logged */
         struct ivg_member *member; /* "object"; NULL: the command takes none, or none was given */
         struct ivg_error error;
 };
@@ -78,5 +79,6 @@ void ivg_command_add_view(struct json_object *object, const struct ivg_account_v
 int ivg_command_stats(struct request *request);
 int ivg_command_programs(struct request *request);
 int ivg_command_regions(struct request *request);
+int ivg_command_trace(struct request *request);
 
 #endif

@@ -316,6 +316,7 @@ static const struct command {
         {"stats", OBJECT_MAY, RIGHT_NONE, ivg_command_stats},
         {"programs", OBJECT_MAY, RIGHT_NONE, ivg_command_programs},
         {"regions", OBJECT_MAY, RIGHT_SEE, ivg_command_regions},
+        {"trace", OBJECT_MUST, RIGHT_SEE, ivg_command_trace},
         {"set", OBJECT_OR_POOL, RIGHT_CHANGE, command_set},
         {"pause", OBJECT_MUST, RIGHT_CHANGE, command_pause},
         {"resume", OBJECT_MUST, RIGHT_CHANGE, command_resume},
@@ -369,7 +370,7 @@ static int run(struct request *request)
         rc = run_for_object(request, command, object);
         key = get_text(request, "key");
         value = get_text(request, "value");
-        if (command->right != RIGHT_NONE)
+        if (command->right != RIGHT_NONE && !request->goes_on)
                 ivg_log(IVG_LOG_INFO, "[CONTROL] process %d: %s %.60s %.40s %.40s: %s", (int)request->asker->pid, name,
                         object ? object : "", key ? key : "", value ? value : "",
                         rc < 0 ? request->error.text : "done");

@@ -96,19 +96,12 @@ int ivg_command_stats(struct request *request)
 
 /* ---- running programs ---- */
 
-/* What a guest says of itself: printable characters only. */
 static void add_program(struct json_object *object, const struct ivg_channel *channel)
 {
-        const struct ivg_guest_channel *guest =
-                &ivg_region_guest_pages(&channel->tenant->region)->channels[channel->index];
-        char program[sizeof(guest->program) + 1] = "";
+        char program[IVG_PROGRAM_BYTES];
 
-        memcpy(program, guest->program, sizeof(guest->program));
-        for (char *c = program; *c; c++)
-                if (*c < ' ' || *c > '~')
-                        *c = '?';
+        add_number(object, "guest_pid", ivg_channel_program(channel, program));
         add_text(object, "program", program);
-        add_number(object, "guest_pid", ivg_load_relaxed_u32(&guest->pid)); /* relaxed: a claim that is shown */
         add_text(object, "of", channel->tenant->name);
         add_number(object, "channel", channel->index);
         add_number(object, "generation", channel->generation);
@@ -143,24 +136,13 @@ int ivg_command_programs(struct request *request)
 
 /* ---- regions ---- */
 
-/* Adds a descriptor of the same file that can only read, and the member that says which. -errno. */
-static int add_readable(struct request *request, struct json_object *object, int fd)
+/* Adds the descriptor, which the answer owns from then on, and the member that says which it is. */
+static void add_fd(struct request *request, struct json_object *object, int fd)
 {
         struct ivg_command_answer *out = request->out;
-        char path[32];
-        int readable;
 
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        readable = open(path, O_RDONLY | O_CLOEXEC);
-        if (readable < 0) {
-                const int rc = -errno;
-
-                ivg_error_set(&request->error, "%s cannot be opened for reading: %s", path, strerror(-rc));
-                return rc;
-        }
         add_number(object, "fd", out->fd_count);
-        out->fds[out->fd_count++] = readable;
-        return 0;
+        out->fds[out->fd_count++] = fd;
 }
 
 /* With "pid": the one whose executor that is; with "after": those behind that number, as many as there is room for. */
@@ -193,13 +175,59 @@ int ivg_command_regions(struct request *request)
                 add_text(object, "of", tenant->name);
                 ivg_command_add_identity(object, tenant->member);
                 add_number(object, "region_bytes", tenant->region.region_bytes);
-                rc = add_readable(request, object, tenant->memfd);
+                rc = ivg_readable_fd(tenant->memfd, &request->error);
                 if (rc < 0)
                         return rc;
+                add_fd(request, object, rc);
         }
         if (pid != 0 && request->out->fd_count == 0) {
                 ivg_error_set(&request->error, "no executor %u", pid);
                 return -ESRCH;
         }
+        return 0;
+}
+
+/* ---- tracing ---- */
+
+static void add_source(struct request *request, struct json_object *sources, const struct ivg_trace_source *source)
+{
+        struct json_object *object = json_object_new_object();
+
+        json_object_array_add(sources, object);
+        add_text(object, "of", source->of);
+        add_text(object, "program", source->program);
+        add_number(object, "guest_pid", source->guest_pid);
+        add_number(object, "channel", source->channel);
+        add_number(object, "executor_pid", (uint64_t)source->executor_pid);
+        add_number(object, "first", source->first);
+        add_fd(request, object, source->fd);
+}
+
+/* The first begins a session, which ends with the connection; each gives executors that are new since the one before,
+ * as many as there is room for, and says which still run. */
+int ivg_command_trace(struct request *request)
+{
+        struct ivg_trace_session *session = &request->mediator->trace;
+        struct json_object *sources, *running;
+        struct ivg_trace_source source;
+        const int rc = ivg_trace_begin(request->mediator, request->member, request->asker->client, &request->error);
+
+        if (rc < 0)
+                return rc;
+        request->goes_on = rc == 0;
+        add_number(request->answer, "now_ns", ivg_loop_now_ns());
+        add_number(request->answer, "board_bytes", sizeof(struct ivg_board));
+        add_number(request->answer, "trace_offset", offsetof(struct ivg_board, trace));
+        sources = add_new(request->answer, "sources", json_object_new_array());
+        while (request->out->fd_count < IVG_FDS_PER_MESSAGE_MAX && ivg_trace_take(session, &source))
+                add_source(request, sources, &source);
+        add_bool(request->answer, "more", session->count > 0);
+        add_number(request->answer, "lost", session->lost);
+        running = add_new(request->answer, "running", json_object_new_array());
+        for (const struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next)
+                for (uint32_t i = 0; tenant->member == request->member && i < tenant->region.channel_count; i++)
+                        if (tenant->channels[i].executor)
+                                json_object_array_add(running,
+                                                      json_object_new_int64(tenant->channels[i].executor->pid));
         return 0;
 }

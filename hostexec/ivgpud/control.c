@@ -36,6 +36,7 @@ static void client_gone(struct ivg_mediator *mediator, struct ivg_control_client
                 link = &(*link)->next;
         *link = client->next;
         mediator->control.client_count--;
+        ivg_trace_end(mediator, client);
         ivg_loop_close(mediator, &client->source);
         ivg_command_answer_free(&client->answer);
         ivg_loop_free(mediator, &client->garbage);

@@ -256,7 +256,7 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 vram_leave(executor, executor->channel);
         }
         gone(executor, how);
-        ivg_board_close(executor->board); /* after its counters have been taken over */
+        ivg_board_close(executor->board, executor->board_fd); /* after its counters have been taken over */
         ivg_loop_free(mediator, &executor->garbage);
 }
 
@@ -321,7 +321,7 @@ static void drop(struct ivg_executor *executor, bool running)
         ivg_loop_close(executor->mediator, &executor->process);
         ivg_loop_close(executor->mediator, &executor->control);
         ivg_loop_close(executor->mediator, &executor->share);
-        ivg_board_close(executor->board);
+        ivg_board_close(executor->board, executor->board_fd);
         if (executor->channel)
                 vram_leave(executor, executor->channel);
         free(executor);
@@ -338,7 +338,7 @@ static void close_if_open(int fd)
                 close(fd);
 }
 
-static int send_channel(struct ivg_executor *executor, const struct ivg_channel *channel, int share_fd, int board_fd)
+static int send_channel(struct ivg_executor *executor, const struct ivg_channel *channel, int share_fd)
 {
         const struct ivg_tenant *tenant = channel->tenant;
         const int images_fd = ivg_images_connect(executor->mediator, tenant);
@@ -349,7 +349,7 @@ static int send_channel(struct ivg_executor *executor, const struct ivg_channel 
                 [IVG_EXEC_SLOT_IPC] = tenant->ipc_fd,
                 [IVG_EXEC_SLOT_SHARE] = share_fd,
                 [IVG_EXEC_SLOT_IMAGES] = images_fd,
-                [IVG_EXEC_SLOT_BOARD] = board_fd,
+                [IVG_EXEC_SLOT_BOARD] = executor->board_fd,
                 [IVG_EXEC_SLOT_VRAM] = tenant->member->vram_fd,
                 [IVG_EXEC_SLOT_KICK] = executor->mediator->sched.kick.fd,
         };
@@ -376,24 +376,23 @@ static int send_channel(struct ivg_executor *executor, const struct ivg_channel 
 /* The executor is the channel's from then on. */
 static int give(struct ivg_executor *executor, struct ivg_channel *channel)
 {
-        int share[2] = {-1, -1}, board_fd = -1;
+        int share[2] = {-1, -1};
         int rc = pair_open(share);
 
         executor->share = (struct ivg_source){.fd = share[0], .ready = ivg_shares_ready};
         if (rc == 0)
                 rc = ivg_loop_watch(executor->mediator, &executor->share);
         if (rc == 0)
-                rc = board_fd = ivg_board_create(&executor->board);
+                rc = executor->board_fd = ivg_board_create(&executor->board);
         if (rc >= 0)
                 rc = ivg_member_vram_place(channel->tenant->member, &executor->vram_place);
         executor->vram_placed = rc >= 0;
         if (rc >= 0)
-                rc = send_channel(executor, channel, share[1], board_fd);
+                rc = send_channel(executor, channel, share[1]);
         close_if_open(share[1]);
-        close_if_open(board_fd);
         if (rc < 0) {
                 vram_leave(executor, channel);
-                ivg_board_close(executor->board);
+                ivg_board_close(executor->board, executor->board_fd);
                 executor->board = NULL;
                 ivg_loop_close(executor->mediator, &executor->share);
                 return rc;

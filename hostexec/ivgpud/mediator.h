@@ -302,6 +302,10 @@ void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const cha
 /* A warm executor that was to serve this channel is gone before it did. True: a cold one is started in its place. */
 bool ivg_channel_start_cold(struct ivg_channel *channel, const char *how);
 
+/* What the guest says of the channel's program: shown, never trusted; printable characters only. */
+#define IVG_PROGRAM_BYTES 33u
+uint32_t ivg_channel_program(const struct ivg_channel *channel, char program[IVG_PROGRAM_BYTES]); /* its pid */
+
 /* ---- executor.c ---- */
 
 /* Cold: STARTING, READY. Warm: WARMING, WAITING, and, when it is given a channel in either, STARTING, READY. */
@@ -327,6 +331,7 @@ struct ivg_executor {
         struct ivg_source control;
         struct ivg_source share; /* share_protocol.h */
         struct ivg_board *board; /* from its channel on; NULL before */
+        int board_fd;            /* its file, as long as it is there */
         uint32_t vram_place;     /* in its member's table */
         bool vram_placed;
         struct ivg_sched_seat *seats; /* by device, seat_count of them: from READY on */
@@ -350,7 +355,7 @@ int ivg_child_attributes(posix_spawnattr_t *attributes);
 
 /* A board without limits, mapped. Its descriptor, sealed in its size, or -errno. */
 int ivg_board_create(struct ivg_board **board);
-void ivg_board_close(struct ivg_board *board); /* NULL: nothing */
+void ivg_board_close(struct ivg_board *board, int fd); /* NULL: nothing */
 
 /* ---- watchdog.c ---- */
 
@@ -531,6 +536,36 @@ int ivg_control_open(struct ivg_mediator *mediator, struct ivg_error *error);
 void ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* cuts off who is too slow */
 void ivg_control_close(struct ivg_mediator *mediator);
 
+/* ---- trace.c ---- */
+
+/* Executors whose boards a client has not yet fetched; it asks many times a second. */
+#define IVG_TRACE_SOURCES_MAX 64u
+
+struct ivg_trace_source { /* an executor that is traced, or was */
+        int fd;           /* of its board, for reading */
+        pid_t executor_pid;
+        uint32_t guest_pid, channel;
+        uint64_t first; /* event of its trace that belongs to the session */
+        char program[IVG_PROGRAM_BYTES], of[64];
+};
+struct ivg_trace_session {
+        const void *client; /* NULL: there is none */
+        const struct ivg_member *member;
+        uint32_t count;
+        uint64_t lost; /* executors that the client does not get to see */
+        struct ivg_trace_source sources[IVG_TRACE_SOURCES_MAX];
+};
+/* 1: it has begun; 0: it goes on; -EBUSY with words. */
+int ivg_trace_begin(struct ivg_mediator *mediator, const struct ivg_member *member, const void *client,
+                    struct ivg_error *error);
+void ivg_trace_end(struct ivg_mediator *mediator, const void *client); /* if it is that client's */
+/* Its executor has a board and is about to get its channel. */
+void ivg_trace_executor_begins(const struct ivg_channel *channel);
+/* The next that the client does not have; its descriptor is the caller's. */
+bool ivg_trace_take(struct ivg_trace_session *session, struct ivg_trace_source *source);
+/* A descriptor of the same memory file that can only read; -errno with words. */
+int ivg_readable_fd(int fd, struct ivg_error *error);
+
 /* ---- metrics.c ---- */
 
 struct ivg_metrics {
@@ -558,6 +593,7 @@ struct ivg_mediator {
         int epoll_fd;
         struct ivg_source signals, timer;
         struct ivg_control control;
+        struct ivg_trace_session trace;
         struct ivg_metrics metrics;
         uint64_t next_heartbeat_log_ms;
         bool ending;

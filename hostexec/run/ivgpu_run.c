@@ -33,6 +33,7 @@ struct options {
         const char *log;    /* "calls", or NULL */
         const char *warm;   /* executors that wait for processes; NULL: one, for the first */
         const char *arena;  /* MiB, or NULL */
+        const char *trace;  /* file, or NULL */
         bool stats;
         char **program;
 };
@@ -41,7 +42,10 @@ struct run {
         char prefix[PATH_MAX]; /* the folder above bin/ */
         char folder[64];       /* private: socket */
         char socket[96];
+        char control[96]; /* likewise, when it is traced */
         pid_t mediator;
+        pid_t tracer;  /* 0: none */
+        int tracer_fd; /* it says there how far it is (trace_session.h) */
         int stats_fd;
 };
 
@@ -59,7 +63,7 @@ static void say(const char *format, ...)
 static void usage(FILE *out)
 {
         fputs("usage: ivgpu-run [--device soft|cuda] [--driver PATH] [--arena MIB] [--stats] [--log=calls]\n"
-              "                 [--warm N] [--] PROGRAM [ARGUMENTS]\n"
+              "                 [--trace FILE] [--warm N] [--] PROGRAM [ARGUMENTS]\n"
               "Runs an unmodified CUDA program through ivgpu on this machine, without a VM.\n"
               "  --device soft   kernels run on the CPU (no GPU needed)\n"
               "  --device cuda   this machine's GPU; the default where there is one\n"
@@ -69,6 +73,9 @@ static void usage(FILE *out)
               "                  1024 to 16384\n"
               "  --stats         prints the counters of ring and executor at the end\n"
               "  --log=calls     prints every call with its arguments on stderr\n"
+              "  --trace FILE    writes every call that crosses, with its times, for ui.perfetto.dev or "
+              "chrome://tracing;\n"
+              "                  at most 500000 (see ivgpuctl --help, trace)\n"
               "  --warm N        keeps N contexts ready for the program's processes, each some hundred MiB of the "
               "GPU;\n"
               "                  without it one is begun at once and not replaced; 0: none\n"
@@ -79,15 +86,11 @@ static void usage(FILE *out)
 static bool options_read(int argc, char **argv, struct options *options)
 {
         static const struct option names[] = {
-                {"device", required_argument, NULL, 'd'},
-                {"driver", required_argument, NULL, 'D'},
-                {"warm", required_argument, NULL, 'w'},
-                {"arena", required_argument, NULL, 'a'},
-                {"stats", no_argument, NULL, 's'},
-                {"log", required_argument, NULL, 'l'},
-                {"help", no_argument, NULL, 'h'},
-                {"version", no_argument, NULL, 'v'},
-                {NULL, 0, NULL, 0},
+                {"device", required_argument, NULL, 'd'}, {"driver", required_argument, NULL, 'D'},
+                {"warm", required_argument, NULL, 'w'},   {"arena", required_argument, NULL, 'a'},
+                {"stats", no_argument, NULL, 's'},        {"log", required_argument, NULL, 'l'},
+                {"trace", required_argument, NULL, 't'},  {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
         };
         int option;
         while ((option = getopt_long(argc, argv, "+h", names, NULL)) != -1) {
@@ -114,6 +117,9 @@ static bool options_read(int argc, char **argv, struct options *options)
                                 say("--log knows 'calls', not '%s'", optarg);
                                 return false;
                         }
+                        break;
+                case 't':
+                        options->trace = optarg;
                         break;
                 case 'w':
                         options->warm = optarg; /* ivgpud names what is no number */
@@ -199,6 +205,7 @@ static bool folder_make(struct run *run)
                 return false;
         }
         snprintf(run->socket, sizeof run->socket, "%s/local.sock", run->folder);
+        snprintf(run->control, sizeof run->control, "%s/control.sock", run->folder);
         return true;
 }
 
@@ -227,6 +234,10 @@ static void mediator_exec(const struct run *run, const struct options *options, 
                 arguments[count++] = "--arena";
                 arguments[count++] = options->arena;
         }
+        if (options->trace) {
+                arguments[count++] = "--control";
+                arguments[count++] = run->control;
+        }
         arguments[count++] = "--foreground";
         arguments[count++] = "--quiet";
         arguments[count++] = "--ready-fd";
@@ -245,14 +256,14 @@ static void mediator_exec(const struct run *run, const struct options *options, 
         _exit(EXIT_OWN_FAILURE);
 }
 
-/* Waits for "ready"; end of file before it means that ivgpud said why on stderr and ended. */
-static bool mediator_wait_ready(int fd)
+/* Waits for a byte; end of file before it means that `name` said why on stderr and ended. */
+static bool wait_ready(int fd, const char *name)
 {
         struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
         char byte;
         const int events = poll(&poll_fd, 1, MEDIATOR_READY_MS);
         if (events == 0)
-                say("ivgpud was not ready within %d ms", MEDIATOR_READY_MS);
+                say("%s was not ready within %d ms", name, MEDIATOR_READY_MS);
         return events == 1 && read(fd, &byte, 1) == 1;
 }
 
@@ -277,9 +288,68 @@ static bool mediator_start(struct run *run, const struct options *options)
         close(stats[1]);
         run->stats_fd = stats[0];
         fcntl(run->stats_fd, F_SETFD, FD_CLOEXEC);
-        const bool is_ready = mediator_wait_ready(ready[0]);
+        const bool is_ready = wait_ready(ready[0], "ivgpud");
         close(ready[0]);
         return is_ready;
+}
+
+/* ---- the tracer: ivgpuctl, which reads what executors write until ivgpud has ended ---- */
+
+static void tracer_exec(const struct run *run, const struct options *options, int ready_fd)
+{
+        char path[PATH_MAX + 16], ready[16];
+        snprintf(path, sizeof path, "%s/bin/ivgpuctl", run->prefix);
+        snprintf(ready, sizeof ready, "%d", ready_fd);
+        const char *arguments[] = {path,    "--socket", run->control,   "--ready-fd", ready,
+                                   "trace", "local",    options->trace, NULL};
+        /* Like ivgpud: terminal signals are the program's. */
+        setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        execv(path, (char **)(uintptr_t)arguments);
+        say("%s: %s", path, strerror(errno));
+        _exit(EXIT_OWN_FAILURE);
+}
+
+/* True: every call from now on is traced, or none is wanted. */
+static bool tracer_start(struct run *run, const struct options *options)
+{
+        int ready[2];
+        if (!options->trace)
+                return true;
+        if (pipe(ready) != 0) {
+                say("pipe: %s", strerror(errno));
+                return false;
+        }
+        run->tracer = fork();
+        if (run->tracer == 0) {
+                close(ready[0]);
+                tracer_exec(run, options, ready[1]);
+        }
+        close(ready[1]);
+        run->tracer_fd = ready[0];
+        fcntl(run->tracer_fd, F_SETFD, FD_CLOEXEC);
+        return run->tracer > 0 && wait_ready(run->tracer_fd, "the tracer");
+}
+
+/* The program has ended: before ivgpud does. */
+static void tracer_take_last(const struct run *run)
+{
+        if (run->tracer <= 0)
+                return;
+        kill(run->tracer, SIGTERM);
+        wait_ready(run->tracer_fd, "the tracer's last look");
+}
+
+/* It ends by itself after ivgpud; the file is written then. False: not so. */
+static bool tracer_wait(const struct run *run)
+{
+        int status;
+        if (run->tracer <= 0)
+                return true;
+        close(run->tracer_fd);
+        while (waitpid(run->tracer, &status, 0) < 0 && errno == EINTR)
+                continue;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 /* Ends ivgpud in order and copies its counters to stderr when asked for. */
@@ -310,6 +380,8 @@ static void folder_remove(const struct run *run)
 {
         if (run->socket[0])
                 unlink(run->socket);
+        if (run->control[0])
+                unlink(run->control);
         if (run->folder[0])
                 rmdir(run->folder);
 }
@@ -381,9 +453,12 @@ int main(int argc, char **argv)
         }
         if (!folder_make(&run))
                 return EXIT_OWN_FAILURE;
-        if (mediator_start(&run, &options))
+        if (mediator_start(&run, &options) && tracer_start(&run, &options))
                 code = program_run(&run, &options);
+        tracer_take_last(&run);
         mediator_stop(&run, options.stats);
+        if (!tracer_wait(&run))
+                code = EXIT_OWN_FAILURE;
         folder_remove(&run);
         return code;
 }

@@ -17,8 +17,12 @@ static struct ivg_trace_ring ring;
 
 static struct ivg_trace_event event_of(uint32_t writer, uint64_t n)
 {
-        struct ivg_trace_event event = {
-                .position = n, .taken_ns = n + 1, .begin_ns = n + 2, .end_ns = n * 3, .line = (uint8_t)writer};
+        struct ivg_trace_event event = {.position = n,
+                                        .taken_ns = n + 1,
+                                        .begin_ns = n + 2,
+                                        .end_ns = n * 3,
+                                        .line = (uint8_t)writer,
+                                        .request_bytes = IVG_TRACE_REQUEST_BYTES};
 
         memset(event.request, (int)(n * 7 + writer), sizeof(event.request));
         return event;

@@ -121,6 +121,8 @@ def calls_header(model):
             out.append(f"struct ivg_answer_{row.symbol} {{")
             out += ["        " + f for f in layout.fields if not f.endswith("[0];")] + ["};"]
         out.append("")
+    out += ["/* As long as the longest fixed part: what a printer reads of a request. */", "union ivg_request_any {"]
+    out += [f"        struct ivg_request_{row.symbol} {row.symbol};" for row in model.wire_rows] + ["};"]
     return guard("ivgpu_calls.h", "\n".join(out), ("ivgpu/call_wire.h", "ivgpu/cuda_abi.h"))
 
 
