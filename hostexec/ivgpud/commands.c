@@ -66,6 +66,10 @@ static void add_pool(struct json_object *object, struct ivg_mediator *mediator, 
                 json_object_array_add(gpus, json_object_new_int((int)config->gpus[i]));
         add_text(object, "policy", ivg_policy_words[config->policy]);
         add_text(object, "mps", ivg_mps_word(mediator, pool));
+        if (ivg_mps_is_used(mediator, pool)) {
+                add_number(object, "mps_daemons_lost", mediator->mps[pool].daemon_losses);
+                add_number(object, "mps_servers_lost", mediator->mps[pool].server_losses);
+        }
         add_number(object, "executors_waiting", ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING));
 }
 

@@ -60,9 +60,12 @@ control = {{ socket = "{self.control_path}"; }};
         return self.log()
 
     def word(self):
+        return self.pool()["mps"]
+
+    def pool(self):
         listed = subprocess.run([os.path.join(BIN, "ivgpuctl"), f"--socket={self.control_path}", "--json", "list"],
                                 check=True, capture_output=True, text=True, timeout=WAIT_S)
-        return json.loads(listed.stdout)["pools"][0]["mps"]
+        return json.loads(listed.stdout)["pools"][0]
 
     def program(self, epoch):
         """A program with its executor ready."""
@@ -112,6 +115,7 @@ control = {{ socket = "{self.control_path}"; }};
         self.wait_server(2)
         self.program(2)
         self.assertEqual(len(self.mps_notes("pid")), 1, "the daemon has stayed")
+        self.assertEqual((self.pool()["mps_servers_lost"], self.pool()["mps_daemons_lost"]), (1, 0))
 
     def test_the_daemon_dies(self):
         """Its clients end, none starts without it, it comes again."""
