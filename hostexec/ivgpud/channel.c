@@ -119,8 +119,8 @@ static void start(struct ivg_channel *channel)
                 start_executor(channel, false);
                 return;
         }
-        ivg_log(IVG_LOG_WARNING, "%s, channel %u: error %d (%s): %s", channel->tenant->name, channel->index,
-                (int)refusal, ivg_error_code_name(refusal), error.text);
+        ivg_log(IVG_EVENT_PROGRAM_REFUSED, ivg_about_channel(channel, refusal), "%s, channel %u: error %d (%s): %s",
+                channel->tenant->name, channel->index, (int)refusal, ivg_error_code_name(refusal), error.text);
         set_state(channel, IVG_HOST_CHANNEL_FAILED, refusal);
 }
 
@@ -147,7 +147,7 @@ void ivg_channel_ready(struct ivg_channel *channel, const struct ivg_exec_messag
         if (channel->state != IVG_HOST_CHANNEL_STARTING)
                 return;
         set_state(channel, IVG_HOST_CHANNEL_READY, IVG_ERROR_NONE);
-        ivg_log(IVG_LOG_INFO,
+        ivg_log(IVG_EVENT_PROGRAM_STARTED, ivg_about_channel(channel, IVG_ERROR_NONE),
                 "[cuda-executor] CUDA_CALL_INIT vm=%u — pipeline live (%s, channel %u, generation %u, pid %d, driver "
                 "%d, %d devices, %s)",
                 tenant->vm_id, tenant->name, channel->index, channel->generation, (int)channel->executor->pid,
@@ -160,8 +160,8 @@ void ivg_channel_failed(struct ivg_channel *channel, enum ivg_error_code code, c
 
         tenant->member->account.ended.executor_failures++;
         tenant->mediator->pools[tenant->pool].ended.executor_failures++;
-        ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s", tenant->name, channel->index, (int)code,
-                ivg_error_code_name(code), text);
+        ivg_log(IVG_EVENT_PROGRAM_FAILED, ivg_about_channel(channel, code), "%s, channel %u: error %d (%s): %s",
+                tenant->name, channel->index, (int)code, ivg_error_code_name(code), text);
         if (channel->state == IVG_HOST_CHANNEL_STARTING)
                 set_state(channel, IVG_HOST_CHANNEL_FAILED, code);
 }
@@ -170,9 +170,9 @@ void ivg_channel_fault(struct ivg_channel *channel, const struct ivg_exec_messag
 {
         struct ivg_tenant *tenant = channel->tenant;
 
-        ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s (fault %u)", tenant->name, channel->index,
-                IVG_ERROR_INVALID_REQUEST, ivg_error_code_name(IVG_ERROR_INVALID_REQUEST), message->text,
-                message->fault);
+        ivg_log(IVG_EVENT_PROTOCOL_FAULT, ivg_about_channel(channel, IVG_ERROR_INVALID_REQUEST),
+                "%s, channel %u: error %d (%s): %s (fault %u)", tenant->name, channel->index, IVG_ERROR_INVALID_REQUEST,
+                ivg_error_code_name(IVG_ERROR_INVALID_REQUEST), message->text, message->fault);
         set_state(channel, IVG_HOST_CHANNEL_DEAD, IVG_ERROR_INVALID_REQUEST);
         ivg_member_fault(tenant, IVG_FAULT_KIND_PROTOCOL);
 }
@@ -196,8 +196,8 @@ bool ivg_channel_start_cold(struct ivg_channel *channel, const char *how)
         if (channel->state != IVG_HOST_CHANNEL_STARTING || tenant->ending || tenant->mediator->ending ||
             tenant->epoch_pending != 0 || guest_state(channel) != IVG_GUEST_CHANNEL_OPEN)
                 return false;
-        ivg_log(IVG_LOG_WARNING, "%s, channel %u: %s, which had waited; a cold one is started", tenant->name,
-                channel->index, how);
+        ivg_log(IVG_EVENT_WARM_LOST, ivg_about_channel(channel, IVG_ERROR_NONE),
+                "%s, channel %u: %s, which had waited; a cold one is started", tenant->name, channel->index, how);
         channel->executor = NULL;
         tenant->executors_alive--;
         tenant->member->executors_alive--;
@@ -218,8 +218,9 @@ void ivg_channel_executor_gone(struct ivg_channel *channel, bool told, const cha
         if (!told && was_starting)
                 ivg_channel_failed(channel, IVG_ERROR_MEDIATOR_UNAVAILABLE, how);
         else if (died)
-                ivg_log(IVG_LOG_ERROR, "%s, channel %u: error %d (%s): %s", tenant->name, channel->index,
-                        IVG_ERROR_CUDA_ERROR, ivg_error_code_name(IVG_ERROR_CUDA_ERROR), how);
+                ivg_log(IVG_EVENT_PROGRAM_FAILED, ivg_about_channel(channel, IVG_ERROR_CUDA_ERROR),
+                        "%s, channel %u: error %d (%s): %s", tenant->name, channel->index, IVG_ERROR_CUDA_ERROR,
+                        ivg_error_code_name(IVG_ERROR_CUDA_ERROR), how);
         if (channel->state == IVG_HOST_CHANNEL_READY || channel->state == IVG_HOST_CHANNEL_STARTING)
                 set_state(channel, IVG_HOST_CHANNEL_DEAD, told ? IVG_ERROR_MEDIATOR_UNAVAILABLE : IVG_ERROR_CUDA_ERROR);
         else

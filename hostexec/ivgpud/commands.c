@@ -375,8 +375,8 @@ static int run(struct request *request)
         key = get_text(request, "key");
         value = get_text(request, "value");
         if (command->right != RIGHT_NONE && !request->goes_on)
-                ivg_log(IVG_LOG_INFO, "[CONTROL] process %d: %s %.60s %.40s %.40s: %s", (int)request->asker->pid, name,
-                        object ? object : "", key ? key : "", value ? value : "",
+                ivg_log(IVG_EVENT_CONTROL, IVG_ABOUT_NOBODY, "[CONTROL] process %d: %s %.60s %.40s %.40s: %s",
+                        (int)request->asker->pid, name, object ? object : "", key ? key : "", value ? value : "",
                         rc < 0 ? request->error.text : "done");
         return rc;
 }

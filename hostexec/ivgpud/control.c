@@ -141,8 +141,8 @@ static bool request_receive(struct ivg_control_client *client)
         if (client->request_bytes < sizeof(client->request) ||
             memchr(client->request, '\n', client->request_bytes) != NULL)
                 return true;
-        ivg_log(IVG_LOG_WARNING, "[CONTROL] process %d: a request of more than %zu bytes", (int)client->asker.pid,
-                sizeof(client->request) - 1);
+        ivg_log(IVG_EVENT_CONTROL_REFUSED, IVG_ABOUT_NOBODY, "[CONTROL] process %d: a request of more than %zu bytes",
+                (int)client->asker.pid, sizeof(client->request) - 1);
         return false;
 }
 
@@ -183,7 +183,8 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
                 return;
         client = control->client_count < IVG_CONTROL_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
         if (!client) {
-                ivg_log(IVG_LOG_WARNING, "[CONTROL] a client is refused: %u are connected", control->client_count);
+                ivg_log(IVG_EVENT_CONTROL_REFUSED, IVG_ABOUT_NOBODY, "[CONTROL] a client is refused: %u are connected",
+                        control->client_count);
                 close(fd);
                 return;
         }

@@ -60,7 +60,7 @@ static void executor_layout_end(int layout)
                 (void)personality((unsigned long)layout);
 }
 
-static int spawn(struct ivg_executor *executor, int control_fd)
+static int spawn(struct ivg_executor *executor, int control_fd, int words_fd)
 {
         struct ivg_mediator *mediator = executor->mediator;
         char control[32], driver[IVG_PATH_BYTES + 16], warm[32], log_level[] = "--log-level=warning";
@@ -88,6 +88,8 @@ static int spawn(struct ivg_executor *executor, int control_fd)
         rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
         if (rc == 0)
                 rc = posix_spawn_file_actions_adddup2(&actions, control_fd, CHILD_CONTROL_FD);
+        if (rc == 0 && words_fd >= 0)
+                rc = posix_spawn_file_actions_adddup2(&actions, words_fd, STDERR_FILENO);
         if (rc == 0)
                 rc = ivg_child_attributes(&attributes);
         if (rc == 0)
@@ -114,8 +116,8 @@ static void waiting(struct ivg_executor *executor, const struct ivg_exec_message
 static void message_handle(struct ivg_executor *executor, const struct ivg_exec_message *message)
 {
         if (!executor->channel && message->type != IVG_EXEC_WAITING && message->type != IVG_EXEC_FAILED) {
-                ivg_log(IVG_LOG_WARNING, "executor %d: message of type %u before it had a channel", (int)executor->pid,
-                        message->type);
+                ivg_log(IVG_EVENT_EXECUTOR_ODD, ivg_about_executor(executor),
+                        "executor %d: message of type %u before it had a channel", (int)executor->pid, message->type);
                 return;
         }
         switch (message->type) {
@@ -132,7 +134,8 @@ static void message_handle(struct ivg_executor *executor, const struct ivg_exec_
         case IVG_EXEC_FAILED:
                 ivg_mps_refused(executor, message);
                 if (executor->warm) { /* it ends; if a program waits for it, a cold one is tried */
-                        ivg_log(IVG_LOG_WARNING, "[WARM] executor %d: %s", (int)executor->pid, message->text);
+                        ivg_log(IVG_EVENT_WARM_LOST, ivg_about_executor(executor), "[WARM] executor %d: %s",
+                                (int)executor->pid, message->text);
                         return;
                 }
                 ivg_channel_failed(executor->channel,
@@ -149,8 +152,8 @@ static void message_handle(struct ivg_executor *executor, const struct ivg_exec_
                 ivg_executor_end(executor);
                 return;
         default:
-                ivg_log(IVG_LOG_WARNING, "executor %d: message of type %u is unknown", (int)executor->pid,
-                        message->type);
+                ivg_log(IVG_EVENT_EXECUTOR_ODD, ivg_about_executor(executor),
+                        "executor %d: message of type %u is unknown", (int)executor->pid, message->type);
         }
 }
 
@@ -169,8 +172,8 @@ static bool messages_receive(struct ivg_executor *executor)
                 if (bytes == 0)
                         return false;
                 if (bytes != (ssize_t)sizeof(message) || message.magic != IVG_EXEC_CONTROL_MAGIC) {
-                        ivg_log(IVG_LOG_WARNING, "executor %d: message of %zd bytes is none of ours",
-                                (int)executor->pid, bytes);
+                        ivg_log(IVG_EVENT_EXECUTOR_ODD, ivg_about_executor(executor),
+                                "executor %d: message of %zd bytes is none of ours", (int)executor->pid, bytes);
                         continue;
                 }
                 message.text[sizeof(message.text) - 1] = '\0';
@@ -215,7 +218,7 @@ static void gone(struct ivg_executor *executor, const char *how)
 
         if (!channel) {
                 if (executor->told)
-                        ivg_log(IVG_LOG_INFO, "[WARM] %s", how);
+                        ivg_log(IVG_EVENT_WARM_WAITS, ivg_about_executor(executor), "[WARM] %s", how);
                 else
                         ivg_warm_lost(executor, how);
                 return;
@@ -225,7 +228,8 @@ static void gone(struct ivg_executor *executor, const char *how)
                 return;
         }
         if (ended)
-                ivg_log(IVG_LOG_INFO, "[CONNECTION] %s, channel %u: %s", channel->tenant->name, channel->index, how);
+                ivg_log(IVG_EVENT_PROGRAM_ENDED, ivg_about_channel(channel, IVG_ERROR_NONE),
+                        "[CONNECTION] %s, channel %u: %s", channel->tenant->name, channel->index, how);
         ivg_channel_executor_gone(channel, ended, how);
 }
 
@@ -244,6 +248,7 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
         /* Only now: until it is reaped its number cannot be another's, whatever a message makes us send it. */
         (void)waitid(P_PID, (id_t)executor->pid, &info, WEXITED | WNOHANG);
         describe_end(&info, how, sizeof(how));
+        ivg_executor_words_end(executor);
         while (*link != executor)
                 link = &(*link)->next;
         *link = executor->next;
@@ -285,7 +290,8 @@ static void too_late(struct ivg_executor *executor)
         if (!executor->warm)
                 ivg_channel_failed(executor->channel, IVG_ERROR_TIMEOUT, text);
         else /* with a channel: a cold one follows when this one is gone, since two must not write one ring */
-                ivg_log(IVG_LOG_WARNING, "[WARM] the executor (pid %d) hangs: it is killed", (int)executor->pid);
+                ivg_log(IVG_EVENT_WARM_LOST, ivg_about_executor(executor),
+                        "[WARM] the executor (pid %d) hangs: it is killed", (int)executor->pid);
 }
 
 void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms)
@@ -321,6 +327,7 @@ static void drop(struct ivg_executor *executor, bool running)
         ivg_loop_close(executor->mediator, &executor->process);
         ivg_loop_close(executor->mediator, &executor->control);
         ivg_loop_close(executor->mediator, &executor->share);
+        ivg_loop_close(executor->mediator, &executor->words.source);
         ivg_board_close(executor->board, executor->board_fd);
         if (executor->channel)
                 vram_leave(executor, executor->channel);
@@ -409,7 +416,7 @@ static int start(struct ivg_mediator *mediator, uint32_t pool, struct ivg_channe
                  struct ivg_error *error)
 {
         struct ivg_executor *executor = calloc(1, sizeof(*executor));
-        int pair[2] = {-1, -1}, rc;
+        int pair[2] = {-1, -1}, words_fd = -1, rc;
 
         if (!executor) {
                 ivg_error_set(error, "no memory for an executor");
@@ -421,15 +428,18 @@ static int start(struct ivg_mediator *mediator, uint32_t pool, struct ivg_channe
         executor->phase = IVG_EXECUTOR_WARMING;
         executor->deadline_ms = ivg_loop_now_ms() + mediator->config.ready_timeout_ms;
         rc = pair_open(pair);
-        executor->share.fd = -1;
+        executor->share.fd = executor->words.source.fd = -1;
         executor->control = (struct ivg_source){.fd = pair[0], .ready = control_ready};
         executor->process = (struct ivg_source){.fd = -1, .ready = process_ready};
         /* Before the process: one that fails at once still says why, and not that its socket is closed. */
         if (rc == 0 && channel)
                 rc = give(executor, channel);
         if (rc == 0)
-                rc = spawn(executor, pair[1]);
+                rc = ivg_executor_words_open(executor, &words_fd);
+        if (rc == 0)
+                rc = spawn(executor, pair[1], words_fd);
         close_if_open(pair[1]);
+        close_if_open(words_fd);
         if (rc < 0) {
                 ivg_error_set(error, "%s: %s", mediator->executor_path, strerror(-rc));
                 drop(executor, false);

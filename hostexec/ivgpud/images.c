@@ -34,7 +34,8 @@ static void process_ready(struct ivg_mediator *mediator, struct ivg_source *sour
         (void)events;
         if (waitid(P_PID, (id_t)mediator->images.pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
                 return;
-        ivg_log(IVG_LOG_WARNING, "the keeper of images (pid %d) ended with %s %d: images are sent until the next start",
+        ivg_log(IVG_EVENT_IMAGES_LOST, IVG_ABOUT_NOBODY,
+                "the keeper of images (pid %d) ended with %s %d: images are sent until the next start",
                 (int)info.si_pid, info.si_code == CLD_EXITED ? "status" : "signal", info.si_status);
         forget(mediator);
 }
@@ -105,7 +106,8 @@ static void start(struct ivg_mediator *mediator)
                 rc = watch(mediator);
         if (rc == 0)
                 return;
-        ivg_log(IVG_LOG_WARNING, "the keeper of images was not started: %s: every image is sent", strerror(-rc));
+        ivg_log(IVG_EVENT_IMAGES_LOST, IVG_ABOUT_NOBODY,
+                "the keeper of images was not started: %s: every image is sent", strerror(-rc));
         forget(mediator);
 }
 
@@ -129,7 +131,8 @@ int ivg_images_connect(struct ivg_mediator *mediator, const struct ivg_tenant *t
         close(pair[1]);
         if (rc == 0)
                 return pair[0];
-        ivg_log(IVG_LOG_WARNING, "%s: no way to the keeper of images: %s", tenant->name, strerror(-rc));
+        ivg_log(IVG_EVENT_IMAGES_LOST, ivg_about_member(tenant->member), "%s: no way to the keeper of images: %s",
+                tenant->name, strerror(-rc));
         close(pair[0]);
         return -1;
 }

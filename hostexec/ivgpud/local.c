@@ -80,7 +80,8 @@ static int program_welcome(struct ivg_mediator *mediator, struct ivg_local_progr
                                     doorbells->to_host[1], doorbells->to_guest[1], program->tenant->region.region_bytes,
                                     error);
         if (rc == 0)
-                ivg_log(IVG_LOG_INFO, "[CONNECTION] %s: region of %u MiB", name, *local->region_mib);
+                ivg_log(IVG_EVENT_ATTACHED, ivg_about_member(local->whose), "[CONNECTION] %s: region of %u MiB", name,
+                        *local->region_mib);
         return rc;
 }
 
@@ -98,7 +99,8 @@ static void hello_ready(struct ivg_mediator *mediator, struct ivg_local_program 
                         (void)ivg_local_send_refusal(program->socket.fd, IVG_ERROR_MEDIATOR_UNAVAILABLE, error.text);
         }
         if (rc < 0) {
-                ivg_log(IVG_LOG_ERROR, "[CONNECTION] local program: %s", error.text);
+                ivg_log(IVG_EVENT_REFUSED, ivg_about_member(program->local->whose), "[CONNECTION] local program: %s",
+                        error.text);
                 program_gone(mediator, program, "it was not welcomed");
         }
 }
@@ -127,13 +129,16 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
         (void)events;
         if (fd < 0) {
                 if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                        ivg_log(IVG_LOG_ERROR, "[SOCKET] %s: accept: %s", local->path, strerror(errno));
+                        ivg_log(IVG_EVENT_SOCKET_FAILED, ivg_about_member(local->whose), "[SOCKET] %s: accept: %s",
+                                local->path, strerror(errno));
                 return;
         }
-        ivg_log(IVG_LOG_INFO, "[SOCKET] New connection on %s (fd=%d)", local->path, fd);
+        ivg_log(IVG_EVENT_CONNECTED, ivg_about_member(local->whose), "[SOCKET] New connection on %s (fd=%d)",
+                local->path, fd);
         program = local->program_count < IVG_LOCAL_PROGRAMS_MAX ? calloc(1, sizeof(*program)) : NULL;
         if (!program) {
-                ivg_log(IVG_LOG_ERROR, "[CONNECTION] local program refused: %u are connected", local->program_count);
+                ivg_log(IVG_EVENT_REFUSED, ivg_about_member(local->whose),
+                        "[CONNECTION] local program refused: %u are connected", local->program_count);
                 (void)ivg_local_send_refusal(fd, IVG_ERROR_QUEUE_FULL, "too many local programs");
                 close(fd);
                 return;
@@ -185,7 +190,8 @@ void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint
         for (struct ivg_local_program *program = local->programs; program; program = next) {
                 next = program->next;
                 if (!program->tenant && now_ms >= program->deadline_ms) {
-                        ivg_log(IVG_LOG_WARNING, "[CONNECTION] local program: no hello within %u ms", IVG_HELLO_MS);
+                        ivg_log(IVG_EVENT_REFUSED, ivg_about_member(local->whose),
+                                "[CONNECTION] local program: no hello within %u ms", IVG_HELLO_MS);
                         program_gone(mediator, program, "no hello");
                 }
         }

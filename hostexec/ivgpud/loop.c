@@ -97,10 +97,11 @@ static void tick(struct ivg_mediator *mediator)
         ivg_metrics_tick(mediator, now_ms);
         ivg_mps_tick(mediator, now_ms);
         ivg_warm_tick(mediator, now_ms);
+        ivg_log_tick(mediator, now_ms);
         ivg_manager_alive(now_ms);
         if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
                 mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;
-                ivg_log(IVG_LOG_INFO, "[HEARTBEAT] alive");
+                ivg_log(IVG_EVENT_HEARTBEAT, IVG_ABOUT_NOBODY, "[HEARTBEAT] alive");
         }
 }
 
@@ -132,7 +133,7 @@ static void reload(struct ivg_mediator *mediator)
         struct ivg_error error = {""};
 
         if (ivg_reload(mediator, &error) < 0)
-                ivg_log(IVG_LOG_ERROR, "SIGHUP: nothing changed: %s", error.text);
+                ivg_log(IVG_EVENT_RELOAD_FAILED, IVG_ABOUT_NOBODY, "SIGHUP: nothing changed: %s", error.text);
 }
 
 static void signals_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
@@ -142,7 +143,7 @@ static void signals_ready(struct ivg_mediator *mediator, struct ivg_source *sour
         (void)events;
         while (source->fd >= 0 && read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
                 if (info.ssi_signo == SIGUSR1)
-                        ivg_stats_write(mediator, STDERR_FILENO);
+                        ivg_stats_log(mediator);
                 else if (info.ssi_signo == SIGHUP)
                         reload(mediator);
                 else
@@ -182,13 +183,13 @@ static int signals_open(struct ivg_mediator *mediator)
 void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
 {
         if (mediator->ending) {
-                ivg_log(IVG_LOG_INFO, "%s again: executors are killed", why);
+                ivg_log(IVG_EVENT_ENDS, IVG_ABOUT_NOBODY, "%s again: executors are killed", why);
                 for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
                         ivg_executor_tick(executor, UINT64_MAX);
                 return;
         }
         mediator->ending = true;
-        ivg_log(IVG_LOG_INFO, "ends: %s", why);
+        ivg_log(IVG_EVENT_ENDS, IVG_ABOUT_NOBODY, "ends: %s", why);
         for (uint32_t i = 0; i < mediator->config.vm_count; i++)
                 if (ivg_config_has_vm(&mediator->config, i))
                         ivg_vm_close(&mediator->vms[i]);

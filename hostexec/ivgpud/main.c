@@ -30,6 +30,7 @@ extern char **environ;
 struct options {
         const char *config, *local, *arena, *device, *driver, *executor, *control, *warm;
         bool foreground, quiet, warm_once;
+        enum ivg_log_form log;
         int stats_fd, ready_fd;
 };
 
@@ -52,6 +53,9 @@ static void usage(FILE *out)
                 "  --warm N           executors that wait for a program, in each pool, with a context\n"
                 "  --warm-once N      the same, not replaced when programs take them\n"
                 "  --foreground       stay in the foreground\n"
+                "  --log auto|journal|text  where the log goes; auto: to systemd's journal when standard error leads "
+                "there,\n"
+                "                     else lines on standard error\n"
                 "  --quiet            say warnings and errors only\n"
                 "  --stats-fd N       at the end, write the [MEDIATOR STATS] block to this descriptor and close it\n"
                 "  --ready-fd N       when all sockets listen, write \"ready\" and a newline there and close it\n"
@@ -71,22 +75,18 @@ static int parse_fd(const char *text)
 static bool parse_options(int argc, char **argv)
 {
         static const struct option names[] = {
-                {"config", required_argument, NULL, 'c'},
-                {"local", required_argument, NULL, 'l'},
-                {"arena", required_argument, NULL, 'a'},
-                {"device", required_argument, NULL, 'd'},
-                {"driver", required_argument, NULL, 'D'},
-                {"executor", required_argument, NULL, 'e'},
-                {"warm", required_argument, NULL, 'w'},
-                {"warm-once", required_argument, NULL, 'W'},
-                {"foreground", no_argument, NULL, 'f'},
-                {"quiet", no_argument, NULL, 'q'},
-                {"stats-fd", required_argument, NULL, 's'},
-                {"ready-fd", required_argument, NULL, 'r'},
-                {"control", required_argument, NULL, 'C'},
-                {"help", no_argument, NULL, 'h'},
-                {NULL, 0, NULL, 0},
+                {"config", required_argument, NULL, 'c'},   {"local", required_argument, NULL, 'l'},
+                {"arena", required_argument, NULL, 'a'},    {"device", required_argument, NULL, 'd'},
+                {"driver", required_argument, NULL, 'D'},   {"executor", required_argument, NULL, 'e'},
+                {"warm", required_argument, NULL, 'w'},     {"warm-once", required_argument, NULL, 'W'},
+                {"log", required_argument, NULL, 'L'},      {"foreground", no_argument, NULL, 'f'},
+                {"quiet", no_argument, NULL, 'q'},          {"stats-fd", required_argument, NULL, 's'},
+                {"ready-fd", required_argument, NULL, 'r'}, {"control", required_argument, NULL, 'C'},
+                {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
         };
+        static const char *const log_words[] = {
+                [IVG_LOG_AUTO] = "auto", [IVG_LOG_TEXT] = "text", [IVG_LOG_JOURNAL] = "journal", NULL};
+        uint32_t word;
         int option;
 
         options = (struct options){.stats_fd = -1, .ready_fd = -1};
@@ -120,6 +120,13 @@ static bool parse_options(int argc, char **argv)
                         break;
                 case 'f':
                         options.foreground = true;
+                        break;
+                case 'L':
+                        if (!ivg_word_find(log_words, optarg, &word)) {
+                                fprintf(stderr, "ivgpud: --log: \"%s\" is none of auto, journal, text\n", optarg);
+                                return false;
+                        }
+                        options.log = (enum ivg_log_form)word;
                         break;
                 case 'q':
                         options.quiet = true;
@@ -243,7 +250,7 @@ static int find_driver(struct ivg_error *error)
         if (rc < 0)
                 ivg_error_prefix(error, "no CUDA driver");
         else
-                ivg_log(IVG_LOG_INFO, "driver %s", mediator.driver_path);
+                ivg_log(IVG_EVENT_STARTED, IVG_ABOUT_NOBODY, "driver %s", mediator.driver_path);
         return rc;
 }
 
@@ -406,21 +413,24 @@ static void announce(int ready_fd)
                 if (ivg_config_has_vm(&mediator.config, i))
                         ivg_vm_announce(&mediator.vms[i]);
         if (mediator.config.local.socket[0] != '\0')
-                ivg_log(IVG_LOG_INFO, "[SOCKET] local programs, pool %s: listening on %s",
+                ivg_log(IVG_EVENT_LISTENING, IVG_ABOUT_NOBODY, "[SOCKET] local programs, pool %s: listening on %s",
                         mediator.config.pools[mediator.config.local.pool].name, mediator.config.local.socket);
         if (mediator.config.control.socket[0] != '\0')
-                ivg_log(IVG_LOG_INFO, "[SOCKET] ivgpuctl: listening on %s", mediator.config.control.socket);
+                ivg_log(IVG_EVENT_LISTENING, IVG_ABOUT_NOBODY, "[SOCKET] ivgpuctl: listening on %s",
+                        mediator.config.control.socket);
         if (mediator.config.metrics.port != 0)
-                ivg_log(IVG_LOG_INFO, "[SOCKET] metrics: listening on %s port %u", mediator.config.metrics.address,
-                        mediator.config.metrics.port);
+                ivg_log(IVG_EVENT_LISTENING, IVG_ABOUT_NOBODY, "[SOCKET] metrics: listening on %s port %u",
+                        mediator.config.metrics.address, mediator.config.metrics.port);
         else if (mediator.config.metrics.socket[0] != '\0')
-                ivg_log(IVG_LOG_INFO, "[SOCKET] metrics: listening on %s", mediator.config.metrics.socket);
+                ivg_log(IVG_EVENT_LISTENING, IVG_ABOUT_NOBODY, "[SOCKET] metrics: listening on %s",
+                        mediator.config.metrics.socket);
         if (ready_fd >= 0 && write(ready_fd, "ready\n", 6) != 6)
-                ivg_log(IVG_LOG_WARNING, "telling that it is ready: %s", strerror(errno));
+                ivg_log(IVG_EVENT_MANAGER, IVG_ABOUT_NOBODY, "telling that it is ready: %s", strerror(errno));
         if (ready_fd >= 0)
                 close(ready_fd);
         for (uint32_t i = 0; (path = ivg_manager_unused(&i)) != NULL;)
-                ivg_log(IVG_LOG_WARNING, "[SOCKET] %s is the service manager's, but no configuration names it", path);
+                ivg_log(IVG_EVENT_SOCKET_UNUSED, IVG_ABOUT_NOBODY,
+                        "[SOCKET] %s is the service manager's, but no configuration names it", path);
         ivg_manager_notify("READY=1");
 }
 
@@ -434,20 +444,24 @@ int main(int argc, char **argv)
                 return EXIT_USAGE;
         }
         mediator.quiet = options.quiet;
-        ivg_log_setup(options.quiet ? IVG_LOG_WARNING : IVG_LOG_INFO);
+        rc = ivg_log_setup(options.quiet ? IVG_LOG_WARNING : IVG_LOG_INFO, options.log, &error);
+        if (rc < 0) {
+                fprintf(stderr, "ivgpud: %s\n", error.text);
+                return EXIT_START;
+        }
         signal(SIGPIPE, SIG_IGN);
         ivg_loop_hold_signals();
         descriptors_allow_many();
         rc = ivg_manager_open(FD_FIRST, &error);
         if (rc < 0) {
-                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                ivg_log(IVG_EVENT_START_FAILED, IVG_ABOUT_NOBODY, "%s", error.text);
                 return EXIT_START;
         }
         mediator.configure = configure;
         mediator.config_path = options.config;
         rc = configure(&mediator.config, &error);
         if (rc < 0) {
-                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                ivg_log(IVG_EVENT_START_FAILED, IVG_ABOUT_NOBODY, "%s", error.text);
                 return EXIT_USAGE;
         }
         init_closed();
@@ -459,7 +473,7 @@ int main(int argc, char **argv)
         if (rc >= 0)
                 rc = ivg_mps_open(&mediator, &error);
         if (rc < 0) {
-                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                ivg_log(IVG_EVENT_START_FAILED, IVG_ABOUT_NOBODY, "%s", error.text);
                 close_sockets();
                 ivg_mps_close(&mediator);
                 ivg_environments_free(&mediator);
@@ -469,9 +483,9 @@ int main(int argc, char **argv)
         rc = ivg_loop_run(&mediator, &error);
         ivg_manager_notify("STOPPING=1");
         if (rc < 0)
-                ivg_log(IVG_LOG_ERROR, "%s", error.text);
+                ivg_log(IVG_EVENT_START_FAILED, IVG_ABOUT_NOBODY, "%s", error.text);
         if (!options.quiet)
-                ivg_stats_write(&mediator, STDERR_FILENO);
+                ivg_stats_log(&mediator);
         if (options.stats_fd >= 0) {
                 ivg_stats_write(&mediator, options.stats_fd);
                 close(options.stats_fd);

@@ -139,7 +139,8 @@ void ivg_manager_notify(const char *state)
         const int rc = library ? library->notify(0, state) : 0;
 
         if (rc < 0)
-                ivg_log(IVG_LOG_WARNING, "telling the service manager \"%s\": %s", state, strerror(-rc));
+                ivg_log(IVG_EVENT_MANAGER, IVG_ABOUT_NOBODY, "telling the service manager \"%s\": %s", state,
+                        strerror(-rc));
 }
 
 void ivg_manager_alive(uint64_t now_ms)

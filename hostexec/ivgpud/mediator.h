@@ -16,7 +16,7 @@
  *                      ├─ accounts.c  what was done; stats.c, control.c, metrics.c show it
  *                      ├─ control.c   ivgpuctl's socket ── commands.c  what it may ask for
  *                      ├─ manager.c   systemd: sockets that it holds, news for it ── systemd_module.c, libsystemd
- *                      └─ log.c
+ *                      └─ log.c     what is told; executor_log.c, what executors say
  *
  * One thread, one epoll loop; nothing blocks. Of a guest's memory only state words, the boot epoch and counters to show
  * are read. Objects are freed at the end of a turn of the loop, since other events of the same turn may name them. */
@@ -28,6 +28,7 @@
 #include "exec_control.h"
 #include "ivgpu/ring.h"
 #include "ivgpu/server.h"
+#include "log.h"
 #include "policy.h"
 #include "vram_table.h"
 #include <spawn.h>
@@ -162,6 +163,7 @@ const struct ivg_histogram *ivg_account_viewed_latencies(void);
 
 /* The [MEDIATOR STATS] block, to the end of it or to the first failure. */
 void ivg_stats_write(struct ivg_mediator *mediator, int fd);
+void ivg_stats_log(struct ivg_mediator *mediator);
 
 /* ---- member.c ---- */
 
@@ -318,6 +320,13 @@ enum ivg_executor_phase {
         IVG_EXECUTOR_KILL,
 };
 
+#define IVG_EXECUTOR_LINE_BYTES 768u /* of its own lines at most (exec/log.c) */
+struct ivg_executor_words {          /* executor_log.c */
+        struct ivg_source source;    /* -1: it writes where ivgpud does */
+        uint32_t used;
+        char line[IVG_EXECUTOR_LINE_BYTES];
+};
+
 struct ivg_executor {
         struct ivg_garbage garbage;
         struct ivg_executor *next;
@@ -330,6 +339,7 @@ struct ivg_executor {
         struct ivg_source process; /* pidfd */
         struct ivg_source control;
         struct ivg_source share; /* share_protocol.h */
+        struct ivg_executor_words words;
         struct ivg_board *board; /* from its channel on; NULL before */
         int board_fd;            /* its file, as long as it is there */
         uint32_t vram_place;     /* in its member's table */
@@ -347,6 +357,12 @@ int ivg_executor_start(struct ivg_channel *channel, bool cold, struct ivg_execut
 int ivg_executor_start_spare(struct ivg_mediator *mediator, uint32_t pool, struct ivg_error *error);
 void ivg_executor_end(struct ivg_executor *executor);                   /* SIGTERM, later SIGKILL */
 void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks at the deadline */
+
+/* ---- executor_log.c ---- */
+
+/* Before it is started: the descriptor that becomes its standard error, to be closed then; -1: it has ours. -errno. */
+int ivg_executor_words_open(struct ivg_executor *executor, int *their_end);
+void ivg_executor_words_end(struct ivg_executor *executor); /* it is gone: its last words */
 
 /* How every child begins: no signal blocked or ignored, a process group of its own. 0 or an error number. */
 int ivg_child_attributes(posix_spawnattr_t *attributes);
@@ -612,12 +628,5 @@ struct ivg_mediator {
         int (*configure)(struct ivg_config *config, struct ivg_error *error);
         struct ivg_vm vms[IVG_VMS_MAX];
 };
-
-/* ---- log.c ---- */
-
-enum ivg_log_level { IVG_LOG_ERROR, IVG_LOG_WARNING, IVG_LOG_INFO };
-void ivg_log_setup(enum ivg_log_level shown);
-/* One line on stderr with a timestamp; never blocks for long: one write. */
-void ivg_log(enum ivg_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

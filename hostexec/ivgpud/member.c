@@ -170,6 +170,7 @@ void ivg_member_fault(struct ivg_tenant *tenant, enum ivg_fault_kind kind)
 
 void ivg_member_quarantine(struct ivg_member *member, uint32_t seconds, const char *why)
 {
+        struct ivg_log_about about = ivg_about_member(member);
         char until[32] = "it is released";
 
         if (seconds != 0)
@@ -177,7 +178,8 @@ void ivg_member_quarantine(struct ivg_member *member, uint32_t seconds, const ch
         member->quarantine_end_ms = seconds != 0 ? ivg_loop_now_ms() + seconds * 1000ull : UINT64_MAX;
         member->account.ended.quarantines += !member->quarantined;
         member->quarantined = true;
-        ivg_log(IVG_LOG_ERROR, "[WATCHDOG] %s: error %d (%s): %s; no programs until %s", member->name,
+        about.error = IVG_ERROR_VM_QUARANTINED;
+        ivg_log(IVG_EVENT_QUARANTINED, about, "[WATCHDOG] %s: error %d (%s): %s; no programs until %s", member->name,
                 IVG_ERROR_VM_QUARANTINED, ivg_error_code_name(IVG_ERROR_VM_QUARANTINED), why, until);
         for (struct ivg_tenant *tenant = member->mediator->tenants; tenant; tenant = tenant->next)
                 for (uint32_t i = 0; tenant->member == member && i < tenant->region.channel_count; i++)
@@ -188,7 +190,7 @@ void ivg_member_release(struct ivg_member *member, const char *why)
 {
         member->quarantined = false;
         memset(member->fault_at_ms, 0, sizeof(member->fault_at_ms));
-        ivg_log(IVG_LOG_WARNING, "[WATCHDOG] %s: quarantine ends: %s", member->name, why);
+        ivg_log(IVG_EVENT_RELEASED, ivg_about_member(member), "[WATCHDOG] %s: quarantine ends: %s", member->name, why);
 }
 
 void ivg_member_tick(struct ivg_member *member, uint64_t now_ms)

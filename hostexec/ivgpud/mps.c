@@ -94,7 +94,8 @@ static int decide(struct ivg_mediator *mediator, const struct ivg_pool_config *p
         if (pool->mps == IVG_MPS_MODE_OFF)
                 return 0;
         if (pool->mps == IVG_MPS_MODE_AUTO && config->device == IVG_DEVICE_SOFT) {
-                ivg_log(IVG_LOG_INFO, "[MPS] pool %s: mps = \"auto\": none, the soft GPU has no servers", pool->name);
+                ivg_log(IVG_EVENT_MPS, IVG_ABOUT_NOBODY,
+                        "[MPS] pool %s: mps = \"auto\": none, the soft GPU has no servers", pool->name);
                 return 0;
         }
         if (config->mps_program[0] != '\0')
@@ -103,7 +104,7 @@ static int decide(struct ivg_mediator *mediator, const struct ivg_pool_config *p
                                            : find_program(mediator, mediator->mps_program))
                 return 1;
         if (pool->mps == IVG_MPS_MODE_AUTO) {
-                ivg_log(IVG_LOG_WARNING,
+                ivg_log(IVG_EVENT_SCHED_LIMITED, IVG_ABOUT_NOBODY,
                         "[MPS] pool %s: mps = \"auto\": none, %s is not there: its executors take turns in the GPU's "
                         "time "
                         "slices",
@@ -281,8 +282,8 @@ static void end_clients(struct ivg_mediator *mediator, uint32_t pool, const char
                         ivg_executor_end(executor);
                 }
         }
-        ivg_log(IVG_LOG_ERROR, "[MPS] pool %s: %s: %u programs end with error %d (%s)", name_of(mediator, pool), why,
-                ended, IVG_ERROR_CUDA_ERROR, ivg_error_code_name(IVG_ERROR_CUDA_ERROR));
+        ivg_log(IVG_EVENT_MPS_FAILED, IVG_ABOUT_NOBODY, "[MPS] pool %s: %s: %u programs end with error %d (%s)",
+                name_of(mediator, pool), why, ended, IVG_ERROR_CUDA_ERROR, ivg_error_code_name(IVG_ERROR_CUDA_ERROR));
 }
 
 void ivg_mps_refused(const struct ivg_executor *executor, const struct ivg_exec_message *message)
@@ -352,7 +353,8 @@ static void server_find(struct ivg_mediator *mediator, uint32_t pool)
                 return;
         }
         mps->server_pid = pid;
-        ivg_log(IVG_LOG_INFO, "[MPS] pool %s: server %d serves its executors", name_of(mediator, pool), (int)pid);
+        ivg_log(IVG_EVENT_MPS, IVG_ABOUT_NOBODY, "[MPS] pool %s: server %d serves its executors",
+                name_of(mediator, pool), (int)pid);
 }
 
 static void server_kill(struct ivg_mediator *mediator, struct ivg_mps *mps)
@@ -398,7 +400,8 @@ static void daemon_ready(struct ivg_mediator *mediator, struct ivg_source *sourc
         snprintf(why, sizeof(why), "the control daemon (pid %d) ended with %s %d and is started again in %u ms",
                  (int)mps->pid, info.si_code == CLD_EXITED ? "status" : "signal", info.si_status, mps->pause_ms);
         end_clients(mediator, pool, why);
-        ivg_log(IVG_LOG_INFO, "[MPS] pool %s: what it said is in %s", name_of(mediator, pool), mps->folders.log);
+        ivg_log(IVG_EVENT_MPS, IVG_ABOUT_NOBODY, "[MPS] pool %s: what it said is in %s", name_of(mediator, pool),
+                mps->folders.log);
 }
 
 static void daemon_start(struct ivg_mediator *mediator, uint32_t pool)
@@ -425,8 +428,8 @@ static void daemon_start(struct ivg_mediator *mediator, uint32_t pool)
         }
         if (rc < 0) {
                 retry_later(mps, now_ms);
-                ivg_log(IVG_LOG_ERROR, "[MPS] pool %s: %s: %s; tried again in %u ms", name_of(mediator, pool),
-                        mediator->mps_program, strerror(-rc), mps->pause_ms);
+                ivg_log(IVG_EVENT_MPS_FAILED, IVG_ABOUT_NOBODY, "[MPS] pool %s: %s: %s; tried again in %u ms",
+                        name_of(mediator, pool), mediator->mps_program, strerror(-rc), mps->pause_ms);
                 return;
         }
         mps->phase = IVG_MPS_STARTING;
@@ -440,10 +443,10 @@ static void daemon_look(struct ivg_mediator *mediator, uint32_t pool, uint64_t n
         if (daemon_listens(mps)) {
                 mps->phase = IVG_MPS_UP;
                 mps->since_ms = now_ms;
-                ivg_log(IVG_LOG_INFO, "[MPS] pool %s: control daemon %d listens in %s", name_of(mediator, pool),
-                        (int)mps->pid, mps->folders.pipe);
+                ivg_log(IVG_EVENT_MPS, IVG_ABOUT_NOBODY, "[MPS] pool %s: control daemon %d listens in %s",
+                        name_of(mediator, pool), (int)mps->pid, mps->folders.pipe);
         } else if (now_ms >= mps->deadline_ms) {
-                ivg_log(IVG_LOG_ERROR,
+                ivg_log(IVG_EVENT_MPS_FAILED, IVG_ABOUT_NOBODY,
                         "[MPS] pool %s: the control daemon (pid %d) does not listen within %u ms: it is killed",
                         name_of(mediator, pool), (int)mps->pid, IVG_MPS_READY_MS);
                 kill(mps->pid, SIGKILL); /* not reaped yet: the number is still its own */

@@ -19,8 +19,8 @@ static void wake_if_awaited(const struct ivg_channel *channel)
 
         if (channel->executor && ivg_ring_consumer_missed_a_record(&ring) &&
             write(channel->doorbell_fd, &one, sizeof(one)) < 0 && errno != EAGAIN) /* full wakes as well */
-                ivg_log(IVG_LOG_WARNING, "%s: doorbell of channel %u: %s", channel->tenant->name, channel->index,
-                        strerror(errno));
+                ivg_log(IVG_EVENT_DOORBELL_FAILED, ivg_about_channel(channel, IVG_ERROR_NONE),
+                        "%s: doorbell of channel %u: %s", channel->tenant->name, channel->index, strerror(errno));
 }
 
 static void relay_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)

@@ -36,7 +36,7 @@ static void note(const char *format, ...)
         va_start(arguments, format);
         vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        ivg_log(IVG_LOG_INFO, "[RELOAD] %s", text);
+        ivg_log(IVG_EVENT_RELOAD_LATER, IVG_ABOUT_NOBODY, "[RELOAD] %s", text);
 }
 
 /* ---- places ---- */
@@ -207,7 +207,8 @@ static void pools_change(struct plan *plan)
                         ivg_warm_end_pool(mediator, slot);
                 }
                 if (plan->pool_stays[slot] && fresh->warm_executors != pool->warm_executors)
-                        ivg_log(IVG_LOG_INFO, "[WARM] pool %s: %u executors wait from now on, not %u", fresh->name,
+                        ivg_log(IVG_EVENT_RELOADED, IVG_ABOUT_NOBODY,
+                                "[WARM] pool %s: %u executors wait from now on, not %u", fresh->name,
                                 fresh->warm_executors, pool->warm_executors);
                 if (plan->environments[slot]) {
                         free(mediator->executor_environment[slot]);
@@ -245,7 +246,7 @@ static void vm_differences(const struct ivg_vm *vm, const struct ivg_vm_config *
 static void mode_change(const char *path, mode_t now, mode_t fresh)
 {
         if (now != fresh && !ivg_manager_holds(path) && chmod(path, fresh) < 0)
-                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s: %s", path, strerror(errno));
+                ivg_log(IVG_EVENT_SOCKET_FAILED, IVG_ABOUT_NOBODY, "[RELOAD] %s: %s", path, strerror(errno));
 }
 
 static void vm_change(struct plan *plan, uint32_t slot, const struct ivg_vm_config *fresh)
@@ -275,9 +276,9 @@ static void vm_change(struct plan *plan, uint32_t slot, const struct ivg_vm_conf
                 ivg_vm_init(mediator, slot);
         }
         if (moved && ivg_vm_take_listener(vm, plan->listeners[slot], &error) < 0)
-                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s", error.text);
+                ivg_log(IVG_EVENT_SOCKET_FAILED, ivg_about_member(&vm->member), "[RELOAD] %s", error.text);
         if (local_moved && ivg_local_take_listener(mediator, &vm->local, plan->local_listeners[slot], &error) < 0)
-                ivg_log(IVG_LOG_ERROR, "[RELOAD] %s", error.text);
+                ivg_log(IVG_EVENT_SOCKET_FAILED, ivg_about_member(&vm->member), "[RELOAD] %s", error.text);
         if (moved || local_moved)
                 ivg_vm_announce(vm);
         plan->listeners[slot] = plan->local_listeners[slot] = -1;
@@ -367,7 +368,7 @@ int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error)
                      member = ivg_member_next(mediator, member))
                         ivg_member_limits_changed(member);
                 ivg_warm_tick(mediator, ivg_loop_now_ms());
-                ivg_log(IVG_LOG_INFO, "[RELOAD] %s holds", mediator->config_path);
+                ivg_log(IVG_EVENT_RELOADED, IVG_ABOUT_NOBODY, "[RELOAD] %s holds", mediator->config_path);
         }
         unprepare(plan);
         free(plan);

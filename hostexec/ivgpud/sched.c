@@ -126,7 +126,7 @@ static void timer_set(struct ivg_mediator *mediator)
                 when.it_value.tv_nsec = (long)(next_ns % 1000000000u);
         }
         if (timerfd_settime(mediator->sched.timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
-                ivg_log(IVG_LOG_ERROR, "[SCHED] timer: %s", strerror(errno));
+                ivg_log(IVG_EVENT_SCHED_FAILED, IVG_ABOUT_NOBODY, "[SCHED] timer: %s", strerror(errno));
 }
 
 /* All that are due, or all that are used. */
@@ -288,8 +288,9 @@ void ivg_sched_join(struct ivg_executor *executor, uint32_t devices)
                 executor->seat_count++;
         }
         if (executor->seat_count < devices)
-                ivg_log(IVG_LOG_ERROR, "[SCHED] executor %d: no memory: it runs unscheduled on %u devices",
-                        (int)executor->pid, devices - executor->seat_count);
+                ivg_log(IVG_EVENT_SCHED_FAILED, ivg_about_executor(executor),
+                        "[SCHED] executor %d: no memory: it runs unscheduled on %u devices", (int)executor->pid,
+                        devices - executor->seat_count);
         ivg_sched_limits_changed(mediator, member);
 }
 

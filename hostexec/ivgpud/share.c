@@ -100,8 +100,8 @@ static int serve_one(struct ivg_executor *executor)
         while (count > 0)
                 close(fds[--count]);
         if (bytes != (long)sizeof(message) || message.magic != IVG_SHARE_MAGIC) {
-                ivg_log(IVG_LOG_WARNING, "executor %d: a request of %ld bytes to share is none of ours",
-                        (int)executor->pid, bytes);
+                ivg_log(IVG_EVENT_EXECUTOR_ODD, ivg_about_executor(executor),
+                        "executor %d: a request of %ld bytes to share is none of ours", (int)executor->pid, bytes);
                 rc = -EPROTO;
         } else {
                 handle(executor->channel->tenant->shares, executor, &message, &fd, &answer_fd);
@@ -110,8 +110,8 @@ static int serve_one(struct ivg_executor *executor)
         if (fd >= 0)
                 close(fd);
         if (rc < 0 && rc != -EPROTO)
-                ivg_log(IVG_LOG_WARNING, "executor %d: a request to share could not be answered: error %d",
-                        (int)executor->pid, -rc);
+                ivg_log(IVG_EVENT_EXECUTOR_ODD, ivg_about_executor(executor),
+                        "executor %d: a request to share could not be answered: error %d", (int)executor->pid, -rc);
         return rc == 0 ? 1 : -1; /* one that breaks the protocol is not listened to again */
 }
 

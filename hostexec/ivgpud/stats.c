@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define KEY "MESSAGE="
+
 struct text {
         char bytes[64 * 1024];
         size_t used;
@@ -53,14 +55,15 @@ static void text_add_member(struct text *text, const struct ivg_account_view *vi
                          (number)t->rejections, (number)t->quarantines);
 }
 
-void ivg_stats_write(struct ivg_mediator *mediator, int fd)
+/* After "MESSAGE=", for the journal. */
+static void text_make(struct text *text, struct ivg_mediator *mediator)
 {
-        static struct text text;
         struct ivg_account_view view;
         struct ivg_member *member = NULL;
         uint64_t records[IVG_POOLS_MAX] = {0}, all = mediator->records_of_gone_pools;
 
-        text.used = 0;
+        text->used = 0;
+        text_add(text, "%s", KEY);
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 if (!ivg_config_has_pool(&mediator->config, i))
                         continue;
@@ -68,17 +71,17 @@ void ivg_stats_write(struct ivg_mediator *mediator, int fd)
                 records[i] = view.totals.records;
                 all += records[i];
         }
-        text_add(&text, "[MEDIATOR STATS]\n  %-17s %llu\n", "Total processed:", (number)all);
+        text_add(text, "[MEDIATOR STATS]\n  %-17s %llu\n", "Total processed:", (number)all);
         for (uint32_t i = 0; i < mediator->config.pool_count; i++)
                 if (ivg_config_has_pool(&mediator->config, i))
-                        text_add(&text, "  Pool %s processed: %llu\n", mediator->config.pools[i].name,
+                        text_add(text, "  Pool %s processed: %llu\n", mediator->config.pools[i].name,
                                  (number)records[i]);
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 const struct ivg_warm *warm = &mediator->warm[i];
 
                 if (!ivg_config_has_pool(&mediator->config, i))
                         continue;
-                text_add(&text,
+                text_add(text,
                          "  Pool %s executors: %u wait, %u warm up; taken warm %llu, started cold %llu, lost %llu\n",
                          mediator->config.pools[i].name, ivg_warm_count(mediator, i, IVG_EXECUTOR_WAITING),
                          ivg_warm_count(mediator, i, IVG_EXECUTOR_WARMING), (number)warm->taken, (number)warm->cold,
@@ -86,13 +89,36 @@ void ivg_stats_write(struct ivg_mediator *mediator, int fd)
         }
         while ((member = ivg_member_next(mediator, member)) != NULL) {
                 ivg_account_view_member(member, &view);
-                text_add_member(&text, &view);
+                text_add_member(text, &view);
         }
-        for (size_t done = 0; done < text.used;) {
-                const ssize_t bytes = write(fd, text.bytes + done, text.used - done);
+}
+
+static void text_write(const struct text *text, int fd)
+{
+        for (size_t done = strlen(KEY); done < text->used;) {
+                const ssize_t bytes = write(fd, text->bytes + done, text->used - done);
 
                 if (bytes <= 0) /* whoever reads it is gone */
                         return;
                 done += (size_t)bytes;
         }
+}
+
+void ivg_stats_write(struct ivg_mediator *mediator, int fd)
+{
+        static struct text text;
+
+        text_make(&text, mediator);
+        text_write(&text, fd);
+}
+
+void ivg_stats_log(struct ivg_mediator *mediator)
+{
+        static struct text text;
+
+        text_make(&text, mediator);
+        if (ivg_log_is_journal())
+                ivg_log_block(IVG_EVENT_STATS, text.bytes);
+        else
+                text_write(&text, STDERR_FILENO);
 }

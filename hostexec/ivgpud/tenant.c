@@ -36,7 +36,8 @@ void ivg_tenant_interrupt(const struct ivg_tenant *tenant, uint32_t channel)
 
         /* A counter that is full wakes as well. */
         if (write(ivg_tenant_interrupt_fd(tenant, channel), &one, sizeof(one)) < 0 && errno != EAGAIN)
-                ivg_log(IVG_LOG_WARNING, "%s: interrupt for channel %u: %s", tenant->name, channel, strerror(errno));
+                ivg_log(IVG_EVENT_DOORBELL_FAILED, ivg_about_member(tenant->member), "%s: interrupt for channel %u: %s",
+                        tenant->name, channel, strerror(errno));
 }
 
 void ivg_tenant_beat(struct ivg_tenant *tenant)
@@ -198,7 +199,8 @@ static void tenant_drop(struct ivg_tenant *tenant)
 
 void ivg_tenant_end(struct ivg_tenant *tenant, const char *why)
 {
-        ivg_log(IVG_LOG_INFO, "[CONNECTION] %s: %s; %u executors end", tenant->name, why, tenant->executors_alive);
+        ivg_log(IVG_EVENT_DETACHED, ivg_about_member(tenant->member), "[CONNECTION] %s: %s; %u executors end",
+                tenant->name, why, tenant->executors_alive);
         tenant->ending = true;
         ivg_loop_unwatch(tenant->mediator, &tenant->control);
         for (uint32_t i = 0; i < tenant->region.channel_count; i++)
@@ -231,7 +233,8 @@ static bool epoch_follow(struct ivg_tenant *tenant)
         if (epoch == 0 || epoch == ivg_load_relaxed_u64(&host->epoch_seen))
                 return true;
         if (epoch != tenant->epoch_pending && ivg_load_relaxed_u64(&host->epoch_seen) != 0)
-                ivg_log(IVG_LOG_INFO, "%s: the guest has booted anew; its earlier programs end", tenant->name);
+                ivg_log(IVG_EVENT_BOOTED, ivg_about_member(tenant->member),
+                        "%s: the guest has booted anew; its earlier programs end", tenant->name);
         tenant->epoch_pending = epoch;
         for (uint32_t i = 0; i < tenant->region.channel_count; i++)
                 clear &= ivg_channel_clear(&tenant->channels[i]);
@@ -241,8 +244,9 @@ static bool epoch_follow(struct ivg_tenant *tenant)
         /* Relaxed: the epoch, stored later, has been seen. Once read; what it may be is bounded there. */
         rc = ivg_relays_adopt(tenant, ivg_load_relaxed_u32(&ivg_region_guest_pages(&tenant->region)->vectors_used));
         if (rc < 0)
-                ivg_log(IVG_LOG_ERROR, "%s: doorbells of %u channels through %u vectors: %s; its programs will hang",
-                        tenant->name, tenant->region.channel_count, tenant->vectors_usable, strerror(-rc));
+                ivg_log(IVG_EVENT_VECTORS_FAILED, ivg_about_member(tenant->member),
+                        "%s: doorbells of %u channels through %u vectors: %s; its programs will hang", tenant->name,
+                        tenant->region.channel_count, tenant->vectors_usable, strerror(-rc));
         /* Release, pairs with the guest's wait for it: older channels are ended, their memory is nobody's. */
         ivg_store_release_u64(&host->epoch_seen, epoch);
         return true;

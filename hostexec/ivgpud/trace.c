@@ -40,7 +40,8 @@ static void source_add(struct ivg_trace_session *session, const struct ivg_chann
         source->guest_pid = ivg_channel_program(channel, source->program);
         snprintf(source->of, sizeof(source->of), "%s", channel->tenant->name);
         if (source->fd < 0) {
-                ivg_log(IVG_LOG_WARNING, "[TRACE] %s, channel %u: %s", source->of, source->channel, error.text);
+                ivg_log(IVG_EVENT_TRACE_FAILED, ivg_about_channel(channel, IVG_ERROR_NONE),
+                        "[TRACE] %s, channel %u: %s", source->of, source->channel, error.text);
                 session->lost++;
                 return;
         }
@@ -89,7 +90,7 @@ void ivg_trace_end(struct ivg_mediator *mediator, const void *client)
         for_executors(mediator, session->member, source_off);
         while (session->count > 0)
                 close(session->sources[--session->count].fd);
-        ivg_log(IVG_LOG_INFO, "[TRACE] %s: over", session->member->name);
+        ivg_log(IVG_EVENT_TRACE, ivg_about_member(session->member), "[TRACE] %s: over", session->member->name);
         session->client = NULL;
 }
 

@@ -80,25 +80,29 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
         (void)events;
         if (fd < 0) {
                 if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                        ivg_log(IVG_LOG_ERROR, "[SOCKET] %s: accept: %s", vm->config->socket, strerror(errno));
+                        ivg_log(IVG_EVENT_SOCKET_FAILED, ivg_about_member(&vm->member), "[SOCKET] %s: accept: %s",
+                                vm->config->socket, strerror(errno));
                 return;
         }
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
-        ivg_log(IVG_LOG_INFO, "[SOCKET] New connection on %s (fd=%d, pid=%d)", vm->config->socket, fd, (int)peer.pid);
+        ivg_log(IVG_EVENT_CONNECTED, ivg_about_member(&vm->member), "[SOCKET] New connection on %s (fd=%d, pid=%d)",
+                vm->config->socket, fd, (int)peer.pid);
         if (vm->tenant) {
-                ivg_log(IVG_LOG_ERROR, "[CONNECTION] VM %u (%s): a second QEMU (pid %d) is refused: one is connected",
+                ivg_log(IVG_EVENT_REFUSED, ivg_about_member(&vm->member),
+                        "[CONNECTION] VM %u (%s): a second QEMU (pid %d) is refused: one is connected",
                         vm->config->vm_id, vm->config->name, (int)peer.pid);
                 close(fd);
                 return;
         }
         if (qemu_admit(vm, fd, &error) < 0) {
-                ivg_log(IVG_LOG_ERROR, "[CONNECTION] VM %u (%s): %s", vm->config->vm_id, vm->config->name, error.text);
+                ivg_log(IVG_EVENT_REFUSED, ivg_about_member(&vm->member), "[CONNECTION] VM %u (%s): %s",
+                        vm->config->vm_id, vm->config->name, error.text);
                 close(fd);
                 return;
         }
-        ivg_log(IVG_LOG_INFO, "[CONNECTION] VM %u (%s): QEMU (pid %d) has %u MiB, %u channels, %u vectors",
-                vm->config->vm_id, vm->config->name, (int)peer.pid, vm->config->region_mib, vm->config->channels,
-                vm->config->vectors);
+        ivg_log(IVG_EVENT_ATTACHED, ivg_about_member(&vm->member),
+                "[CONNECTION] VM %u (%s): QEMU (pid %d) has %u MiB, %u channels, %u vectors", vm->config->vm_id,
+                vm->config->name, (int)peer.pid, vm->config->region_mib, vm->config->channels, vm->config->vectors);
 }
 
 /* A geometry that cannot be is better told now than to the first QEMU. */
@@ -183,12 +187,13 @@ int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *
 void ivg_vm_announce(const struct ivg_vm *vm)
 {
         if (vm->local.listener.fd >= 0)
-                ivg_log(IVG_LOG_INFO, "[SOCKET] %s, pool %s: its local programs: listening on %s", vm->member.name,
+                ivg_log(IVG_EVENT_LISTENING, ivg_about_member(&vm->member),
+                        "[SOCKET] %s, pool %s: its local programs: listening on %s", vm->member.name,
                         vm->mediator->config.pools[vm->config->pool].name, vm->config->local_socket);
         if (vm->listener.fd < 0)
                 return;
-        ivg_log(IVG_LOG_INFO, "[SOCKET] %s, pool %s: listening on %s", vm->member.name,
-                vm->mediator->config.pools[vm->config->pool].name, vm->config->socket);
+        ivg_log(IVG_EVENT_LISTENING, ivg_about_member(&vm->member), "[SOCKET] %s, pool %s: listening on %s",
+                vm->member.name, vm->mediator->config.pools[vm->config->pool].name, vm->config->socket);
 }
 
 void ivg_vm_stop_listening(struct ivg_vm *vm)
@@ -228,7 +233,7 @@ static void vms_tick(struct ivg_mediator *mediator)
                 if (vm->tenant)
                         qemu_gone(vm, "it is no longer configured");
                 ivg_local_close(mediator, &vm->local); /* programs that are connected and run nothing */
-                ivg_log(IVG_LOG_INFO, "[RELOAD] %s is gone", vm->member.name);
+                ivg_log(IVG_EVENT_RELOADED, ivg_about_member(&vm->member), "[RELOAD] %s is gone", vm->member.name);
                 ivg_member_end(&vm->member);
                 memset(&config->vms[slot], 0, sizeof(config->vms[slot]));
         }
@@ -260,7 +265,7 @@ void ivg_removed_tick(struct ivg_mediator *mediator)
         for (uint32_t pool = 0; pool < config->pool_count; pool++) {
                 if (!mediator->pool_removed[pool] || pool_is_named(mediator, pool))
                         continue;
-                ivg_log(IVG_LOG_INFO, "[RELOAD] pool %s is gone", config->pools[pool].name);
+                ivg_log(IVG_EVENT_RELOADED, IVG_ABOUT_NOBODY, "[RELOAD] pool %s is gone", config->pools[pool].name);
                 ivg_mps_end(mediator, pool);
                 mediator->pool_removed[pool] = false;
                 mediator->records_of_gone_pools += mediator->pools[pool].ended.records;

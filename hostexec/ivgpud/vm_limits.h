@@ -4,6 +4,7 @@
 #define IVGPUD_VM_LIMITS_H
 
 #include "ivgpu/region.h"
+#include "log_events.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ struct ivg_limits {
         uint32_t faults_max;        /* that many within fault_window_s: quarantine; 0: never by itself */
         uint32_t fault_window_s;
         uint32_t quarantine_s; /* 0: until somebody releases it */
+        uint32_t log_level;    /* enum ivg_log_level: lines about it that are shown */
 };
 
 struct ivg_limit {
@@ -34,6 +36,8 @@ struct ivg_limit {
 };
 /* Ends with a NULL name. */
 extern const struct ivg_limit ivg_limit_table[];
+
+extern const char *const ivg_log_level_words[]; /* by enum ivg_log_level; end with NULL */
 
 const struct ivg_limit *ivg_limit_find(const char *name); /* NULL: there is no such */
 uint32_t ivg_limit_get(const struct ivg_limits *limits, const struct ivg_limit *limit);

@@ -51,7 +51,8 @@ static void start_one(struct ivg_mediator *mediator, uint32_t pool)
         warm->begun++;
         if (ivg_executor_start_spare(mediator, pool, &error) == 0)
                 return;
-        ivg_log(IVG_LOG_WARNING, "[WARM] pool %s: %s", mediator->config.pools[pool].name, error.text);
+        ivg_log(IVG_EVENT_WARM_LOST, IVG_ABOUT_NOBODY, "[WARM] pool %s: %s", mediator->config.pools[pool].name,
+                error.text);
         delay(warm);
 }
 
@@ -121,7 +122,8 @@ void ivg_warm_waits(struct ivg_executor *executor, const struct ivg_exec_message
         struct ivg_mediator *mediator = executor->mediator;
 
         mediator->warm[executor->pool].pause_ms = 0;
-        ivg_log(IVG_LOG_INFO, "[WARM] pool %s: executor %d waits for a program (driver %d, %d devices)",
+        ivg_log(IVG_EVENT_WARM_WAITS, ivg_about_executor(executor),
+                "[WARM] pool %s: executor %d waits for a program (driver %d, %d devices)",
                 mediator->config.pools[executor->pool].name, (int)executor->pid, message->driver_version,
                 message->device_count);
 }
@@ -133,6 +135,7 @@ void ivg_warm_lost(struct ivg_executor *executor, const char *how)
 
         warm->lost++;
         delay(warm);
-        ivg_log(IVG_LOG_WARNING, "[WARM] pool %s: %s before a program came; the next is started in %u ms",
+        ivg_log(IVG_EVENT_WARM_LOST, ivg_about_executor(executor),
+                "[WARM] pool %s: %s before a program came; the next is started in %u ms",
                 mediator->config.pools[executor->pool].name, how, warm->pause_ms);
 }

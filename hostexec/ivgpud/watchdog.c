@@ -26,9 +26,10 @@ static void too_late(struct ivg_executor *executor, enum ivg_fault_kind kind, co
 {
         struct ivg_channel *channel = executor->channel;
 
-        ivg_log(IVG_LOG_ERROR, "[WATCHDOG] %s, channel %u: error %d (%s): %s for %llu ms, %s = %u",
-                channel->tenant->name, channel->index, (int)IVG_ERROR_TIMEOUT, ivg_error_code_name(IVG_ERROR_TIMEOUT),
-                what, (unsigned long long)ms, limit, limit_ms);
+        ivg_log(IVG_EVENT_TIME_LIMIT, ivg_about_channel(channel, IVG_ERROR_TIMEOUT),
+                "[WATCHDOG] %s, channel %u: error %d (%s): %s for %llu ms, %s = %u", channel->tenant->name,
+                channel->index, (int)IVG_ERROR_TIMEOUT, ivg_error_code_name(IVG_ERROR_TIMEOUT), what,
+                (unsigned long long)ms, limit, limit_ms);
         ivg_channel_stop(channel, IVG_ERROR_TIMEOUT);
         ivg_member_fault(channel->tenant, kind);
 }

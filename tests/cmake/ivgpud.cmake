@@ -12,7 +12,7 @@ if(BUILD_TESTING)
   target_link_libraries(board_words PRIVATE ivg_mediator)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   foreach(test ivgpuctl_shows_and_changes ivgpud_follows_its_configuration ivgpud_keeps_channels_and_executors_in_step
-          ivgpud_keeps_executors_warm ivgpud_quarantines ivgpud_runs_mps ivgpud_serves_its_manager ivgpud_shares_inside_a_machine_only ivgpud_watches_time
+          ivgpud_keeps_executors_warm ivgpud_logs_to_the_journal ivgpud_quarantines ivgpud_runs_mps ivgpud_serves_its_manager ivgpud_shares_inside_a_machine_only ivgpud_watches_time
           ivgpu_run_is_transparent metrics_are_served programs_are_told_why_they_end vram_is_capped)
     add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
     set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;ivgpud"

@@ -2,7 +2,7 @@
 """Stands in for ivgpu-exec: speaks its control protocol and does what the file $FAKE_MODE_FILE says.
 
 Modes, read when it has its channel: ready, open (ready, ring opened), fail, refused (by an MPS server), silent, crash, fault, stubborn (ready, ignores
-SIGTERM), share (ready, and passes on what the test at the socket $FAKE_NOTES.PID asks the mediator, and its answers).
+SIGTERM), says (ready, after words on standard error, and more at SIGTERM), share (ready, and passes on what the test at the socket $FAKE_NOTES.PID asks the mediator, and its answers).
 Modes of one that is started with --warm, read at its start: those that begin with "waiting-": -crash and -fail end before
 it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait.
 Notes what it was given and its descriptors in $FAKE_NOTES when it has a channel, one JSON object a line; its pid in
@@ -119,6 +119,11 @@ def main():
         file.write("\n")
     if how == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif how == "says":
+        vm, channel = given["vm-id"], given["channel"]
+        os.write(2, (f"ivgpu-exec[vm={vm} channel={channel} pid={os.getpid()}]: WARNING of this\na driver's own words\n"
+                     + 1000 * "x" + "\n").encode())
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(os.write(2, b"the end") - len("the end")))
     elif how != "silent":
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if how == "crash":
