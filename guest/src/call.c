@@ -24,11 +24,20 @@
 static uint32_t spin_ns = ANSWER_SPIN_NS;
 _Atomic(uint32_t) ivg_faulted;
 
+static struct {
+        uint32_t threads_max;
+        _Atomic(uint32_t) threads; /* a count of its own: relaxed */
+        _Atomic(uint32_t) off;
+} yielding;
+
 __attribute__((constructor)) static void call_start(void)
 {
+        const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
         /* With one processor a spinning thread keeps the answer from being made. */
-        if (sysconf(_SC_NPROCESSORS_ONLN) <= 1)
+        if (processors <= 1)
                 spin_ns = 0;
+        yielding.threads_max = processors > 1 ? (uint32_t)processors / 2 : 0;
 }
 
 static int64_t now_ns(void)
@@ -60,6 +69,45 @@ uint64_t ivg_spin_ns(uint64_t usual)
         thread->rang = false;
         thread->dma_ns = 0;
         return ns;
+}
+
+void ivg_waits_block(void)
+{
+        ivg_store_relaxed_u32(&yielding.off, 1); /* a word by itself */
+}
+
+/* Whoever has waited long goes on with more calls as a rule: a consumer that has fallen asleep meanwhile wakes beside
+ * it, instead of in front of the first of them. A ring too many is harmless, and so is one that misses a sleeper. */
+static void wake_ahead(void)
+{
+        struct ivg_ring_producer *line = ivg_thread_local()->line;
+
+        if (line == NULL || ivg_load_relaxed_u64(&ivg_process.ring.host->sleep_at) == 0)
+                return;
+        ivg_store_relaxed_u64(&line->doorbells, ivg_load_relaxed_u64(&line->doorbells) + 1);
+        ivg_link_doorbell(ivg_process.link);
+}
+
+bool ivg_wait_yielding(bool (*look)(void *argument), void *argument)
+{
+        const int64_t end = now_ns() + IVG_WAIT_YIELD_NS;
+        bool seen = false;
+
+        if (ivg_load_relaxed_u32(&yielding.off))
+                return false;
+        if (atomic_fetch_add_explicit(&yielding.threads, 1, memory_order_relaxed) < yielding.threads_max)
+                do {
+                        for (uint32_t i = 0; i < ANSWER_SPINS_PER_CLOCK && !seen; i++) {
+                                seen = look(argument);
+                                ivg_cpu_relax();
+                        }
+                        if (!seen)
+                                sched_yield();
+                } while (!seen && now_ns() < end);
+        atomic_fetch_sub_explicit(&yielding.threads, 1, memory_order_relaxed);
+        if (seen)
+                wake_ahead();
+        return seen;
 }
 
 /* IVGPU_LOG=calls: what crosses, beside the lines of the exported functions. */
@@ -197,6 +245,11 @@ static bool answer_is_there(void *argument)
         return ivg_load_seq_cst_u64(&producer->ring->host->mailboxes[producer->index].sequence) == answer->sequence;
 }
 
+static bool answer_look(void *argument)
+{
+        return answer_poll(argument);
+}
+
 static bool answer_spin(struct answer *answer)
 {
         int64_t end;
@@ -299,7 +352,7 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
         answer.sequence = ++producer->sequence;
         result = send_record(producer, number, request, request_bytes,
                              IVG_CALL_WANTS_ANSWER | capture_flags(thread, number), (uint32_t)answer.sequence);
-        if (result == CUDA_SUCCESS && !answer_spin(&answer))
+        if (result == CUDA_SUCCESS && !answer_spin(&answer) && !ivg_wait_yielding(answer_look, &answer))
                 result = answer_sleep(producer, &answer);
         if (result == CUDA_SUCCESS)
                 result = answer_read(&answer, answer_out, answer_bytes_min, answer_bytes_max, answer_bytes);

@@ -102,6 +102,18 @@ static bool spin(struct ivg_completion *completion, CUresult *result)
         return false;
 }
 
+struct waited {
+        struct ivg_completion *completion;
+        CUresult *result;
+};
+
+static bool look_again(void *argument)
+{
+        const struct waited *waited = argument;
+
+        return look(waited->completion, waited->result);
+}
+
 /* The stream has been synchronized without an error: every word that was to come is there. */
 static CUresult settle(struct ivg_completion *completion)
 {
@@ -179,7 +191,8 @@ CUresult ivg_completion_wait(struct ivg_completion *completion)
         CUresult result = CUDA_SUCCESS;
         if (!completion->pending)
                 return CUDA_SUCCESS;
-        if (spin(completion, &result))
+        struct waited waited = {completion, &result};
+        if (spin(completion, &result) || ivg_wait_yielding(look_again, &waited))
                 return result == CUDA_SUCCESS ? result : tell(result);
         if (completion->by_executor)
                 return poll_executor(completion);

@@ -131,6 +131,8 @@ CUresult ivg_context_new(int device, struct ivg_object **out)
 
 CUresult ivg_context_flags_check(uint32_t flags, const char *refusal)
 {
+        if ((flags & CU_CTX_SCHED_MASK) == CU_CTX_SCHED_BLOCKING_SYNC)
+                ivg_waits_block();
         return (flags & (CU_CTX_COREDUMP_ENABLE | CU_CTX_USER_COREDUMP_ENABLE)) == 0 ? CUDA_SUCCESS
                                                                                      : ivg_refuse(refusal);
 }

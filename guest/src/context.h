@@ -64,7 +64,7 @@ void ivg_context_free(struct ivg_object *context);
 /* Primary contexts, retained and released as the program does. */
 CUresult ivg_context_primary_release(int device);
 bool ivg_context_is_primary(const struct ivg_object *context);
-/* CUDA_SUCCESS, or the refusal of flags that let the driver write files. */
+/* CUDA_SUCCESS, or the refusal of flags that let the driver write files; notes how threads are to wait. */
 CUresult ivg_context_flags_check(uint32_t flags, const char *refusal);
 /* What cuDevicePrimaryCtxGetState tells from now on. */
 void ivg_context_primary_flags_set(int device, uint32_t flags);

@@ -297,6 +297,14 @@ extern _Atomic(uint32_t) ivg_frees_in_order;
 void ivg_expect_dma(uint64_t bytes); /* this thread has sent a copy of so many bytes */
 /* How long this thread had better spin now: `usual`, or longer once after it rang the doorbell or sent copies. */
 uint64_t ivg_spin_ns(uint64_t usual);
+/* A thread that waits for the device natively holds its processor until the device is done (CU_CTX_SCHED_AUTO). Here it
+ * spins for one wake-up's cost, then looks on for so long between offers of its processor, and only then sleeps: being
+ * woken costs 50 to 100 us where processors idle deeply. At most half of the processors' number of threads at once, and
+ * none once the program has asked for CU_CTX_SCHED_BLOCKING_SYNC. */
+#define IVG_WAIT_YIELD_NS 20000000u
+/* True: `look` was. False: the time is over, or this thread had better sleep at once. */
+bool ivg_wait_yielding(bool (*look)(void *argument), void *argument);
+void ivg_waits_block(void); /* from here on they sleep */
 
 /* ---- what kernels print (output.c) ---- */
 

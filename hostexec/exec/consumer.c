@@ -13,6 +13,7 @@
 #include "rcu.h"
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -265,23 +266,37 @@ static void drain_doorbell(const struct ivg_exec *exec)
                 return;
 }
 
+/* A short sleep had better have been spent looking; a long one makes it look less the next time. */
+static void slept(struct ivg_exec *exec, uint64_t ns)
+{
+        if (ns > IVG_CONSUMER_YIELD_NS_MAX)
+                exec->yield_ns /= 2;
+        else
+                exec->yield_ns = exec->yield_ns + ns < IVG_CONSUMER_YIELD_NS_MAX ? exec->yield_ns + ns
+                                                                                 : IVG_CONSUMER_YIELD_NS_MAX;
+}
+
 static void sleep_for_records(struct ivg_exec *exec)
 {
         struct pollfd fds[2] = {{.fd = exec->doorbell_fd, .events = POLLIN}, {.fd = exec->stop_fd, .events = POLLIN}};
 
         if (ivg_consumer_sleep_begin(&exec->consumer)) {
+                const uint64_t begin_ns = ivg_clock_ns();
+
                 exec->sleeps++;
                 ivg_store_relaxed_u64(&exec->host_channel->sleeps, exec->sleeps);
                 (void)poll(fds, 2, -1); /* ends by doorbell or stop */
                 drain_doorbell(exec);
+                slept(exec, ivg_clock_ns() - begin_ns);
         }
         ivg_consumer_sleep_end(&exec->consumer);
 }
 
-/* Looks again and again for about one wake-up's cost. */
+/* Looks again and again for about one wake-up's cost, then with pauses for as long as it has been worth it. */
 static bool spin_for_records(struct ivg_exec *exec)
 {
-        const uint64_t end = ivg_clock_ns() + IVG_CONSUMER_SPIN_NS;
+        const uint64_t end = ivg_clock_ns() + IVG_CONSUMER_SPIN_NS, last = end + exec->yield_ns;
+        uint64_t now;
 
         ivg_meter_flush(exec);
         do {
@@ -290,7 +305,10 @@ static bool spin_for_records(struct ivg_exec *exec)
                                 return true;
                         ivg_cpu_relax();
                 }
-        } while (ivg_clock_ns() < end && may_go_on(exec));
+                now = ivg_clock_ns();
+                if (now >= end)
+                        sched_yield();
+        } while (now < last && may_go_on(exec));
         return false;
 }
 

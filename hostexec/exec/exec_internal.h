@@ -19,8 +19,10 @@
 
 /* ---- limits, each with its motive ---- */
 
-/* About one wake-up's cost: below it, sleeping is dearer than spinning. */
+/* About one wake-up's cost: below it, sleeping is dearer than spinning. Where records keep coming a little later than
+ * that, the consumer looks on between offers of its processor, up to the longer time. */
 #define IVG_CONSUMER_SPIN_NS 50000u
+#define IVG_CONSUMER_YIELD_NS_MAX 500000u
 #define IVG_LANE_SPIN_NS 20000u
 /* A lane without work for so long ends; the next blocking call of that guest thread starts another. */
 #define IVG_LANE_IDLE_MS 30000u
@@ -179,6 +181,7 @@ struct ivg_exec {
         pthread_t consumer_thread;
         bool consumer_started;
         uint64_t records_consumed, batches, sleeps; /* consumer only */
+        uint64_t yield_ns;                          /* likewise: how long it looks on before it sleeps */
         struct ivg_exec_producer producers[IVG_RING_PRODUCERS];
         uint64_t trace_taken_ns; /* consumer only: when this batch was taken, if it is traced; else 0 */
         struct ivg_batch batch;  /* consumer only */

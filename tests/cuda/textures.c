@@ -471,7 +471,10 @@ static void levels(void)
         CUDA_RESOURCE_VIEW_DESC viewed;
         CUDA_TEXTURE_DESC sampled;
         CUDA_RESOURCE_DESC back;
-        CU_EXPECT(CUDA_ERROR_INVALID_VALUE, cuTexObjectGetResourceViewDesc(&viewed, texture)); /* none was given */
+        /* None was given: an error by NVIDIA's documents, though an H200's driver answers. */
+        const CUresult none = cuTexObjectGetResourceViewDesc(&viewed, texture);
+        CHECK(none == CUDA_ERROR_INVALID_VALUE || (none == CUDA_SUCCESS && !edges.follows_model), "answered %d",
+              (int)none);
         CU(cuTexObjectDestroy(texture));
 
         sampling.mipmapFilterMode = CU_TR_FILTER_MODE_POINT;

@@ -515,6 +515,12 @@ void ivg_expect_dma(uint64_t bytes)
         (void)bytes;
 }
 
+bool ivg_wait_yielding(bool (*look)(void *argument), void *argument)
+{
+        (void)look, (void)argument;
+        return false; /* these tests look at what comes after the waiting */
+}
+
 uint64_t ivg_spin_ns(uint64_t usual)
 {
         return usual;
