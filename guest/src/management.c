@@ -50,6 +50,24 @@ static CUresult status(int device_, struct ivg_wire_device_status *out)
         return ivg_process_ask(ask_status, &(struct question){device_, out});
 }
 
+struct link_question {
+        int device;
+        unsigned int link;
+        struct ivg_wire_device_link *out;
+};
+
+static CUresult ask_link(void *argument)
+{
+        const struct link_question *question = argument;
+
+        return ivg_send_ivgDeviceLink(question->device, question->link, question->out);
+}
+
+static CUresult link_(int device_, unsigned int number, struct ivg_wire_device_link *out)
+{
+        return ivg_process_ask(ask_link, &(struct link_question){device_, number, out});
+}
+
 /* Figures of other processes come and go while they are read: each stands by itself, so relaxed loads do. */
 static CUresult processes(int device_, struct ivg_management_process *out, uint32_t capacity, uint32_t *count,
                           uint64_t *total)
@@ -141,6 +159,7 @@ const struct ivg_management ivg_management = {
         .connect = connect_process,
         .device = device,
         .status = status,
+        .link = link_,
         .processes = processes,
         .peer = peer,
         .records = records,

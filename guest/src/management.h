@@ -21,6 +21,7 @@ struct ivg_management {
         CUresult (*connect)(int *driver_version, int *device_count);
         CUresult (*device)(int device, struct ivg_wire_device *out);
         CUresult (*status)(int device, struct ivg_wire_device_status *out);
+        CUresult (*link)(int device, unsigned int link, struct ivg_wire_device_link *out);
         /* Writes at most `capacity` of this guest's processes that hold memory of `device`; *count: how many there are;
          * *total: what they hold together. */
         CUresult (*processes)(int device, struct ivg_management_process *out, uint32_t capacity, uint32_t *count,

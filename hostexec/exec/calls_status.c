@@ -77,6 +77,33 @@ static void measure_by_cuda(const struct ivg_driver *driver, CUdevice device, st
                 note(status, IVG_STATUS_ARCHITECTURE, architecture_of(value, minor));
 }
 
+static CUresult device_uuid(const struct ivg_driver *driver, int32_t ordinal, CUdevice *device, CUuuid *uuid)
+{
+        CUresult result;
+
+        if (!driver->cuDeviceGetUuid_v2 || !driver->cuDeviceGetAttribute)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        result = driver->cuDeviceGet(device, ordinal);
+        return result == CUDA_SUCCESS ? driver->cuDeviceGetUuid_v2(uuid, *device) : result;
+}
+
+CUresult ivg_host_ivgDeviceLink(struct ivg_exec_call *call, const struct ivg_args_ivgDeviceLink *args)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        char folder[PATH_MAX];
+        CUdevice device;
+        CUuuid uuid;
+        const CUresult result = device_uuid(driver, args->device, &device, &uuid);
+
+        if (result != CUDA_SUCCESS)
+                return result;
+        memset(&args->answer->state, 0, sizeof(args->answer->state));
+        return driver_folder(driver, folder) &&
+                               ivg_host_nvml_link(folder, (const uint8_t *)uuid.bytes, args->link, &args->answer->state)
+                       ? CUDA_SUCCESS
+                       : CUDA_ERROR_NOT_SUPPORTED;
+}
+
 CUresult ivg_host_ivgDeviceStatus(struct ivg_exec_call *call, const struct ivg_args_ivgDeviceStatus *args)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
@@ -84,16 +111,11 @@ CUresult ivg_host_ivgDeviceStatus(struct ivg_exec_call *call, const struct ivg_a
         char folder[PATH_MAX];
         CUdevice device;
         CUuuid uuid;
-        CUresult result;
+        const CUresult result = device_uuid(driver, args->device, &device, &uuid);
 
-        if (!driver->cuDeviceGetUuid_v2 || !driver->cuDeviceGetAttribute)
-                return CUDA_ERROR_NOT_SUPPORTED;
-        memset(status, 0, sizeof(*status));
-        result = driver->cuDeviceGet(&device, args->device);
-        if (result == CUDA_SUCCESS)
-                result = driver->cuDeviceGetUuid_v2(&uuid, device);
         if (result != CUDA_SUCCESS)
                 return result;
+        memset(status, 0, sizeof(*status));
         measure_by_cuda(driver, device, status);
         if (driver_folder(driver, folder))
                 (void)ivg_host_nvml_measure(folder, (const uint8_t *)uuid.bytes,

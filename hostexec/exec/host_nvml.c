@@ -66,6 +66,13 @@ static const struct question {
 };
 #define QUESTIONS (sizeof(questions) / sizeof(questions[0]))
 
+/* (device, link, unsigned *) */
+static const char *const link_questions[IVG_LINK_REMOTE_PCI] = {
+        [IVG_LINK_STATE] = "nvmlDeviceGetNvLinkState",
+        [IVG_LINK_VERSION] = "nvmlDeviceGetNvLinkVersion",
+        [IVG_LINK_REMOTE_TYPE] = "nvmlDeviceGetNvLinkRemoteDeviceType",
+};
+
 /* nvmlPciInfo_t, version 3. */
 struct pci_info {
         char bus_id_legacy[16];
@@ -84,6 +91,9 @@ static struct {
         nvml_result (*pci_info)(nvml_device, struct pci_info *);
         nvml_result (*driver_version)(char *, unsigned int);
         nvml_result (*vbios_version)(nvml_device, char *, unsigned int);
+        nvml_result (*link_items[IVG_LINK_REMOTE_PCI])(nvml_device, unsigned int, unsigned int *);
+        nvml_result (*link_capability)(nvml_device, unsigned int, int, unsigned int *);
+        nvml_result (*link_pci)(nvml_device, unsigned int, struct pci_info *);
 } nvml = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool library_open(const char *driver_folder)
@@ -106,6 +116,13 @@ static bool library_open(const char *driver_folder)
         nvml.driver_version = (nvml_result(*)(char *, unsigned int))dlsym(library, "nvmlSystemGetDriverVersion");
         nvml.vbios_version =
                 (nvml_result(*)(nvml_device, char *, unsigned int))dlsym(library, "nvmlDeviceGetVbiosVersion");
+        for (size_t i = 0; i < IVG_LINK_REMOTE_PCI; i++)
+                nvml.link_items[i] =
+                        (nvml_result(*)(nvml_device, unsigned int, unsigned int *))dlsym(library, link_questions[i]);
+        nvml.link_capability = (nvml_result(*)(nvml_device, unsigned int, int, unsigned int *))dlsym(
+                library, "nvmlDeviceGetNvLinkCapability");
+        nvml.link_pci = (nvml_result(*)(nvml_device, unsigned int, struct pci_info *))dlsym(
+                library, "nvmlDeviceGetNvLinkRemotePciInfo_v2");
         for (size_t i = 0; i < QUESTIONS; i++)
                 nvml.functions[i] = (void (*)(void))dlsym(library, questions[i].symbol); /* NULL: an older driver */
         result = init && nvml.device_by_uuid ? init() : -1;
@@ -177,16 +194,51 @@ static void uuid_text(const uint8_t uuid[16], char text[48])
                                uuid[i]);
 }
 
-bool ivg_host_nvml_measure(const char *driver_folder, const uint8_t uuid[16], struct ivg_wire_device_status *status)
+static bool device_find(const char *driver_folder, const uint8_t uuid[16], nvml_device *device)
 {
-        nvml_device device = NULL;
-        struct pci_info pci;
         char text[48];
 
         if (!library_ready(driver_folder))
                 return false;
         uuid_text(uuid, text);
-        if (nvml.device_by_uuid(text, &device) != 0)
+        return nvml.device_by_uuid(text, device) == 0;
+}
+
+bool ivg_host_nvml_link(const char *driver_folder, const uint8_t uuid[16], uint32_t link,
+                        struct ivg_wire_device_link *state)
+{
+        nvml_device device = NULL;
+        struct pci_info pci;
+        unsigned int value;
+
+        if (!device_find(driver_folder, uuid, &device))
+                return false;
+        for (uint32_t i = 0; i < IVG_LINK_REMOTE_PCI; i++)
+                if (nvml.link_items[i] && nvml.link_items[i](device, link, &value) == 0) {
+                        state->values[i] = value;
+                        state->known |= 1u << i;
+                }
+        for (uint32_t i = 0; i < IVG_LINK_CAPABILITIES; i++)
+                if (nvml.link_capability && nvml.link_capability(device, link, (int)i, &value) == 0) {
+                        state->capabilities |= (value != 0 ? 1u : 0u) << i;
+                        state->known |= 1u << (IVG_LINK_ITEMS + i);
+                }
+        memset(&pci, 0, sizeof(pci));
+        if (nvml.link_pci && nvml.link_pci(device, link, &pci) == 0) {
+                memcpy(state->pci, &pci.domain, sizeof(state->pci));
+                memcpy(state->bus_id_legacy, pci.bus_id_legacy, sizeof(state->bus_id_legacy) - 1);
+                memcpy(state->bus_id, pci.bus_id, sizeof(state->bus_id) - 1);
+                state->known |= 1u << IVG_LINK_REMOTE_PCI;
+        }
+        return state->known != 0;
+}
+
+bool ivg_host_nvml_measure(const char *driver_folder, const uint8_t uuid[16], struct ivg_wire_device_status *status)
+{
+        nvml_device device = NULL;
+        struct pci_info pci;
+
+        if (!device_find(driver_folder, uuid, &device))
                 return false;
         for (size_t i = 0; i < QUESTIONS; i++) {
                 const bool two = questions[i].shape == SHAPE_TWO || questions[i].shape == SHAPE_PAIR;

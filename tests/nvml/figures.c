@@ -37,6 +37,7 @@ static struct {
         __typeof__(&nvmlDeviceGetUtilizationRates) utilization;
         __typeof__(&nvmlDeviceGetMaxClockInfo) max_clock;
         __typeof__(&nvmlDeviceGetP2PStatus) p2p;
+        __typeof__(&nvmlDeviceGetNvLinkState) link_state;
         __typeof__(&nvmlDeviceGetTemperature) temperature;
         __typeof__(&nvmlDeviceGetTemperatureV) temperature_v;
         __typeof__(&nvmlEventSetCreate) event_set_create;
@@ -74,6 +75,7 @@ static void load(void)
         LOAD(utilization, "nvmlDeviceGetUtilizationRates");
         LOAD(max_clock, "nvmlDeviceGetMaxClockInfo");
         LOAD(p2p, "nvmlDeviceGetP2PStatus");
+        LOAD(link_state, "nvmlDeviceGetNvLinkState");
         LOAD(temperature, "nvmlDeviceGetTemperature");
         LOAD(temperature_v, "nvmlDeviceGetTemperatureV");
         LOAD(event_set_create, "nvmlEventSetCreate");
@@ -208,6 +210,16 @@ static void device_reaches_itself(nvmlDevice_t device)
         ML_EXPECT(NVML_ERROR_INVALID_ARGUMENT, ml.p2p(device, device, NVML_P2P_CAPS_INDEX_UNKNOWN, &status));
 }
 
+static void links_are_told_or_unsupported(nvmlDevice_t device)
+{
+        unsigned int active = 2;
+        const nvmlReturn_t result = ml.link_state(device, 0, &active);
+
+        CHECK(result == NVML_ERROR_NOT_SUPPORTED || (result == NVML_SUCCESS && active <= 1), "answered %d, state %u",
+              (int)result, active);
+        ML_EXPECT(NVML_ERROR_INVALID_ARGUMENT, ml.link_state(device, NVML_NVLINK_MAX_LINKS, &active));
+}
+
 static void temperature_has_two_ways(nvmlDevice_t device)
 {
         nvmlTemperature_t wide = {.version = nvmlTemperature_v1, .sensorType = NVML_TEMPERATURE_GPU};
@@ -318,6 +330,7 @@ int main(void)
         lasting_figures_agree_with_cuda(device);
         memory_is_counted(device);
         device_reaches_itself(device);
+        links_are_told_or_unsupported(device);
         temperature_has_two_ways(device);
         an_event_set_waits();
         memory_without_a_context_is_counted(device);

@@ -66,6 +66,21 @@ FUNCTION(nvmlDeviceGetTotalEnergyConsumption, void *device, unsigned long long *
         *value = 1ull << 40;
         return device == THE_DEVICE ? 0 : 2;
 }
+FUNCTION(nvmlDeviceGetNvLinkState, void *device, unsigned int link, unsigned int *active)
+{
+        *active = link == 3;
+        return device == THE_DEVICE && link < 4 ? 0 : 2;
+}
+FUNCTION(nvmlDeviceGetNvLinkCapability, void *device, unsigned int link, int capability, unsigned int *has)
+{
+        *has = capability != 4;
+        return device != THE_DEVICE || link >= 4 ? 2 : capability == 5 ? 3 : 0;
+}
+FUNCTION(nvmlDeviceGetNvLinkRemotePciInfo_v2, void *device, unsigned int link, struct pci_info *pci)
+{
+        *pci = (struct pci_info){"0000:8A:00.0", 0, 0x8a, 0, 0x22a310deu, 0x179610deu, "00000000:8A:00.0"};
+        return device == THE_DEVICE && link == 3 ? 0 : 3;
+}
 FUNCTION(nvmlDeviceGetFanSpeed, void *device, unsigned int *value)
 {
         (void)device;

@@ -44,6 +44,30 @@ static void figures_arrive_in_their_places(void **state)
         assert_string_equal(status.vbios, "");
 }
 
+static void links_tell_what_they_are_and_what_is_unknown(void **state)
+{
+        static const uint8_t uuid[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xff}, other[16] = {9};
+        struct ivg_wire_device_link link = {0}, off = {0}, none = {0};
+
+        (void)state;
+        assert_true(ivg_host_nvml_link(FAKE_NVML_FOLDER, uuid, 3, &link));
+        /* State and place, five capabilities; this library has no version and no type. */
+        assert_int_equal(link.known, 1u << IVG_LINK_STATE | 1u << IVG_LINK_REMOTE_PCI | 0x1fu << IVG_LINK_ITEMS);
+        assert_int_equal(link.values[IVG_LINK_STATE], 1);
+        assert_int_equal(link.capabilities, 0xf);
+        assert_int_equal(link.pci[1], 0x8a);
+        assert_int_equal(link.pci[3], 0x22a310deu);
+        assert_int_equal(link.pci[4], 0x179610deu);
+        assert_string_equal(link.bus_id, "00000000:8A:00.0");
+        assert_string_equal(link.bus_id_legacy, "0000:8A:00.0");
+        assert_true(ivg_host_nvml_link(FAKE_NVML_FOLDER, uuid, 1, &off));
+        assert_int_equal(off.values[IVG_LINK_STATE], 0);
+        assert_int_equal(off.known >> IVG_LINK_REMOTE_PCI & 1, 0);
+        assert_false(ivg_host_nvml_link(FAKE_NVML_FOLDER, uuid, 4, &none));
+        assert_false(ivg_host_nvml_link(FAKE_NVML_FOLDER, other, 3, &none));
+        assert_int_equal(none.known, 0);
+}
+
 static void a_device_that_nvml_does_not_know_is_left_alone(void **state)
 {
         static const uint8_t uuid[16] = {9};
@@ -59,6 +83,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(figures_arrive_in_their_places),
+                cmocka_unit_test(links_tell_what_they_are_and_what_is_unknown),
                 cmocka_unit_test(a_device_that_nvml_does_not_know_is_left_alone),
         };
 

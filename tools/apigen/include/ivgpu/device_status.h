@@ -61,4 +61,17 @@ struct ivg_wire_device_status {
         char vbios[32];
 };
 
+/* ivgDeviceLink: an NVLink of a device, which tells a program (NCCL) what lies between its devices. The remote end's
+ * place is the host's, as those of the devices themselves are. */
+#define IVG_LINK_CAPABILITIES 6u /* of nvmlNvLinkCapability_t */
+enum ivg_link_item { IVG_LINK_STATE, IVG_LINK_VERSION, IVG_LINK_REMOTE_TYPE, IVG_LINK_REMOTE_PCI, IVG_LINK_ITEMS };
+
+struct ivg_wire_device_link {
+        uint32_t known;                     /* bit n: item n was told; bit IVG_LINK_ITEMS + n: capability n */
+        uint32_t values[IVG_LINK_ITEMS];    /* but of the place */
+        uint32_t capabilities;              /* bit n: it has that one */
+        uint32_t pci[5];                    /* domain, bus, device, device << 16 | vendor, the same of the board */
+        char bus_id_legacy[16], bus_id[32]; /* NUL-terminated */
+};
+
 #endif

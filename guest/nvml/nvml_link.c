@@ -1,0 +1,98 @@
+/* NVLinks: what the host's NVML says of them. Programs (NCCL) learn from it how two devices reach each other; without
+ * it they would take the way through host memory. */
+#include "nvml.h"
+#include "nvml_api.h"
+#include <string.h>
+
+static nvmlReturn_t measure(nvmlDevice_t device, unsigned int link, struct ivg_wire_device_link *state)
+{
+        const struct ivg_management *management = ivg_nvml_library();
+        const nvmlReturn_t result = ivg_nvml_device_check(device);
+
+        if (result != NVML_SUCCESS)
+                return result;
+        if (link >= NVML_NVLINK_MAX_LINKS)
+                return NVML_ERROR_INVALID_ARGUMENT;
+        return ivg_nvml_from_cuda(management->link(device->index, link, state));
+}
+
+static nvmlReturn_t item(nvmlDevice_t device, unsigned int link, enum ivg_link_item which, unsigned int *value)
+{
+        struct ivg_wire_device_link state;
+        nvmlReturn_t result = ivg_nvml_device_check(device);
+
+        if (result == NVML_SUCCESS && value == NULL)
+                return NVML_ERROR_INVALID_ARGUMENT;
+        if (result == NVML_SUCCESS)
+                result = measure(device, link, &state);
+        if (result == NVML_SUCCESS && (state.known >> which & 1) == 0)
+                result = NVML_ERROR_NOT_SUPPORTED;
+        if (result == NVML_SUCCESS)
+                *value = state.values[which];
+        return result;
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, unsigned int *active)
+{
+        return item(device, link, IVG_LINK_STATE, active);
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, unsigned int link, unsigned int *version)
+{
+        return item(device, link, IVG_LINK_VERSION, version);
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, unsigned int link, unsigned int *type)
+{
+        return item(device, link, IVG_LINK_REMOTE_TYPE, type);
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, unsigned int link, int capability, unsigned int *has)
+{
+        struct ivg_wire_device_link state;
+        nvmlReturn_t result = ivg_nvml_device_check(device);
+
+        if (result == NVML_SUCCESS && (has == NULL || capability < 0 || capability >= (int)IVG_LINK_CAPABILITIES))
+                return NVML_ERROR_INVALID_ARGUMENT;
+        if (result == NVML_SUCCESS)
+                result = measure(device, link, &state);
+        if (result == NVML_SUCCESS && (state.known >> (IVG_LINK_ITEMS + (unsigned int)capability) & 1) == 0)
+                result = NVML_ERROR_NOT_SUPPORTED;
+        if (result == NVML_SUCCESS)
+                *has = state.capabilities >> capability & 1;
+        return result;
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *pci)
+{
+        struct ivg_wire_device_link state;
+        nvmlReturn_t result = ivg_nvml_device_check(device);
+
+        if (result == NVML_SUCCESS && pci == NULL)
+                return NVML_ERROR_INVALID_ARGUMENT;
+        if (result == NVML_SUCCESS)
+                result = measure(device, link, &state);
+        if (result == NVML_SUCCESS && (state.known >> IVG_LINK_REMOTE_PCI & 1) == 0)
+                result = NVML_ERROR_NOT_SUPPORTED;
+        if (result != NVML_SUCCESS)
+                return result;
+        *pci = (nvmlPciInfo_t){.domain = state.pci[0],
+                               .bus = state.pci[1],
+                               .device = state.pci[2],
+                               .pciDeviceId = state.pci[3],
+                               .pciSubSystemId = state.pci[4]};
+        memcpy(pci->busIdLegacy, state.bus_id_legacy, sizeof(pci->busIdLegacy) - 1);
+        memcpy(pci->busId, state.bus_id, sizeof(pci->busId) - 1);
+        return NVML_SUCCESS;
+}
+
+/* Of a library before 9.0: the same but for what the structure did not have yet. */
+nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *pci)
+{
+        nvmlPciInfo_t whole;
+        const nvmlReturn_t result = nvmlDeviceGetNvLinkRemotePciInfo_v2(device, link, pci != NULL ? &whole : NULL);
+
+        if (result == NVML_SUCCESS)
+                memcpy(pci, &whole, offsetof(nvmlPciInfo_t, busId));
+        return result;
+}
