@@ -32,7 +32,7 @@ class Sides:
     def environment(self, side):
         environment = dict(os.environ)
         if side == "native" and self.device == "soft":
-            environment["LD_LIBRARY_PATH"] = os.path.join(self.build, "lib", "softgpu")
+            environment["LD_LIBRARY_PATH"] = os.path.join(self.build, "lib", "ivgpu-host", "softgpu")
         return environment
 
     def run(self, side, command, options=()):

@@ -58,6 +58,23 @@ typedef struct {
 #define NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE 32
 #define NVML_DEVICE_PCI_BUS_ID_BUFFER_V2_SIZE 16
 #define NVML_NVLINK_MAX_LINKS 18
+#define NVML_FI_DEV_NVLINK_GET_SPEED 164
+#define NVML_FI_DEV_NVLINK_GET_STATE 165
+#define NVML_FI_DEV_NVLINK_GET_VERSION 166
+#define NVML_VALUE_TYPE_UNSIGNED_INT 1
+typedef struct {
+        unsigned int fieldId, scopeId;
+        long long timestamp, latencyUsec; /* of the answer; microseconds */
+        int valueType;
+        nvmlReturn_t nvmlReturn;
+        union {
+                double dVal;
+                unsigned int uiVal;
+                unsigned long ulVal;
+                unsigned long long ullVal;
+        } value;
+} nvmlFieldValue_t;
+
 typedef struct nvmlPciInfo_st {
         char busIdLegacy[NVML_DEVICE_PCI_BUS_ID_BUFFER_V2_SIZE];
         unsigned int domain, bus, device;

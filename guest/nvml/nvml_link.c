@@ -3,6 +3,7 @@
 #include "nvml.h"
 #include "nvml_api.h"
 #include <string.h>
+#include <time.h>
 
 static nvmlReturn_t measure(nvmlDevice_t device, unsigned int link, struct ivg_wire_device_link *state)
 {
@@ -94,5 +95,38 @@ nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo(nvmlDevice_t device, unsigned int 
 
         if (result == NVML_SUCCESS)
                 memcpy(pci, &whole, offsetof(nvmlPciInfo_t, busId));
+        return result;
+}
+
+/* ---- fields: a link is the field's scope ---- */
+
+nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values)
+{
+        static const struct {
+                unsigned int field;
+                enum ivg_link_item item;
+        } fields[] = {
+                {NVML_FI_DEV_NVLINK_GET_SPEED, IVG_LINK_SPEED},
+                {NVML_FI_DEV_NVLINK_GET_STATE, IVG_LINK_STATE},
+                {NVML_FI_DEV_NVLINK_GET_VERSION, IVG_LINK_VERSION},
+        };
+        const nvmlReturn_t result = ivg_nvml_device_check(device);
+
+        if (result == NVML_SUCCESS && (values == NULL || count < 0))
+                return NVML_ERROR_INVALID_ARGUMENT;
+        for (int i = 0; result == NVML_SUCCESS && i < count; i++) {
+                nvmlFieldValue_t *value = &values[i];
+                struct timespec now;
+
+                clock_gettime(CLOCK_REALTIME, &now);
+                value->timestamp = (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+                value->latencyUsec = 0;
+                value->valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
+                value->value.ullVal = 0;
+                value->nvmlReturn = NVML_ERROR_NOT_SUPPORTED; /* each field says for itself whether there is a value */
+                for (size_t f = 0; f < sizeof(fields) / sizeof(fields[0]); f++)
+                        if (fields[f].field == value->fieldId)
+                                value->nvmlReturn = item(device, value->scopeId, fields[f].item, &value->value.uiVal);
+        }
         return result;
 }

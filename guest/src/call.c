@@ -7,6 +7,7 @@
 #include "ivgpu/sticky_error.h"
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,6 +39,9 @@ __attribute__((constructor)) static void call_start(void)
         if (processors <= 1)
                 spin_ns = 0;
         yielding.threads_max = processors > 1 ? (uint32_t)processors / 2 : 0;
+        const char *wait = secure_getenv("IVGPU_WAIT");
+        if (wait != NULL && strcmp(wait, "sleep") == 0)
+                ivg_waits_block();
 }
 
 static int64_t now_ns(void)

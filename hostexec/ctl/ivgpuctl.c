@@ -237,12 +237,14 @@ static int drain_wait(const char *object, uint32_t seconds)
 /* By the mediator: as the VM's next QEMU finds it. */
 static void attachment_ask(const char *name, struct ivg_attachment *vm)
 {
-        struct json_object *request = ivg_control_request("show", name), *answer = ask(request, false);
+        static struct json_object *answer; /* it stays: the socket's name is in it */
+        struct json_object *request = ivg_control_request("show", name);
 
+        answer = ask(request, false);
         vm->vm_id = (uint32_t)ivg_json_number(answer, "vm_id");
         vm->region_mib = (uint32_t)ivg_json_number(answer, "region_mib");
         vm->vectors = (uint32_t)ivg_json_number(answer, "vectors");
-        vm->socket = ivg_json_text(answer, "socket"); /* the answer stays */
+        vm->socket = ivg_json_text(answer, "socket");
         json_object_put(request);
 }
 

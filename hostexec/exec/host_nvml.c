@@ -66,12 +66,29 @@ static const struct question {
 };
 #define QUESTIONS (sizeof(questions) / sizeof(questions[0]))
 
-/* (device, link, unsigned *) */
-static const char *const link_questions[IVG_LINK_REMOTE_PCI] = {
-        [IVG_LINK_STATE] = "nvmlDeviceGetNvLinkState",
-        [IVG_LINK_VERSION] = "nvmlDeviceGetNvLinkVersion",
-        [IVG_LINK_REMOTE_TYPE] = "nvmlDeviceGetNvLinkRemoteDeviceType",
+/* By a function, (device, link, unsigned *), and by a field, which recent devices answer where the function does not:
+ * NVML_FI_DEV_NVLINK_GET_*. */
+static const struct {
+        const char *symbol;
+        unsigned int field;
+} link_questions[IVG_LINK_REMOTE_PCI] = {
+        [IVG_LINK_STATE] = {"nvmlDeviceGetNvLinkState", 165},
+        [IVG_LINK_VERSION] = {"nvmlDeviceGetNvLinkVersion", 166},
+        [IVG_LINK_REMOTE_TYPE] = {"nvmlDeviceGetNvLinkRemoteDeviceType", 0},
+        [IVG_LINK_SPEED] = {NULL, 164},
 };
+
+/* nvmlFieldValue_t */
+struct field_value {
+        unsigned int field, scope;
+        long long timestamp, latency;
+        unsigned int type, result;
+        union {
+                unsigned int number;
+                unsigned long long wide;
+        } value;
+};
+_Static_assert(sizeof(struct field_value) == 40, "as NVML writes it");
 
 /* nvmlPciInfo_t, version 3. */
 struct pci_info {
@@ -92,6 +109,7 @@ static struct {
         nvml_result (*driver_version)(char *, unsigned int);
         nvml_result (*vbios_version)(nvml_device, char *, unsigned int);
         nvml_result (*link_items[IVG_LINK_REMOTE_PCI])(nvml_device, unsigned int, unsigned int *);
+        nvml_result (*field_values)(nvml_device, int, struct field_value *);
         nvml_result (*link_capability)(nvml_device, unsigned int, int, unsigned int *);
         nvml_result (*link_pci)(nvml_device, unsigned int, struct pci_info *);
 } nvml = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -117,8 +135,11 @@ static bool library_open(const char *driver_folder)
         nvml.vbios_version =
                 (nvml_result(*)(nvml_device, char *, unsigned int))dlsym(library, "nvmlDeviceGetVbiosVersion");
         for (size_t i = 0; i < IVG_LINK_REMOTE_PCI; i++)
-                nvml.link_items[i] =
-                        (nvml_result(*)(nvml_device, unsigned int, unsigned int *))dlsym(library, link_questions[i]);
+                if (link_questions[i].symbol)
+                        nvml.link_items[i] = (nvml_result(*)(nvml_device, unsigned int, unsigned int *))dlsym(
+                                library, link_questions[i].symbol);
+        nvml.field_values =
+                (nvml_result(*)(nvml_device, int, struct field_value *))dlsym(library, "nvmlDeviceGetFieldValues");
         nvml.link_capability = (nvml_result(*)(nvml_device, unsigned int, int, unsigned int *))dlsym(
                 library, "nvmlDeviceGetNvLinkCapability");
         nvml.link_pci = (nvml_result(*)(nvml_device, unsigned int, struct pci_info *))dlsym(
@@ -204,6 +225,17 @@ static bool device_find(const char *driver_folder, const uint8_t uuid[16], nvml_
         return nvml.device_by_uuid(text, device) == 0;
 }
 
+static bool link_item(nvml_device device, uint32_t link, uint32_t item, unsigned int *value)
+{
+        struct field_value field = {.field = link_questions[item].field, .scope = link};
+
+        if (field.field != 0 && nvml.field_values && nvml.field_values(device, 1, &field) == 0 && field.result == 0) {
+                *value = field.value.number;
+                return true;
+        }
+        return nvml.link_items[item] && nvml.link_items[item](device, link, value) == 0;
+}
+
 bool ivg_host_nvml_link(const char *driver_folder, const uint8_t uuid[16], uint32_t link,
                         struct ivg_wire_device_link *state)
 {
@@ -214,7 +246,7 @@ bool ivg_host_nvml_link(const char *driver_folder, const uint8_t uuid[16], uint3
         if (!device_find(driver_folder, uuid, &device))
                 return false;
         for (uint32_t i = 0; i < IVG_LINK_REMOTE_PCI; i++)
-                if (nvml.link_items[i] && nvml.link_items[i](device, link, &value) == 0) {
+                if (link_item(device, link, i, &value)) {
                         state->values[i] = value;
                         state->known |= 1u << i;
                 }

@@ -304,7 +304,7 @@ static void failed_context(void)
         CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
         CU(cuMemAlloc_v2(&data, 4096));
         void *parameters[] = {&data};
-        spin(data, 1000000, stream);
+        spin(data, 5000000, stream); /* so that the callbacks are there before the context fails */
         CU(cuLaunchKernel(test_function(module, "write_out_of_bounds"), 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
         (void)cuLaunchHostFunc(stream, never_run, &wrong);
         const CUresult added = cuStreamAddCallback(stream, callback_run, &told, 0);

@@ -229,7 +229,8 @@ class Machines(Mediator):
             for channel in range(4):
                 guest.wait_host(channel, generations[channel] + 1, FREE)
         wait_until(lambda: not self.children(), "reaping")
-        self.assertEqual(self.descriptors(), before)
+        # The first look may have counted one of the opening's that was about to go.
+        wait_until(lambda: self.descriptors() <= before, "descriptors")
         guest.close()
 
     def test_attaching_many_times_leaks_nothing(self):

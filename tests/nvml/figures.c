@@ -38,6 +38,7 @@ static struct {
         __typeof__(&nvmlDeviceGetMaxClockInfo) max_clock;
         __typeof__(&nvmlDeviceGetP2PStatus) p2p;
         __typeof__(&nvmlDeviceGetNvLinkState) link_state;
+        __typeof__(&nvmlDeviceGetFieldValues) fields;
         __typeof__(&nvmlDeviceGetTemperature) temperature;
         __typeof__(&nvmlDeviceGetTemperatureV) temperature_v;
         __typeof__(&nvmlEventSetCreate) event_set_create;
@@ -76,6 +77,7 @@ static void load(void)
         LOAD(max_clock, "nvmlDeviceGetMaxClockInfo");
         LOAD(p2p, "nvmlDeviceGetP2PStatus");
         LOAD(link_state, "nvmlDeviceGetNvLinkState");
+        LOAD(fields, "nvmlDeviceGetFieldValues");
         LOAD(temperature, "nvmlDeviceGetTemperature");
         LOAD(temperature_v, "nvmlDeviceGetTemperatureV");
         LOAD(event_set_create, "nvmlEventSetCreate");
@@ -218,6 +220,11 @@ static void links_are_told_or_unsupported(nvmlDevice_t device)
         CHECK(result == NVML_ERROR_NOT_SUPPORTED || (result == NVML_SUCCESS && active <= 1), "answered %d, state %u",
               (int)result, active);
         ML_EXPECT(NVML_ERROR_INVALID_ARGUMENT, ml.link_state(device, NVML_NVLINK_MAX_LINKS, &active));
+
+        nvmlFieldValue_t field = {.fieldId = NVML_FI_DEV_NVLINK_GET_STATE, .scopeId = 0};
+        ML(ml.fields(device, 1, &field)); /* what there is not the field itself says */
+        CHECK(field.nvmlReturn != NVML_SUCCESS || field.value.uiVal <= 1, "state %u", field.value.uiVal);
+        ML_EXPECT(NVML_ERROR_INVALID_ARGUMENT, ml.fields(device, 1, NULL));
 }
 
 static void temperature_has_two_ways(nvmlDevice_t device)

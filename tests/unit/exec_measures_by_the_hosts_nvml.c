@@ -51,8 +51,10 @@ static void links_tell_what_they_are_and_what_is_unknown(void **state)
 
         (void)state;
         assert_true(ivg_host_nvml_link(FAKE_NVML_FOLDER, uuid, 3, &link));
-        /* State and place, five capabilities; this library has no version and no type. */
-        assert_int_equal(link.known, 1u << IVG_LINK_STATE | 1u << IVG_LINK_REMOTE_PCI | 0x1fu << IVG_LINK_ITEMS);
+        /* State, speed and place, five capabilities; this library has no version and no type. */
+        assert_int_equal(link.known, 1u << IVG_LINK_STATE | 1u << IVG_LINK_SPEED | 1u << IVG_LINK_REMOTE_PCI |
+                                             0x1fu << IVG_LINK_ITEMS);
+        assert_int_equal(link.values[IVG_LINK_SPEED], 26562);
         assert_int_equal(link.values[IVG_LINK_STATE], 1);
         assert_int_equal(link.capabilities, 0xf);
         assert_int_equal(link.pci[1], 0x8a);

@@ -32,6 +32,7 @@ told() { wait $2; local status=$?; [ $status -eq 3 ] || { echo "FAILED: $1 ended
 one_line() { [ "$(grep -c "^ivgpu: $2" /tmp/$1.out)" = 1 ] && grep -q "^ivgpu: $2.*without the kernel driver\|^ivgpu: $2.*without kernel driver" /tmp/$1.out || { echo "FAILED: $1 does not say its way once"; cat /tmp/$1.out; exit 1; }; }
 $bind 4242 || exit 1
 broker
+export IVGPU_WAIT=sleep # interrupts are to be seen
 run memory $as_user $bin/memory & first=$!
 run streams $as_user $bin/streams & second=$!
 wait $first $second

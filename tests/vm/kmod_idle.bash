@@ -21,7 +21,7 @@ for one in 1 2 3; do timeout 60 $as_user $kmod undisturbed < /tmp/still > /tmp/s
 exec 9> /tmp/still
 for one in 1 2 3; do for _ in $(seq 400); do grep -q MARK-still /tmp/still.$one && break; sleep 0.05; done; done
 before=$(kmod_now interrupts)
-timeout 60 $as_user strace -f -e trace=ppoll -E LD_LIBRARY_PATH=$LD_LIBRARY_PATH -o /tmp/slept $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; echo "FAILED: streams"; exit 1; }
+timeout 60 $as_user strace -f -e trace=ppoll -E LD_LIBRARY_PATH=$LD_LIBRARY_PATH -E IVGPU_WAIT=sleep -o /tmp/slept $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; echo "FAILED: streams"; exit 1; }
 after=$(kmod_now interrupts)
 exec 9>&-
 for one in $still; do wait $one || { cat /tmp/still.*; echo "FAILED: a sleeper was disturbed"; exit 1; }; done

@@ -141,7 +141,7 @@ class Plain(Machine):
     def environment(self, _tenant):
         environment = dict(os.environ, **self.more)
         if self.device == "soft":
-            environment["LD_LIBRARY_PATH"] = os.path.join(self.build, "lib/softgpu")
+            environment["LD_LIBRARY_PATH"] = os.path.join(self.build, "lib/ivgpu-host/softgpu")
         return environment
 
 

@@ -64,7 +64,14 @@ struct ivg_wire_device_status {
 /* ivgDeviceLink: an NVLink of a device, which tells a program (NCCL) what lies between its devices. The remote end's
  * place is the host's, as those of the devices themselves are. */
 #define IVG_LINK_CAPABILITIES 6u /* of nvmlNvLinkCapability_t */
-enum ivg_link_item { IVG_LINK_STATE, IVG_LINK_VERSION, IVG_LINK_REMOTE_TYPE, IVG_LINK_REMOTE_PCI, IVG_LINK_ITEMS };
+enum ivg_link_item {
+        IVG_LINK_STATE,
+        IVG_LINK_VERSION,
+        IVG_LINK_REMOTE_TYPE,
+        IVG_LINK_SPEED, /* MB/s */
+        IVG_LINK_REMOTE_PCI,
+        IVG_LINK_ITEMS
+};
 
 struct ivg_wire_device_link {
         uint32_t known;                     /* bit n: item n was told; bit IVG_LINK_ITEMS + n: capability n */
