@@ -2,32 +2,31 @@
  * it they would take the way through host memory. */
 #include "nvml.h"
 #include "nvml_api.h"
+#include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
-static nvmlReturn_t measure(nvmlDevice_t device, unsigned int link, struct ivg_wire_device_link *state)
+/* `bit`: of `known`, what must have been told. */
+static nvmlReturn_t measure(nvmlDevice_t device, unsigned int link, unsigned int bit, bool arguments_hold,
+                            struct ivg_wire_device_link *state)
 {
         const struct ivg_management *management = ivg_nvml_library();
-        const nvmlReturn_t result = ivg_nvml_device_check(device);
+        nvmlReturn_t result = ivg_nvml_device_check(device);
 
-        if (result != NVML_SUCCESS)
-                return result;
-        if (link >= NVML_NVLINK_MAX_LINKS)
-                return NVML_ERROR_INVALID_ARGUMENT;
-        return ivg_nvml_from_cuda(management->link(device->index, link, state));
+        if (result == NVML_SUCCESS && (!arguments_hold || link >= NVML_NVLINK_MAX_LINKS))
+                result = NVML_ERROR_INVALID_ARGUMENT;
+        if (result == NVML_SUCCESS)
+                result = ivg_nvml_from_cuda(management->link(device->index, link, state));
+        if (result == NVML_SUCCESS && (state->known >> bit & 1) == 0)
+                result = NVML_ERROR_NOT_SUPPORTED;
+        return result;
 }
 
 static nvmlReturn_t item(nvmlDevice_t device, unsigned int link, enum ivg_link_item which, unsigned int *value)
 {
         struct ivg_wire_device_link state;
-        nvmlReturn_t result = ivg_nvml_device_check(device);
+        const nvmlReturn_t result = measure(device, link, which, value != NULL, &state);
 
-        if (result == NVML_SUCCESS && value == NULL)
-                return NVML_ERROR_INVALID_ARGUMENT;
-        if (result == NVML_SUCCESS)
-                result = measure(device, link, &state);
-        if (result == NVML_SUCCESS && (state.known >> which & 1) == 0)
-                result = NVML_ERROR_NOT_SUPPORTED;
         if (result == NVML_SUCCESS)
                 *value = state.values[which];
         return result;
@@ -51,14 +50,10 @@ nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, unsigned i
 nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, unsigned int link, int capability, unsigned int *has)
 {
         struct ivg_wire_device_link state;
-        nvmlReturn_t result = ivg_nvml_device_check(device);
+        const bool hold = has != NULL && capability >= 0 && capability < (int)IVG_LINK_CAPABILITIES;
+        const nvmlReturn_t result =
+                measure(device, link, hold ? IVG_LINK_ITEMS + (unsigned int)capability : 0, hold, &state);
 
-        if (result == NVML_SUCCESS && (has == NULL || capability < 0 || capability >= (int)IVG_LINK_CAPABILITIES))
-                return NVML_ERROR_INVALID_ARGUMENT;
-        if (result == NVML_SUCCESS)
-                result = measure(device, link, &state);
-        if (result == NVML_SUCCESS && (state.known >> (IVG_LINK_ITEMS + (unsigned int)capability) & 1) == 0)
-                result = NVML_ERROR_NOT_SUPPORTED;
         if (result == NVML_SUCCESS)
                 *has = state.capabilities >> capability & 1;
         return result;
@@ -67,14 +62,8 @@ nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, unsigned int lin
 nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *pci)
 {
         struct ivg_wire_device_link state;
-        nvmlReturn_t result = ivg_nvml_device_check(device);
+        const nvmlReturn_t result = measure(device, link, IVG_LINK_REMOTE_PCI, pci != NULL, &state);
 
-        if (result == NVML_SUCCESS && pci == NULL)
-                return NVML_ERROR_INVALID_ARGUMENT;
-        if (result == NVML_SUCCESS)
-                result = measure(device, link, &state);
-        if (result == NVML_SUCCESS && (state.known >> IVG_LINK_REMOTE_PCI & 1) == 0)
-                result = NVML_ERROR_NOT_SUPPORTED;
         if (result != NVML_SUCCESS)
                 return result;
         *pci = (nvmlPciInfo_t){.domain = state.pci[0],
