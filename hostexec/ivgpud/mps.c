@@ -29,6 +29,7 @@
 
 #define PROGRAM "nvidia-cuda-mps-control"
 #define CUDA_ERROR_MPS_SERVER_NOT_READY 807u /* cuda.h */
+#define MPS_CHILDREN_BYTES 128u /* of one thread's children: a server, and those that ended and were not looked at */
 
 static const char *name_of(const struct ivg_mediator *mediator, uint32_t pool)
 {
@@ -309,45 +310,63 @@ static void server_ready(struct ivg_mediator *mediator, struct ivg_source *sourc
         end_clients(mediator, (uint32_t)(mps - mediator->mps), why);
 }
 
-/* The first child of any of its threads; 0: there is none. */
-static pid_t find_child(pid_t parent)
+/* A process that has ended stays its parent's child until that has looked: it is no server. Its pidfd, or -1. */
+static int open_if_alive(pid_t pid)
+{
+        struct pollfd process = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+
+        if (process.fd >= 0 && poll(&process, 1, 0) != 0) {
+                close(process.fd);
+                return -1;
+        }
+        return process.fd;
+}
+
+/* Of the children that a thread has, as /proc tells them, the first that lives; its pidfd, or -1. */
+static int find_living(const char *path, pid_t *pid)
+{
+        char text[MPS_CHILDREN_BYTES] = "", *word = text, *end;
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int process = -1;
+
+        if (fd < 0)
+                return -1;
+        if (read(fd, text, sizeof(text) - 1) > 0)
+                for (; process < 0 && (*pid = (pid_t)strtol(word, &end, 10)) > 0 && *end == ' '; word = end)
+                        process = open_if_alive(*pid);
+        close(fd);
+        return process;
+}
+
+/* The first living child of any of its threads; its pidfd, or -1: there is none. */
+static int find_child(pid_t parent, pid_t *pid)
 {
         char path[64];
         const struct dirent *entry;
-        pid_t child = 0;
+        int process = -1;
         DIR *tasks;
 
         snprintf(path, sizeof(path), "/proc/%d/task", (int)parent);
         tasks = opendir(path);
-        while (tasks && child == 0 && (entry = readdir(tasks)) != NULL) {
-                char text[32] = "";
-                int fd;
-
+        while (tasks && process < 0 && (entry = readdir(tasks)) != NULL) {
                 if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
                         continue;
                 snprintf(path, sizeof(path), "/proc/%d/task/%.10s/children", (int)parent, entry->d_name);
-                fd = open(path, O_RDONLY | O_CLOEXEC);
-                if (fd < 0)
-                        continue;
-                if (read(fd, text, sizeof(text) - 1) > 0)
-                        child = (pid_t)strtol(text, NULL, 10);
-                close(fd);
+                process = find_living(path, pid);
         }
         if (tasks)
                 closedir(tasks);
-        return child;
+        return process;
 }
 
 static void server_find(struct ivg_mediator *mediator, uint32_t pool)
 {
         struct ivg_mps *mps = &mediator->mps[pool];
-        const pid_t pid = find_child(mps->pid);
+        pid_t pid = 0;
 
-        if (pid <= 0)
-                return;
-        mps->server = (struct ivg_source){.fd = (int)syscall(SYS_pidfd_open, pid, 0), .ready = server_ready};
+        mps->server = (struct ivg_source){.fd = find_child(mps->pid, &pid), .ready = server_ready};
         if (mps->server.fd < 0)
-                return; /* it has just gone */
+                return;
         if (ivg_loop_watch(mediator, &mps->server) < 0) {
                 ivg_loop_close(mediator, &mps->server);
                 return;

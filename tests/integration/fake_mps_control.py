@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Stands in for nvidia-cuda-mps-control. With -f it is the control daemon: notes what it was given in $FAKE_MPS_NOTES,
-makes its socket, starts a server (a process that only sleeps), and another one when that has died; it ends on SIGTERM.
+makes its socket, starts a server (a process that only sleeps), and another one some time after that has died (it looks
+late: the dead one stays its child until then); it ends on SIGTERM.
 Without it tells the daemon of its folder what it reads from stdin: "quit", which ends both.
 
 $FAKE_MPS_MODE names a file with a word: ready, ends (at once), mute (never listens)."""
@@ -14,6 +15,7 @@ import time
 
 PIPES = os.environ["CUDA_MPS_PIPE_DIRECTORY"]
 CONTROL = os.path.join(PIPES, "control")
+LOOK_S = 0.5  # the mediator looks several times meanwhile
 
 
 def tell():
@@ -54,10 +56,13 @@ def main():
     listener.listen()
     listener.settimeout(0.02)
     server = start_server()
+    look_at = 0
     try:
         while True:
-            if server.poll() is not None:
-                server = start_server()
+            if time.monotonic() >= look_at:
+                if server.poll() is not None:
+                    server = start_server()
+                look_at = time.monotonic() + LOOK_S
             try:
                 client, _ = listener.accept()
             except TimeoutError:
