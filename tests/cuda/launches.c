@@ -274,6 +274,7 @@ int main(void)
         first_interface();
         CU(cuMemFree_v2(memory));
         CU(cuStreamDestroy_v2(stream));
+        CU(cuCtxSynchronize()); /* with the frees too: a trace of this program is whole */
         puts("launches: right");
         return 0;
 }

@@ -47,6 +47,7 @@ int main(int argc, char **argv)
                         pthread_join(thread[i], NULL);
         }
         free(thread);
+        CU(cuCtxSynchronize()); /* with the frees too: a trace of this program is whole */
         printf("threads: %d right\n", threads);
         return 0;
 }
