@@ -115,8 +115,8 @@ static void many_streams_keep_their_orders(void)
 struct told {
         CUstream stream;
         CUresult status;
-        int runs;
         pthread_t thread;
+        _Atomic(int) runs; /* counted last */
 };
 
 static void callback_run(CUstream stream, CUresult status, void *data)
@@ -297,8 +297,8 @@ static void never_run(void *data)
 
 static void failed_context(void)
 {
-        struct told told = {.runs = 0};
-        _Atomic(uint32_t) wrong = 0;
+        static struct told told; /* static: the callback may come when this function is over */
+        static _Atomic(uint32_t) wrong;
         CUstream stream;
         CUdeviceptr data;
         CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
