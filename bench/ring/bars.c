@@ -45,6 +45,8 @@ static void check_peers(const struct bench_case_result *one, const struct bench_
                 bar(one[0].median.records_per_s >= one[i].median.records_per_s, "one producer: %.1f M/s, %s %.1f",
                     one[0].median.records_per_s / 1e6, peer->name, one[i].median.records_per_s / 1e6);
         }
+        for (uint32_t i = 0; i < bench_absent_count; i++)
+                printf("        not compared with %s\n", bench_absent[i].ring);
         for (uint32_t i = 0; i < count; i++)
                 if (bench_peers[i]->is_mpsc && !one[i].refusal && !two[i].refusal)
                         printf("        two producers on one processor: %s %.2f of one's rate\n", bench_peers[i]->name,

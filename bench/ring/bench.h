@@ -10,7 +10,8 @@
  *
  * Producers and consumer are threads, or forked processes over one mapping; all else is the same for both. What each
  * ring needs to send, receive and answer stands in its own file (peer_*.c) as inline functions; the loops around them
- * (loops.h) are compiled into each, so that no ring pays for an indirect call that another does not. */
+ * (loops.h) are compiled into each, so that no ring pays for an indirect call that another does not. Rings of packages
+ * that a machine may lack are modules, which peers.c loads. */
 #ifndef IVG_RING_BENCH_H
 #define IVG_RING_BENCH_H
 
@@ -43,6 +44,7 @@ struct bench_options {
         double floor_min_ns; /* a run with a shorter way of a line is rejected */
 };
 
+/* common.c, part of each module too */
 _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- what a run's workers share: in one mapping, also between processes ---- */
@@ -105,9 +107,23 @@ struct bench_peer {
         void (*produce)(struct bench_worker *worker);
         void (*consume)(struct bench_worker *worker); /* NULL: the consumer is elsewhere (--shm) */
 };
-/* All that this build has, ours first. */
-extern const struct bench_peer *const bench_peers[];
-extern const uint32_t bench_peers_count;
+/* All that can run here, ours first, and what cannot be loaded. */
+struct bench_absent {
+        const char *ring, *reason;
+};
+extern const struct bench_peer *bench_peers[];
+extern uint32_t bench_peers_count;
+extern struct bench_absent bench_absent[];
+extern uint32_t bench_absent_count;
+/* Before the first use of the four. Never fails: what a module lacks is absent. */
+void bench_peers_load(void);
+
+/* Rings whose libraries a machine may lack come in modules (peers.c), each with such a list, NULL behind the last. */
+#define BENCH_MODULE_PEERS_MAX 3u
+#define BENCH_MODULE_PEERS "bench_module_peers"
+#define BENCH_DEFINE_MODULE(...)                                                                           \
+        __attribute__((visibility("default"))) extern const struct bench_peer *const bench_module_peers[]; \
+        const struct bench_peer *const bench_module_peers[] = {__VA_ARGS__, NULL}
 
 /* The first word of every record. */
 #define BENCH_WANTS_ANSWER 0x100u
@@ -167,6 +183,7 @@ void bench_measure(const struct bench_options *options, const struct bench_case 
 /* ---- report.c ---- */
 
 const char *bench_mode_name(const struct bench_case *is, char name[64]);
+/* With a line for each ring that is absent here. */
 void bench_table_head(void);
 void bench_table_row(const struct bench_case_result *result);
 int bench_write_json(const char *path, const struct bench_case_result *results, uint32_t count);

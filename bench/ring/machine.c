@@ -2,26 +2,12 @@
 #include "bench.h"
 #include <pthread.h>
 #include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define FLOOR_ROUNDS_MAX 20000u /* of one line: a FLOOR_LINES-th */
 #define FLOOR_ROUNDS_PER_MS 500u
 #define COPY_BYTES_MIN (64u << 20) /* copied for one figure */
-
-void bench_die(const char *format, ...)
-{
-        va_list arguments;
-
-        va_start(arguments, format);
-        fputs("ivgpu-ring-bench: ", stderr);
-        vfprintf(stderr, format, arguments);
-        fputc('\n', stderr);
-        va_end(arguments);
-        exit(1);
-}
 
 double bench_measure_ns_per_tick(void)
 {

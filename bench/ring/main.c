@@ -28,7 +28,7 @@ static struct bench_case_result results[CASES_MAX];
 
 static void usage(FILE *out)
 {
-        fprintf(out, "usage: ivgpu-ring-bench [options]             a sweep over all rings of this build, as a table\n"
+        fprintf(out, "usage: ivgpu-ring-bench [options]             a sweep over all rings, as a table\n"
                      "       ivgpu-ring-bench --bars [--sleeps N]   what the ring is held to; exit 1 when it misses\n"
                      "       ivgpu-ring-bench --serve SOCKET        on a host: QEMU's ivshmem server (5 vectors) and "
                      "consumer\n"
@@ -36,6 +36,8 @@ static void usage(FILE *out)
                      "  --rings A,B,...       of: ");
         for (uint32_t i = 0; i < bench_peers_count; i++)
                 fprintf(out, "%s%s", i == 0 ? "" : ", ", bench_peers[i]->name);
+        for (uint32_t i = 0; i < bench_absent_count; i++)
+                fprintf(out, ", %s (absent)", bench_absent[i].ring);
         fprintf(out,
                 "\n"
                 "  --producers N,...     at once, 1 to %u (1,2,4,16)\n"
@@ -107,6 +109,9 @@ static bool rings_exist(const char *names)
         for (uint32_t i = 0; i < bench_peers_count; i++)
                 if (in_names(names, bench_peers[i]->name))
                         length += strlen(bench_peers[i]->name) + 1;
+        for (uint32_t i = 0; i < bench_absent_count; i++)
+                if (in_names(names, bench_absent[i].ring))
+                        length += strlen(bench_absent[i].ring) + 1;
         return length == strlen(names) + 1;
 }
 
@@ -338,6 +343,7 @@ int main(int argc, char **argv)
         const struct bench_peer *remote = NULL;
         uint32_t count;
 
+        bench_peers_load();
         if (!parse_options(argc, argv, &sweep)) {
                 usage(stderr);
                 return 2;

@@ -113,13 +113,15 @@ static const char *open_rts(struct bench_run *run)
 {
         return open_ring(run, MODE_RTS);
 }
-#define RTE_RING_PEER(variable, label, opener)                           \
-        const struct bench_peer variable = {.name = label,               \
-                                            .is_mpsc = true,             \
-                                            .refusal = polled_only,      \
-                                            .open = opener,              \
-                                            .produce = rte_ring_produce, \
-                                            .consume = rte_ring_consume}
+#define RTE_RING_PEER(variable, label, opener)                                  \
+        static const struct bench_peer variable = {.name = label,               \
+                                                   .is_mpsc = true,             \
+                                                   .refusal = polled_only,      \
+                                                   .open = opener,              \
+                                                   .produce = rte_ring_produce, \
+                                                   .consume = rte_ring_consume}
 RTE_RING_PEER(bench_peer_rte_ring_mp, "rte_ring mp", open_mp);
 RTE_RING_PEER(bench_peer_rte_ring_hts, "rte_ring hts", open_hts);
 RTE_RING_PEER(bench_peer_rte_ring_rts, "rte_ring rts", open_rts);
+
+BENCH_DEFINE_MODULE(&bench_peer_rte_ring_mp, &bench_peer_rte_ring_hts, &bench_peer_rte_ring_rts);

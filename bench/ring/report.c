@@ -19,6 +19,8 @@ void bench_table_head(void)
                "p99", "floor", "ratio", "records", "doorbells", "runs (rejected)");
         printf("%-17s %-26s %3s %6s | %9s %9s %8s %6s | %10s | %9s |\n", "", "", "", "", "ns", "ns", "ns", "", "1/s",
                "");
+        for (uint32_t i = 0; i < bench_absent_count; i++)
+                printf("%-17s absent: %s\n", bench_absent[i].ring, bench_absent[i].reason);
 }
 
 void bench_table_row(const struct bench_case_result *result)
@@ -67,6 +69,10 @@ int bench_write_json(const char *path, const struct bench_case_result *results, 
                         figures->floor_rtt_p50_ns, figures->records_per_s, (unsigned long long)figures->doorbells);
                 separator = ",";
         }
+        fputs("\n],\n\"absent\":[", file);
+        for (uint32_t i = 0; i < bench_absent_count; i++)
+                fprintf(file, "%s\n{\"ring\":\"%s\",\"reason\":\"%s\"}", i == 0 ? "" : ",", bench_absent[i].ring,
+                        bench_absent[i].reason);
         fputs("\n]}\n", file);
         return close_file(file);
 }

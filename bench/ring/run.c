@@ -15,18 +15,6 @@
 #define RUNS_PER_PASS_MAX 4u      /* rejected ones are repeated, not for ever */
 #define PASSES_MAX 101u
 
-void *bench_memory(struct bench_run *run, size_t bytes, size_t alignment)
-{
-        uint8_t *at = (uint8_t *)(((uintptr_t)run->memory + alignment - 1) & ~(uintptr_t)(alignment - 1));
-        const size_t used = (size_t)(at - run->memory) + bytes;
-
-        if (used > run->memory_bytes)
-                bench_die("%s: the run's memory is used up", run->is.peer->name);
-        run->memory += used;
-        run->memory_bytes -= used;
-        return at;
-}
-
 /* ---- workers ---- */
 
 struct worker_start {

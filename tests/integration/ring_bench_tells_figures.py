@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """ivgpu-ring-bench measures every ring of this build between threads and between processes, polled and asleep, loses no
-record (it checks that itself), and writes what it says it writes. How fast is not asked here: machines differ."""
+record (it checks that itself), and writes what it says it writes, also where a module cannot be loaded. How fast is not
+asked here: machines differ."""
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +17,8 @@ ALWAYS = {"ivgpu", "wfcqueue", "unix stream", "unix seqpacket", "pipe"}
 PAYLOADS = (8, 56, 4096)
 
 
-def run(*words, expected=0):
-    done = subprocess.run([BENCH, *words], capture_output=True, text=True, timeout=300, check=False)
+def run(*words, expected=0, bench=BENCH):
+    done = subprocess.run([bench, *words], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == expected, f"{words}: {done.returncode}, expected {expected}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -51,11 +53,30 @@ def check_sweep(folder, workers, consumer, *rings):
             assert int(after["ns"]) >= int(before["ns"]), (before, after)
 
 
+def check_absent_modules(folder):
+    """One module is missing and another is none: the program runs, and names their rings."""
+    os.makedirs(os.path.join(folder, "bin"))
+    os.makedirs(os.path.join(folder, "lib", "ivgpu-ring-bench"))
+    with open(os.path.join(folder, "lib", "ivgpu-ring-bench", "ck.so"), "w", encoding="utf-8") as file:
+        file.write("no library")
+    told = os.path.join(folder, "absent.json")
+    table = run("--quick", "--rings", "ivgpu,rte_ring mp,ck_ring", "--payloads", "56", "--json", told,
+                bench=shutil.copy(BENCH, os.path.join(folder, "bin")))
+    with open(told, encoding="utf-8") as file:
+        figures = json.load(file)
+    assert {r["ring"] for r in figures["results"]} == {"ivgpu"}, table
+    reasons = {a["ring"]: a["reason"] for a in figures["absent"]}
+    assert set(reasons) == {"ck_ring", "ck_ring spsc", "ck_fifo", "rte_ring mp", "rte_ring hts", "rte_ring rts"}, reasons
+    for ring, reason in reasons.items():
+        assert reason and any(line.startswith(ring) and line.endswith(f"absent: {reason}") for line in table.splitlines()), table
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         check_sweep(folder, "threads", "polled")
         for workers, consumer in (("threads", "sleeping"), ("processes", "polled"), ("processes", "sleeping")):
             check_sweep(folder, workers, consumer, "--rings", "ivgpu,wfcqueue,unix seqpacket,mqueue")
+        check_absent_modules(folder)
     run("--rings", "no such ring", expected=2)
     run("--payloads", "7", expected=2)
     run("--workers", "threads,fibres", expected=2)
