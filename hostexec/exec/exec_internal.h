@@ -239,7 +239,8 @@ void ivg_gate_batch_ends(struct ivg_exec *exec);
 void ivg_gate_rate(struct ivg_exec *exec);
 /* Lanes: waits for the grant of the device whose context is current. False: the channel ends. */
 bool ivg_gate_lane(struct ivg_exec *exec, uint32_t *device);
-/* Any thread: kicks the mediator, if it has asked for that. */
+/* Any thread: whether the mediator has asked for that, and kicks it if so. */
+bool ivg_gate_is_asked(const struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what);
 void ivg_gate_answer(struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what);
 void ivg_gate_wake(struct ivg_exec *exec); /* whoever waits there looks at `stop` */
 

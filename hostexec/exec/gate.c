@@ -46,14 +46,20 @@ static void kick(struct ivg_exec *exec)
                 add(&exec->board->counters.kicks, 1);
 }
 
-void ivg_gate_answer(struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what)
+bool ivg_gate_is_asked(const struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what)
 {
         const uint32_t asked = ivg_load_relaxed_u32(&exec->board->grants[device].announce);
-        _Atomic(uint32_t) *answered = &exec->board->uses[device].announced;
 
-        if (asked == ivg_load_relaxed_u32(answered) || (asked & 1) != (uint32_t)what)
+        return asked != ivg_load_relaxed_u32(&exec->board->uses[device].announced) && (asked & 1) == (uint32_t)what;
+}
+
+void ivg_gate_answer(struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what)
+{
+        if (!ivg_gate_is_asked(exec, device, what))
                 return;
-        ivg_store_relaxed_u32(answered, asked); /* twice, when two threads are here, does no harm */
+        /* Twice, when two threads are here, does no harm; the same word as was asked, or a later one. */
+        ivg_store_relaxed_u32(&exec->board->uses[device].announced,
+                              ivg_load_relaxed_u32(&exec->board->grants[device].announce));
         kick(exec);
 }
 
@@ -261,9 +267,10 @@ void ivg_gate_batch_ends(struct ivg_exec *exec)
 
         if (gate->given != before) {
                 ivg_gate_settle(exec);
-                if (ivg_load_relaxed_u32(&exec->meter->sleeping)) /* a miss is made good by the next batch */
+                if (ivg_load_relaxed_u32(&exec->meter->sleeping) ==
+                    IVG_METER_SLEEPS) /* the next batch makes a miss good */
                         ivg_meter_wake(exec);
-                if (ivg_load_relaxed_u32(&exec->meter->sample_due))
+                if (!gate->metering && ivg_load_relaxed_u32(&exec->meter->sample_due))
                         gate->free_calls = 0;
         }
         /* Relaxed: the look that follows a change orders itself. */

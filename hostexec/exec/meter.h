@@ -25,8 +25,10 @@
 #define IVG_METER_SAMPLE_EVERY_MS 20u
 /* A pause between calls that still counts as use: nobody else could have used the device meanwhile. */
 #define IVG_METER_GAP_NS 50000u
-/* How often the thread looks at periods under way, and how long it sleeps when there is nothing at all. */
+/* How often the thread looks at periods under way, the same while the mediator waits for their end, and how long it
+ * sleeps when there is nothing at all. */
 #define IVG_METER_LOOK_NS 500000u
+#define IVG_METER_LOOK_SOON_NS 100000u
 #define IVG_METER_SLEEP_MS 60000u
 /* What a call is believed to take before one has been measured. */
 #define IVG_METER_CALL_NS 20000u
@@ -56,14 +58,20 @@ struct ivg_meter_device {
         bool measured_any, touched;
 };
 
+enum ivg_meter_sleep {
+        IVG_METER_AWAKE = 0,
+        IVG_METER_SLEEPS, /* until something is given to the device */
+        IVG_METER_NAPS,   /* IVG_METER_SAMPLE_EVERY_MS, or until a period begins */
+};
+
 struct ivg_meter {
         pthread_mutex_t mutex; /* of all below but what is the consumer's; never held over a call that may block */
         pthread_t thread;
         bool started;
-        bool usable;                /* the driver has what is needed */
-        bool metering;              /* calls belong to periods */
-        _Atomic(uint32_t) sleeping; /* the thread sleeps until `wake` moves; futex */
-        _Atomic(uint32_t) wake;
+        bool usable;                  /* the driver has what is needed */
+        bool metering;                /* calls belong to periods */
+        _Atomic(uint32_t) sleeping;   /* enum ivg_meter_sleep; the thread sleeps until `wake` moves */
+        _Atomic(uint32_t) wake;       /* futex */
         _Atomic(uint32_t) sample_due; /* set by the thread, cleared by the consumer */
         struct ivg_meter_device devices[IVG_BOARD_DEVICES_MAX];
         struct ivg_meter_context contexts[IVG_METER_CONTEXTS_MAX];

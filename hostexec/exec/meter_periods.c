@@ -44,9 +44,9 @@ struct ivg_meter_period *ivg_meter_newest_period(struct ivg_meter_context *conte
 
 static void wake_thread(struct ivg_meter *meter)
 {
-        if (!ivg_load_relaxed_u32(&meter->sleeping)) /* written under the mutex */
+        if (ivg_load_relaxed_u32(&meter->sleeping) == IVG_METER_AWAKE) /* written under the mutex */
                 return;
-        ivg_store_relaxed_u32(&meter->sleeping, 0);
+        ivg_store_relaxed_u32(&meter->sleeping, IVG_METER_AWAKE);
         atomic_fetch_add_explicit(&meter->wake, 1, memory_order_relaxed);
         ivg_futex_wake_all(&meter->wake);
 }

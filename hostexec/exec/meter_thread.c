@@ -39,31 +39,44 @@ static bool publish_all(struct ivg_exec *exec)
         return happened;
 }
 
+/* The mediator waits for the end of what is on some device, to let somebody else have it. */
+static bool is_end_awaited(const struct ivg_exec *exec)
+{
+        for (uint32_t i = 0; i < IVG_BOARD_DEVICES_MAX; i++)
+                if (ivg_gate_is_asked(exec, i, IVG_BOARD_ASK_IDLE))
+                        return true;
+        return false;
+}
+
 static void *meter_main(void *argument)
 {
-        const struct timespec pause = {.tv_nsec = IVG_METER_LOOK_NS};
         struct ivg_exec *exec = argument;
         struct ivg_meter *meter = exec->meter;
 
         ivg_exec_thread_begins("ivgpu-meter");
         ivg_capture_mode_enter(exec, CU_STREAM_CAPTURE_MODE_RELAXED);
         while (!ivg_load_acquire_u32(&exec->stop)) {
-                bool under_way, happened;
+                bool under_way, happened, timed_out;
                 uint32_t seen;
 
                 pthread_mutex_lock(&meter->mutex);
                 under_way = collect_all(exec);
                 happened = publish_all(exec);
                 seen = ivg_load_relaxed_u32(&meter->wake);
-                if (!under_way && !happened)
-                        ivg_store_relaxed_u32(&meter->sleeping, 1);
+                if (!under_way)
+                        ivg_store_relaxed_u32(&meter->sleeping, happened ? IVG_METER_NAPS : IVG_METER_SLEEPS);
                 pthread_mutex_unlock(&meter->mutex);
                 if (under_way) {
+                        const struct timespec pause = {.tv_nsec = is_end_awaited(exec) ? IVG_METER_LOOK_SOON_NS
+                                                                                       : IVG_METER_LOOK_NS};
+
                         nanosleep(&pause, NULL);
                         continue;
                 }
                 ivg_futex_wait(&meter->wake, seen, happened ? IVG_METER_SAMPLE_EVERY_MS : IVG_METER_SLEEP_MS);
-                ivg_store_relaxed_u32(&meter->sample_due, 1); /* a flag by itself */
+                timed_out = ivg_load_relaxed_u32(&meter->wake) == seen;
+                if (timed_out || !happened) /* else a period has begun: it is measured already */
+                        ivg_store_relaxed_u32(&meter->sample_due, 1); /* a flag by itself */
         }
         ivg_exec_thread_ends();
         return NULL;
@@ -72,7 +85,7 @@ static void *meter_main(void *argument)
 void ivg_meter_wake(struct ivg_exec *exec)
 {
         atomic_fetch_add_explicit(&exec->meter->wake, 1, memory_order_relaxed);
-        ivg_store_relaxed_u32(&exec->meter->sleeping, 0);
+        ivg_store_relaxed_u32(&exec->meter->sleeping, IVG_METER_AWAKE);
         ivg_futex_wake_all(&exec->meter->wake);
 }
 
