@@ -133,6 +133,12 @@ typedef CUresult (*ivg_ask_variable)(ivg_id owner, const char *name, uint64_t *a
 CUresult ivg_module_variable(struct ivg_object *owner, struct ivg_object *context, const char *name,
                              ivg_ask_variable ask, CUdeviceptr *address, size_t *bytes);
 
+/* The function of a module, or the kernel of a library, by that name: always the same object. `ask` makes the trip,
+ * once. Any thread. NOT_FOUND as the driver says it, OUT_OF_MEMORY. */
+typedef CUresult (*ivg_ask_function)(ivg_id owner, const char *name, ivg_id function);
+CUresult ivg_module_function(struct ivg_object *owner, enum ivg_kind kind, const char *name, ivg_ask_function ask,
+                             struct ivg_object **function);
+
 /* ---- images and options (load.c, jit.c) ---- */
 
 #define IVG_JIT_OPTIONS_MAX 64u

@@ -137,30 +137,7 @@ CUresult cuLibraryUnload(CUlibrary library)
 
 static CUresult get_kernel(struct ivg_object *library, const char *name, struct ivg_object **kernel)
 {
-        struct ivg_names *kernels = &ivg_module_of(library)->functions;
-        CUresult result = CUDA_SUCCESS;
-        pthread_mutex_lock(&kernels->lock);
-        struct ivg_name *entry = ivg_names_find(kernels, name, IVG_ID_NONE);
-        if (entry != NULL) {
-                *kernel = entry->object;
-        } else {
-                result = ivg_function_create(IVG_KIND_KERNEL, NULL, library, name, kernel);
-                if (result == CUDA_SUCCESS) {
-                        ivg_function_of(*kernel)->kernel = *kernel;
-                        result = ivg_send_cuLibraryGetKernel(library->id, name, (*kernel)->id);
-                        entry = result == CUDA_SUCCESS ? ivg_names_add(kernels, name, IVG_ID_NONE) : NULL;
-                        if (entry == NULL)
-                                ivg_object_destroy(*kernel);
-                        if (result == CUDA_SUCCESS && entry == NULL)
-                                result = CUDA_ERROR_OUT_OF_MEMORY;
-                }
-                if (entry != NULL) {
-                        entry->object = *kernel;
-                        entry->id = (*kernel)->id;
-                }
-        }
-        pthread_mutex_unlock(&kernels->lock);
-        return result;
+        return ivg_module_function(library, IVG_KIND_KERNEL, name, ivg_send_cuLibraryGetKernel, kernel);
 }
 
 CUresult cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)

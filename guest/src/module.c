@@ -120,6 +120,46 @@ CUresult ivg_module_variable(struct ivg_object *owner, struct ivg_object *contex
         return result;
 }
 
+/* Lock held. */
+static CUresult function_ask(struct ivg_object *owner, enum ivg_kind kind, const char *name, ivg_ask_function ask,
+                             struct ivg_name **entry)
+{
+        struct ivg_object *function;
+        CUresult result = ivg_function_create(kind, owner->context, owner, name, &function);
+        if (result != CUDA_SUCCESS)
+                return result;
+        if (kind == IVG_KIND_KERNEL)
+                ivg_function_of(function)->kernel = function;
+        result = ask(owner->id, name, function->id);
+        if (result == CUDA_SUCCESS) {
+                *entry = ivg_names_add(&ivg_module_of(owner)->functions, name, IVG_ID_NONE);
+                if (*entry == NULL)
+                        result = CUDA_ERROR_OUT_OF_MEMORY;
+        }
+        if (result != CUDA_SUCCESS) {
+                ivg_object_destroy(function);
+                return result;
+        }
+        (*entry)->object = function;
+        (*entry)->id = function->id;
+        return CUDA_SUCCESS;
+}
+
+CUresult ivg_module_function(struct ivg_object *owner, enum ivg_kind kind, const char *name, ivg_ask_function ask,
+                             struct ivg_object **function)
+{
+        struct ivg_names *functions = &ivg_module_of(owner)->functions;
+        CUresult result = CUDA_SUCCESS;
+        pthread_mutex_lock(&functions->lock);
+        struct ivg_name *entry = ivg_names_find(functions, name, IVG_ID_NONE);
+        if (entry == NULL)
+                result = function_ask(owner, kind, name, ask, &entry);
+        if (result == CUDA_SUCCESS)
+                *function = entry->object;
+        pthread_mutex_unlock(&functions->lock);
+        return result;
+}
+
 /* ---- loading ---- */
 
 struct module_load {
@@ -254,29 +294,7 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 
 static CUresult get_function(struct ivg_object *module, const char *name, struct ivg_object **function)
 {
-        struct ivg_names *functions = &ivg_module_of(module)->functions;
-        CUresult result = CUDA_SUCCESS;
-        pthread_mutex_lock(&functions->lock);
-        struct ivg_name *entry = ivg_names_find(functions, name, IVG_ID_NONE);
-        if (entry != NULL) {
-                *function = entry->object;
-        } else {
-                result = ivg_function_create(IVG_KIND_FUNCTION, module->context, module, name, function);
-                if (result == CUDA_SUCCESS) {
-                        result = ivg_send_cuModuleGetFunction(module->id, name, (*function)->id);
-                        entry = result == CUDA_SUCCESS ? ivg_names_add(functions, name, IVG_ID_NONE) : NULL;
-                        if (entry == NULL)
-                                ivg_object_destroy(*function);
-                        if (result == CUDA_SUCCESS && entry == NULL)
-                                result = CUDA_ERROR_OUT_OF_MEMORY;
-                }
-                if (entry != NULL) {
-                        entry->object = *function;
-                        entry->id = (*function)->id;
-                }
-        }
-        pthread_mutex_unlock(&functions->lock);
-        return result;
+        return ivg_module_function(module, IVG_KIND_FUNCTION, name, ivg_send_cuModuleGetFunction, function);
 }
 
 CUresult cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name)
