@@ -94,11 +94,12 @@ static void wake_ahead(void)
 
 bool ivg_wait_yielding(bool (*look)(void *argument), void *argument)
 {
-        const int64_t end = now_ns() + IVG_WAIT_YIELD_NS;
         bool seen = false;
+        int64_t end;
 
         if (ivg_load_relaxed_u32(&yielding.off))
                 return false;
+        end = now_ns() + IVG_WAIT_YIELD_NS;
         if (atomic_fetch_add_explicit(&yielding.threads, 1, memory_order_relaxed) < yielding.threads_max)
                 do {
                         for (uint32_t i = 0; i < ANSWER_SPINS_PER_CLOCK && !seen; i++) {
