@@ -33,7 +33,10 @@ static struct ivg_link *link_new(const struct ivg_link_transport *transport, con
 
 static void link_end(struct ivg_link *link, bool in_order)
 {
-        link->transport->close(link, in_order);
+        if (link->transport->close != NULL)
+                link->transport->close(link, in_order);
+        else if (in_order)
+                ivg_link_channel_close(link);
         if (link->arena != NULL)
                 munmap(link->arena, link->region.arena_bytes);
         ivg_region_unmap(&link->region);

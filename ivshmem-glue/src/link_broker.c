@@ -93,12 +93,6 @@ static void broker_channel_close(struct ivg_link *link)
         shutdown(link->socket_fd, SHUT_RDWR);
 }
 
-static void broker_close(struct ivg_link *link, bool in_order)
-{
-        if (in_order)
-                ivg_link_channel_close(link);
-}
-
 const struct ivg_link_transport ivg_link_transport_broker = {
         .scheme = "broker",
         .has_interrupts = true,
@@ -108,6 +102,5 @@ const struct ivg_link_transport ivg_link_transport_broker = {
         .ring_control = broker_ring_control,
         .ring_channel = broker_ring_channel,
         .alive = broker_alive,
-        .close = broker_close,
         .channel_close = broker_channel_close,
 };

@@ -54,6 +54,8 @@ struct ivg_link_transport {
         void (*ring_control)(struct ivg_link *link);
         void (*ring_channel)(struct ivg_link *link);
         int (*alive)(struct ivg_link *link); /* the transport's own signs of life; 0 or -EPIPE */
+        /* What is the transport's own; `in_order` with the channel, else (in a forked child) only what this
+         * process holds. NULL: nothing but the channel. */
         void (*close)(struct ivg_link *link, bool in_order);
         /* Where the guest's kernel plays the guest driver's part; NULL: this process does, in the guest pages. */
         void (*channel_close)(struct ivg_link *link);

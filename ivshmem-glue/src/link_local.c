@@ -82,13 +82,6 @@ static void local_ring_channel(struct ivg_link *link)
         eventfd_ring(link->doorbell_fd);
 }
 
-/* Extents stay marked: the region ends with this channel, and the executor may still be reading. */
-static void local_close(struct ivg_link *link, bool in_order)
-{
-        if (in_order)
-                ivg_link_channel_close(link);
-}
-
 const struct ivg_link_transport ivg_link_transport_local = {
         .scheme = "local",
         .has_interrupts = true,
@@ -96,5 +89,6 @@ const struct ivg_link_transport ivg_link_transport_local = {
         .ring_control = local_ring_control,
         .ring_channel = local_ring_channel,
         .alive = ivg_link_socket_alive,
-        .close = local_close,
+        /* Extents stay marked at its close: the region ends with this channel, and the executor may still be reading.
+         */
 };
