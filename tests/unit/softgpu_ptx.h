@@ -214,6 +214,40 @@ static inline uint64_t next_random(uint64_t *state)
         return z ^ z >> 31;
 }
 
+/* To the bit. */
+#define SAME_BITS(GOT, WANTED) ((GOT) == (WANTED))
+
+/* Defines the test NAME: each kernel of a table of {name, expected}, run over COUNT times three operands of TYPE, gives
+ * what `expected` does. OPERAND draws one from `state`, for index `i` and place `k`; SAME(got, wanted) judges. */
+#define INSTRUCTIONS_TEST(NAME, TYPE, FILE, SEED, KERNELS, OPERAND, SAME)                                            \
+        static void NAME(void **unused)                                                                              \
+        {                                                                                                            \
+                struct device *device = device_open(FILE);                                                           \
+                TYPE *in[3], *out = device_buffer(device, COUNT * sizeof(TYPE));                                     \
+                uint64_t state = SEED;                                                                               \
+                                                                                                                     \
+                (void)unused;                                                                                        \
+                for (unsigned k = 0; k < 3; k++)                                                                     \
+                        in[k] = device_buffer(device, COUNT * sizeof(TYPE));                                         \
+                for (unsigned i = 0; i < COUNT; i++)                                                                 \
+                        for (unsigned k = 0; k < 3; k++)                                                             \
+                                in[k][i] = OPERAND;                                                                  \
+                for (size_t n = 0; n < sizeof(KERNELS) / sizeof(KERNELS[0]); n++) {                                  \
+                        RUN(device, KERNELS[n].name, line(COUNT / 128, 128), ARGUMENT(in[0]), ARGUMENT(in[1]),       \
+                            ARGUMENT(in[2]), ARGUMENT(out));                                                         \
+                        for (unsigned i = 0; i < COUNT; i++) {                                                       \
+                                const TYPE wanted = KERNELS[n].expected(in[0][i], in[1][i], in[2][i]);               \
+                                                                                                                     \
+                                if (!SAME(out[i], wanted))                                                           \
+                                        fail_msg("%s(0x%llx, 0x%llx, 0x%llx) = 0x%llx, not 0x%llx", KERNELS[n].name, \
+                                                 (unsigned long long)in[0][i], (unsigned long long)in[1][i],         \
+                                                 (unsigned long long)in[2][i], (unsigned long long)out[i],           \
+                                                 (unsigned long long)wanted);                                        \
+                        }                                                                                            \
+                }                                                                                                    \
+                device_close(device);                                                                                \
+        }
+
 /* How far two floats are apart, in units of the last place; equal NaNs and equal infinities are zero apart. */
 static inline double ulps32(float got, float wanted)
 {

@@ -3,23 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "softgpu_ptx.h"
-
-static struct device *device;
-
-static int open_programs(void **unused)
-{
-        (void)unused;
-        device = device_open("programs.ptx");
-        return 0;
-}
-
-static int close_programs(void **unused)
-{
-        (void)unused;
-        device_close(device);
-        return 0;
-}
+#include "softgpu_ptx_programs.h"
 
 static void assert_detail(const char *part)
 {

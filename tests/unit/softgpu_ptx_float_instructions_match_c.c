@@ -302,64 +302,14 @@ static u64 operand64(u64 *state)
         }
 }
 
-static void every_32_bit_instruction(void **unused)
-{
-        struct device *device = device_open("float.ptx");
-        u32 *in[3], *out = device_buffer(device, COUNT * 4);
-        u64 state = 3;
-
-        (void)unused;
-        for (unsigned k = 0; k < 3; k++)
-                in[k] = device_buffer(device, COUNT * 4);
-        for (unsigned i = 0; i < COUNT; i++)
-                for (unsigned k = 0; k < 3; k++)
-                        in[k][i] = operand32(&state);
-        for (size_t n = 0; n < sizeof(kernels32) / sizeof(kernels32[0]); n++) {
-                RUN(device, kernels32[n].name, line(COUNT / 128, 128), ARGUMENT(in[0]), ARGUMENT(in[1]),
-                    ARGUMENT(in[2]), ARGUMENT(out));
-                for (unsigned i = 0; i < COUNT; i++) {
-                        u32 wanted = kernels32[n].expected(in[0][i], in[1][i], in[2][i]);
-
-                        if (out[i] != wanted)
-                                fail_msg("%s(0x%x, 0x%x, 0x%x) = 0x%x, not 0x%x", kernels32[n].name, in[0][i], in[1][i],
-                                         in[2][i], out[i], wanted);
-                }
-        }
-        device_close(device);
-}
+INSTRUCTIONS_TEST(every_32_bit_instruction, u32, "float.ptx", 3, kernels32, operand32(&state), SAME_BITS)
 
 static bool same64(u64 got, u64 wanted)
 {
         return got == wanted || (isnan(d(got)) && isnan(d(wanted)));
 }
 
-static void every_64_bit_instruction(void **unused)
-{
-        struct device *device = device_open("float.ptx");
-        u64 *in[3], *out = device_buffer(device, COUNT * 8);
-        u64 state = 4;
-
-        (void)unused;
-        for (unsigned k = 0; k < 3; k++)
-                in[k] = device_buffer(device, COUNT * 8);
-        for (unsigned i = 0; i < COUNT; i++)
-                for (unsigned k = 0; k < 3; k++)
-                        in[k][i] = operand64(&state);
-        for (size_t n = 0; n < sizeof(kernels64) / sizeof(kernels64[0]); n++) {
-                RUN(device, kernels64[n].name, line(COUNT / 64, 64), ARGUMENT(in[0]), ARGUMENT(in[1]), ARGUMENT(in[2]),
-                    ARGUMENT(out));
-                for (unsigned i = 0; i < COUNT; i++) {
-                        u64 wanted = kernels64[n].expected(in[0][i], in[1][i], in[2][i]);
-
-                        if (!same64(out[i], wanted))
-                                fail_msg("%s(0x%llx, 0x%llx, 0x%llx) = 0x%llx, not 0x%llx", kernels64[n].name,
-                                         (unsigned long long)in[0][i], (unsigned long long)in[1][i],
-                                         (unsigned long long)in[2][i], (unsigned long long)out[i],
-                                         (unsigned long long)wanted);
-                }
-        }
-        device_close(device);
-}
+INSTRUCTIONS_TEST(every_64_bit_instruction, u64, "float.ptx", 4, kernels64, operand64(&state), same64)
 
 static double exact_sin(double x, double y U)
 {

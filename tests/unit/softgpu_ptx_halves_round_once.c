@@ -202,57 +202,10 @@ static u16 operand16(uint64_t *state)
         return (r & 3) == 0 ? corners[(r >> 8) % (sizeof(corners) / sizeof(corners[0]))] : (u16)(r >> 16);
 }
 
-static void every_16_bit_instruction(void **unused)
-{
-        struct device *device = device_open("half.ptx");
-        u16 *in[3], *out = device_buffer(device, COUNT * 2);
-        uint64_t state = 30;
+INSTRUCTIONS_TEST(every_16_bit_instruction, u16, "half.ptx", 30, kernels16, operand16(&state), SAME_BITS)
 
-        (void)unused;
-        for (unsigned k = 0; k < 3; k++) {
-                in[k] = device_buffer(device, COUNT * 2);
-                for (unsigned i = 0; i < COUNT; i++)
-                        in[k][i] = operand16(&state);
-        }
-        for (size_t n = 0; n < sizeof(kernels16) / sizeof(kernels16[0]); n++) {
-                RUN(device, kernels16[n].name, line(COUNT / 128, 128), ARGUMENT(in[0]), ARGUMENT(in[1]),
-                    ARGUMENT(in[2]), ARGUMENT(out));
-                for (unsigned i = 0; i < COUNT; i++) {
-                        u16 wanted = kernels16[n].expected(in[0][i], in[1][i], in[2][i]);
-
-                        if (out[i] != wanted)
-                                fail_msg("%s(0x%x, 0x%x, 0x%x) = 0x%x, not 0x%x", kernels16[n].name, in[0][i], in[1][i],
-                                         in[2][i], out[i], wanted);
-                }
-        }
-        device_close(device);
-}
-
-static void every_32_bit_instruction(void **unused)
-{
-        struct device *device = device_open("half.ptx");
-        u32 *in[3], *out = device_buffer(device, COUNT * 4);
-        uint64_t state = 31;
-
-        (void)unused;
-        for (unsigned k = 0; k < 3; k++) {
-                in[k] = device_buffer(device, COUNT * 4);
-                for (unsigned i = 0; i < COUNT; i++)
-                        in[k][i] = operand16(&state) | (u32)operand16(&state) << 16;
-        }
-        for (size_t n = 0; n < sizeof(kernels32) / sizeof(kernels32[0]); n++) {
-                RUN(device, kernels32[n].name, line(COUNT / 128, 128), ARGUMENT(in[0]), ARGUMENT(in[1]),
-                    ARGUMENT(in[2]), ARGUMENT(out));
-                for (unsigned i = 0; i < COUNT; i++) {
-                        u32 wanted = kernels32[n].expected(in[0][i], in[1][i], in[2][i]);
-
-                        if (out[i] != wanted)
-                                fail_msg("%s(0x%x, 0x%x, 0x%x) = 0x%x, not 0x%x", kernels32[n].name, in[0][i], in[1][i],
-                                         in[2][i], out[i], wanted);
-                }
-        }
-        device_close(device);
-}
+INSTRUCTIONS_TEST(every_32_bit_instruction, u32, "half.ptx", 31, kernels32,
+                  operand16(&state) | (u32)operand16(&state) << 16, SAME_BITS)
 
 /* The ISA bounds tanh to 2^-10.987 relative and ex2 to 2^-9.9: one unit of f16 is 2^-10. */
 static void approximations_are_within_one_unit(void **unused)

@@ -817,59 +817,9 @@ static u64 operand(u64 *state, unsigned i, unsigned which)
         }
 }
 
-static void every_32_bit_instruction(void **unused)
-{
-        struct device *device = device_open("integer.ptx");
-        u32 *in[3], *out = device_buffer(device, COUNT * 4);
-        u64 state = 1;
+INSTRUCTIONS_TEST(every_32_bit_instruction, u32, "integer.ptx", 1, kernels32, (u32)operand(&state, i, k), SAME_BITS)
 
-        (void)unused;
-        for (unsigned k = 0; k < 3; k++)
-                in[k] = device_buffer(device, COUNT * 4);
-        for (unsigned i = 0; i < COUNT; i++)
-                for (unsigned k = 0; k < 3; k++)
-                        in[k][i] = (u32)operand(&state, i, k);
-        for (size_t n = 0; n < sizeof(kernels32) / sizeof(kernels32[0]); n++) {
-                RUN(device, kernels32[n].name, line(COUNT / 128, 128), ARGUMENT(in[0]), ARGUMENT(in[1]),
-                    ARGUMENT(in[2]), ARGUMENT(out));
-                for (unsigned i = 0; i < COUNT; i++) {
-                        u32 wanted = kernels32[n].expected(in[0][i], in[1][i], in[2][i]);
-
-                        if (out[i] != wanted)
-                                fail_msg("%s(0x%x, 0x%x, 0x%x) = 0x%x, not 0x%x", kernels32[n].name, in[0][i], in[1][i],
-                                         in[2][i], out[i], wanted);
-                }
-        }
-        device_close(device);
-}
-
-static void every_64_bit_instruction(void **unused)
-{
-        struct device *device = device_open("integer.ptx");
-        u64 *in[3], *out = device_buffer(device, COUNT * 8);
-        u64 state = 2;
-
-        (void)unused;
-        for (unsigned k = 0; k < 3; k++)
-                in[k] = device_buffer(device, COUNT * 8);
-        for (unsigned i = 0; i < COUNT; i++)
-                for (unsigned k = 0; k < 3; k++)
-                        in[k][i] = operand(&state, i, k);
-        for (size_t n = 0; n < sizeof(kernels64) / sizeof(kernels64[0]); n++) {
-                RUN(device, kernels64[n].name, line(COUNT / 64, 64), ARGUMENT(in[0]), ARGUMENT(in[1]), ARGUMENT(in[2]),
-                    ARGUMENT(out));
-                for (unsigned i = 0; i < COUNT; i++) {
-                        u64 wanted = kernels64[n].expected(in[0][i], in[1][i], in[2][i]);
-
-                        if (out[i] != wanted)
-                                fail_msg("%s(0x%llx, 0x%llx, 0x%llx) = 0x%llx, not 0x%llx", kernels64[n].name,
-                                         (unsigned long long)in[0][i], (unsigned long long)in[1][i],
-                                         (unsigned long long)in[2][i], (unsigned long long)out[i],
-                                         (unsigned long long)wanted);
-                }
-        }
-        device_close(device);
-}
+INSTRUCTIONS_TEST(every_64_bit_instruction, u64, "integer.ptx", 2, kernels64, operand(&state, i, k), SAME_BITS)
 
 int main(void)
 {

@@ -2,23 +2,7 @@
  * computation in C. */
 #include <math.h>
 
-#include "softgpu_ptx.h"
-
-static struct device *device;
-
-static int open_programs(void **unused)
-{
-        (void)unused;
-        device = device_open("programs.ptx");
-        return 0;
-}
-
-static int close_programs(void **unused)
-{
-        (void)unused;
-        device_close(device);
-        return 0;
-}
+#include "softgpu_ptx_programs.h"
 
 static void a_grid_of_partial_blocks_adds_vectors(void **unused)
 {

@@ -1,21 +1,5 @@
 /* Kernels of ptx/programs.cu in which threads of a warp, warps of a block and blocks of a grid need each other. */
-#include "softgpu_ptx.h"
-
-static struct device *device;
-
-static int open_programs(void **unused)
-{
-        (void)unused;
-        device = device_open("programs.ptx");
-        return 0;
-}
-
-static int close_programs(void **unused)
-{
-        (void)unused;
-        device_close(device);
-        return 0;
-}
+#include "softgpu_ptx_programs.h"
 
 static void blocks_reduce_in_dynamic_shared_memory(void **unused)
 {
