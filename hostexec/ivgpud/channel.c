@@ -45,6 +45,22 @@ void ivg_channel_init(struct ivg_channel *channel, struct ivg_tenant *tenant, ui
         channel->generation = ivg_channel_word_generation(ivg_load_relaxed_u64(&host_channel(channel)->state));
 }
 
+void ivg_channel_adopt(struct ivg_channel *channel, struct ivg_tenant *tenant, uint32_t index)
+{
+        uint64_t word;
+
+        channel->tenant = tenant;
+        channel->index = index;
+        word = ivg_load_relaxed_u64(&host_channel(channel)->state); /* relaxed: who stored it is gone */
+        channel->state = ivg_channel_word_state(word);
+        channel->generation = ivg_channel_word_generation(word);
+        if (channel->generation == 0) /* not ours: the guest has been here */
+                channel->generation = 1;
+        ivg_ring_mark_peer_gone(ivg_region_ring_host(&tenant->region, index), channel->generation);
+        if (channel->state != IVG_HOST_CHANNEL_FREE && channel->state != IVG_HOST_CHANNEL_FAILED)
+                set_state(channel, IVG_HOST_CHANNEL_DEAD, IVG_ERROR_MEDIATOR_UNAVAILABLE);
+}
+
 /* ---- to FREE ---- */
 
 /* The executor that wrote these is gone. Relaxed: set_state orders it for the next claimant. */

@@ -407,7 +407,9 @@ static int go_to_background(struct ivg_error *error)
 
 static void announce(int ready_fd)
 {
+        char example[IVG_MANAGER_KEPT_NAME_BYTES];
         const char *path;
+        uint32_t count;
 
         for (uint32_t i = 0; i < mediator.config.vm_count; i++)
                 if (ivg_config_has_vm(&mediator.config, i))
@@ -428,6 +430,12 @@ static void announce(int ready_fd)
                 ivg_log(IVG_EVENT_MANAGER, IVG_ABOUT_NOBODY, "telling that it is ready: %s", strerror(errno));
         if (ready_fd >= 0)
                 close(ready_fd);
+        count = ivg_manager_kept_drop(example);
+        if (count > 0)
+                ivg_log(IVG_EVENT_SOCKET_UNUSED, IVG_ABOUT_NOBODY,
+                        "[SOCKET] %u descriptors that the service manager has kept (%s, ...) are of no VM that is "
+                        "configured: its QEMU is cut off",
+                        count, example);
         for (uint32_t i = 0; (path = ivg_manager_unused(&i)) != NULL;)
                 ivg_log(IVG_EVENT_SOCKET_UNUSED, IVG_ABOUT_NOBODY,
                         "[SOCKET] %s is the service manager's, but no configuration names it", path);

@@ -19,6 +19,11 @@ static struct passed_socket {
         bool used;
 } passed[IVG_MANAGER_SOCKETS_MAX];
 static uint32_t passed_count;
+static struct kept_descriptor {
+        char name[IVG_MANAGER_KEPT_NAME_BYTES];
+        int fd; /* -1: taken */
+} * kept;       /* by name */
+static uint32_t kept_count;
 static uint64_t watchdog_period_ms, watchdog_next_ms; /* a period of 0: none is asked for */
 
 const struct ivg_systemd *ivg_manager_library(struct ivg_error *error)
@@ -31,6 +36,39 @@ const struct ivg_systemd *ivg_manager_library(struct ivg_error *error)
 /* ---- sockets ---- */
 
 /* Moves a descriptor out of the way of those that executors get. */
+static int passed_move(int fd, const char *name, int fd_first, struct ivg_error *error)
+{
+        const int moved = fcntl(fd, F_DUPFD_CLOEXEC, fd_first);
+        const int rc = -errno;
+
+        if (moved < 0) {
+                ivg_error_set(error, "descriptor %d (%s) of the service manager: %s", fd, name, strerror(-rc));
+                return rc;
+        }
+        close(fd);
+        return moved;
+}
+
+static bool name_is_kept(const char *name)
+{
+        const size_t prefix_bytes = strlen(IVG_MANAGER_KEPT_PREFIX);
+
+        return strncmp(name, IVG_MANAGER_KEPT_PREFIX, prefix_bytes) == 0 && strchr(name, '.') &&
+               strlen(name) < IVG_MANAGER_KEPT_NAME_BYTES;
+}
+
+static int kept_take(int fd, const char *name, int fd_first, struct ivg_error *error)
+{
+        const int moved = passed_move(fd, name, fd_first, error);
+
+        if (moved < 0)
+                return moved;
+        kept[kept_count].fd = moved;
+        strcpy(kept[kept_count].name, name); /* fits: name_is_kept */
+        kept_count++;
+        return 0;
+}
+
 static int passed_take(int fd, const char *name, int fd_first, struct ivg_error *error)
 {
         struct passed_socket *taken = &passed[passed_count];
@@ -44,16 +82,28 @@ static int passed_take(int fd, const char *name, int fd_first, struct ivg_error 
                 ivg_error_set(error, "descriptor %d (%s) of the service manager is no listening UNIX socket", fd, name);
                 return -ENOTSOCK;
         }
-        taken->fd = fcntl(fd, F_DUPFD_CLOEXEC, fd_first);
-        if (taken->fd < 0 || fcntl(taken->fd, F_SETFL, fcntl(taken->fd, F_GETFL) | O_NONBLOCK) < 0) {
+        if (passed_count == IVG_MANAGER_SOCKETS_MAX) {
+                ivg_error_set(error, "the service manager hands over more than %u sockets", IVG_MANAGER_SOCKETS_MAX);
+                return -E2BIG;
+        }
+        taken->fd = passed_move(fd, name, fd_first, error);
+        if (taken->fd < 0)
+                return taken->fd;
+        if (fcntl(taken->fd, F_SETFL, fcntl(taken->fd, F_GETFL) | O_NONBLOCK) < 0) {
                 ivg_error_set(error, "descriptor %d (%s) of the service manager: %s", fd, name, strerror(errno));
                 return -errno;
         }
         memcpy(taken->path, address.sun_path,
                sizeof(address.sun_path)); /* ends with one of our own zeros at the latest */
         passed_count++;
-        close(fd);
         return 0;
+}
+
+static int kept_compare(const void *a, const void *b)
+{
+        const struct kept_descriptor *left = a, *right = b;
+
+        return strcmp(left->name, right->name);
 }
 
 static int passed_open(int fd_first, struct ivg_error *error)
@@ -62,20 +112,24 @@ static int passed_open(int fd_first, struct ivg_error *error)
         const int count = library->listen_fds_with_names(0, &names);
         int rc = 0;
 
-        if (count > (int)IVG_MANAGER_SOCKETS_MAX) {
-                ivg_error_set(error, "the service manager hands over %d sockets, at most %u are taken", count,
-                              IVG_MANAGER_SOCKETS_MAX);
-                rc = -E2BIG;
-        } else if (count < 0) {
+        if (count < 0) {
                 ivg_error_set(error, "sockets of the service manager: %s", strerror(-count));
-                rc = count;
+                return count;
+        }
+        kept = calloc((size_t)count + 1, sizeof(*kept));
+        if (!kept) {
+                ivg_error_set(error, "no memory for %d descriptors", count);
+                rc = -ENOMEM;
         }
         for (int i = 0; i < count; i++) {
                 if (rc == 0)
-                        rc = passed_take(FIRST_PASSED + i, names[i], fd_first, error);
+                        rc = (name_is_kept(names[i]) ? kept_take : passed_take)(FIRST_PASSED + i, names[i], fd_first,
+                                                                                error);
                 free(names[i]);
         }
         free(names);
+        if (kept_count > 0)
+                qsort(kept, kept_count, sizeof(*kept), kept_compare);
         return rc;
 }
 
@@ -130,6 +184,71 @@ const char *ivg_manager_unused(uint32_t *next)
                         return held->path;
         }
         return NULL;
+}
+
+/* ---- what it keeps ---- */
+
+bool ivg_manager_keeps(void)
+{
+        return library && getenv("NOTIFY_SOCKET");
+}
+
+static void store(const char *command, const char *name, const int *fd)
+{
+        char state[64];
+        int rc;
+
+        if (!ivg_manager_keeps())
+                return;
+        snprintf(state, sizeof(state), "%s=1\nFDNAME=%s", command, name);
+        rc = library->pid_notify_with_fds(0, 0, state, fd, fd ? 1 : 0);
+        if (rc < 0)
+                ivg_log(IVG_EVENT_MANAGER, IVG_ABOUT_NOBODY, "telling the service manager \"%s\" of %s: %s", command,
+                        name, strerror(-rc));
+}
+
+void ivg_manager_keep(const char *name, int fd)
+{
+        store("FDSTORE", name, &fd);
+}
+
+void ivg_manager_forget(const char *name)
+{
+        store("FDSTOREREMOVE", name, NULL);
+}
+
+int ivg_manager_kept(const char *name)
+{
+        struct kept_descriptor key = {.fd = -1}, *found;
+        int fd;
+
+        if (kept_count == 0)
+                return -1;
+        snprintf(key.name, sizeof(key.name), "%s", name);
+        found = bsearch(&key, kept, kept_count, sizeof(*kept), kept_compare);
+        if (!found)
+                return -1;
+        fd = found->fd;
+        found->fd = -1;
+        return fd;
+}
+
+uint32_t ivg_manager_kept_drop(char example[IVG_MANAGER_KEPT_NAME_BYTES])
+{
+        uint32_t count = 0;
+
+        for (uint32_t i = 0; i < kept_count; i++) {
+                if (kept[i].fd < 0)
+                        continue;
+                ivg_manager_forget(kept[i].name);
+                close(kept[i].fd);
+                strcpy(example, kept[i].name);
+                count++;
+        }
+        free(kept);
+        kept = NULL;
+        kept_count = 0;
+        return count;
 }
 
 /* ---- news ---- */

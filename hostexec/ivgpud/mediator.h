@@ -261,6 +261,13 @@ struct ivg_tenant {
         struct ivg_channel channels[IVG_CHANNELS_MAX];
 };
 
+/* What an ivgpud that ended has left of a tenant (vm.c). */
+struct ivg_left {
+        int memfd;
+        struct ivg_doorbells doorbells;
+};
+void ivg_left_close(struct ivg_left *left);
+
 struct ivg_tenant_config {
         enum ivg_tenant_kind kind;
         uint32_t vm_id, pool, region_mib, channels, vectors;
@@ -268,6 +275,7 @@ struct ivg_tenant_config {
         const char *vm_name; /* for the region page */
         struct ivg_member *member;
         struct ivg_local *local; /* where a local program has come in */
+        struct ivg_left *left;   /* to go on with, for a VM: taken over in any case. NULL: all is new */
 };
 int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_config *config, struct ivg_tenant **tenant,
                       struct ivg_error *error);
@@ -291,6 +299,8 @@ void ivg_relays_end(struct ivg_tenant *tenant);
 /* ---- channel.c ---- */
 
 void ivg_channel_init(struct ivg_channel *channel, struct ivg_tenant *tenant, uint32_t index);
+/* The same for one that an earlier mediator has left: a program that it had is told that it is over. */
+void ivg_channel_adopt(struct ivg_channel *channel, struct ivg_tenant *tenant, uint32_t index);
 void ivg_channel_look(struct ivg_channel *channel); /* at the guest's word */
 /* Ends its executor if there is one; true when none is left and the channel is (now) FREE. */
 bool ivg_channel_clear(struct ivg_channel *channel);

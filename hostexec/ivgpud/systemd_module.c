@@ -7,6 +7,7 @@ extern const struct ivg_systemd ivg_systemd;
 __attribute__((visibility("default"))) const struct ivg_systemd ivg_systemd = {
         .listen_fds_with_names = sd_listen_fds_with_names,
         .notify = sd_notify,
+        .pid_notify_with_fds = sd_pid_notify_with_fds,
         .watchdog_enabled = sd_watchdog_enabled,
         .journal_sendv = sd_journal_sendv,
 };

@@ -5,9 +5,12 @@
 #include "mediator.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CONTROL_VECTOR 0u
@@ -50,7 +53,7 @@ void ivg_tenant_beat(struct ivg_tenant *tenant)
 
 /* ---- creation ---- */
 
-static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config *config, struct ivg_error *error)
+static int region_make(struct ivg_tenant *tenant, const struct ivg_tenant_config *config, struct ivg_error *error)
 {
         const struct ivg_region_config region_config = {
                 .region_bytes = (uint64_t)config->region_mib << 20,
@@ -60,18 +63,21 @@ static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config
                 .vm_name = config->vm_name,
                 .call_table_fingerprint = IVG_CALL_TABLE_FINGERPRINT,
         };
-        void *page;
-        int rc = ivg_region_create(&region_config, &tenant->memfd, error);
 
-        if (rc < 0)
-                return rc;
-        page = mmap(NULL, IVG_PAGE_BYTES, PROT_READ, MAP_SHARED, tenant->memfd, 0);
-        if (page == MAP_FAILED) {
-                ivg_error_set(error, "region page: %s", strerror(errno));
-                return -errno;
+        return ivg_region_create(&region_config, &tenant->memfd, error);
+}
+
+static int region_open(struct ivg_tenant *tenant, const struct ivg_tenant_config *config, struct ivg_error *error)
+{
+        int rc = config->left ? 0 : region_make(tenant, config, error);
+
+        if (rc == 0)
+                rc = ivg_region_check_fd(tenant->memfd, IVG_CALL_TABLE_FINGERPRINT, &tenant->region, error);
+        if (rc == 0 && config->left && tenant->region.vector_count != tenant->doorbells.vector_count) {
+                ivg_error_set(error, "the region has %u vectors, %u doorbells are there", tenant->region.vector_count,
+                              tenant->doorbells.vector_count);
+                rc = -EPROTO;
         }
-        rc = ivg_region_check(page, region_config.region_bytes, IVG_CALL_TABLE_FINGERPRINT, &tenant->region, error);
-        munmap(page, IVG_PAGE_BYTES);
         if (rc == 0)
                 rc = ivg_region_map(&tenant->region, tenant->memfd, IVG_SIDE_HOST_MEDIATOR, IVG_CHANNEL_NONE, error);
         return rc;
@@ -123,6 +129,58 @@ static void resources_release(struct ivg_tenant *tenant)
         tenant->shares = NULL;
 }
 
+/* Relaxed: the boot epoch beside it was seen. Once read; what it may be is bounded there. */
+static int vectors_follow(struct ivg_tenant *tenant)
+{
+        return ivg_relays_adopt(tenant, ivg_load_relaxed_u32(&ivg_region_guest_pages(&tenant->region)->vectors_used));
+}
+
+/* One of ours that runs; not another user's process that has got its number. */
+static bool process_runs(pid_t pid)
+{
+        struct pollfd ended = {.events = POLLIN};
+        bool runs;
+
+        if (pid <= 1 || pid == getpid() || kill(pid, 0) < 0)
+                return false;
+        ended.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        runs = ended.fd < 0 ? errno != ESRCH : poll(&ended, 1, 0) == 0;
+        if (ended.fd >= 0)
+                close(ended.fd);
+        return runs;
+}
+
+/* A region that a mediator before us has served. Its words are in the guest's reach, and were checked like a stranger's
+ * (ivg_region_check): a guest that has changed them harms itself. */
+static int left_follow(struct ivg_tenant *tenant, struct ivg_error *error)
+{
+        struct ivg_host_pages *host = ivg_region_host_pages(&tenant->region);
+        const uint64_t one = 1;
+        uint64_t epoch;
+        int rc = 0;
+
+        for (uint32_t i = 0; i < tenant->region.channel_count; i++) {
+                /* Relaxed: who stored it is gone. */
+                const pid_t pid = (pid_t)ivg_load_relaxed_u32(&host->channels[i].executor_pid);
+
+                /* The manager has seen to it that all are gone. One that a driver holds in the kernel could still
+                 * write. */
+                if (process_runs(pid)) {
+                        ivg_error_set(error, "process %d, an executor of channel %u, is still there", (int)pid, i);
+                        return -EBUSY;
+                }
+        }
+        /* Acquire, pairs with the guest driver's release, as in epoch_follow; another epoch is followed there. */
+        epoch = ivg_load_acquire_u64(&ivg_region_guest_pages(&tenant->region)->boot_epoch);
+        if (epoch != 0 && epoch == ivg_load_relaxed_u64(&host->epoch_seen))
+                rc = vectors_follow(tenant);
+        if (rc < 0)
+                ivg_error_set(error, "doorbells of its channels: %s", strerror(-rc));
+        /* The loop's first turn looks at what the guest asked for meanwhile. A counter that is full wakes as well. */
+        (void)!write(tenant->doorbells.to_host[CONTROL_VECTOR], &one, sizeof(one));
+        return rc;
+}
+
 static void control_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
 {
         struct ivg_tenant *tenant = (void *)((char *)source - offsetof(struct ivg_tenant, control));
@@ -135,6 +193,14 @@ static void control_ready(struct ivg_mediator *mediator, struct ivg_source *sour
                 ivg_tenant_scan(tenant);
 }
 
+void ivg_left_close(struct ivg_left *left)
+{
+        if (left->memfd >= 0)
+                close(left->memfd);
+        left->memfd = -1;
+        ivg_doorbells_close(&left->doorbells);
+}
+
 int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_config *config, struct ivg_tenant **out,
                       struct ivg_error *error)
 {
@@ -142,6 +208,8 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
         int rc;
 
         if (!tenant) {
+                if (config->left)
+                        ivg_left_close(config->left);
                 ivg_error_set(error, "no memory");
                 return -ENOMEM;
         }
@@ -150,15 +218,17 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
         tenant->vm_id = config->vm_id;
         tenant->pool = config->pool;
         tenant->member = config->member;
-        tenant->memfd = -1;
+        tenant->memfd = config->left ? config->left->memfd : -1;
         tenant->ipc_fd = -1;
         tenant->control.fd = -1;
+        if (config->left)
+                tenant->doorbells = config->left->doorbells;
         snprintf(tenant->name, sizeof(tenant->name), "%s", config->name);
         rc = region_open(tenant, config, error);
         if (rc == 0)
                 rc = ipc_open(tenant, config->local, error);
         ivg_relays_init(tenant);
-        if (rc == 0)
+        if (rc == 0 && !config->left)
                 rc = ivg_doorbells_create(&tenant->doorbells, config->kind == IVG_TENANT_VM ? config->vectors : 2,
                                           error);
         if (rc == 0) {
@@ -170,13 +240,15 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
                         ivg_error_set(error, "watching the control doorbell: %s", strerror(-rc));
                 }
         }
+        if (rc == 0 && config->left)
+                rc = left_follow(tenant, error);
         if (rc < 0) {
                 resources_release(tenant);
                 free(tenant);
                 return rc;
         }
-        for (uint32_t i = 0; i < config->channels; i++)
-                ivg_channel_init(&tenant->channels[i], tenant, i);
+        for (uint32_t i = 0; i < tenant->region.channel_count; i++)
+                (config->left ? ivg_channel_adopt : ivg_channel_init)(&tenant->channels[i], tenant, i);
         ivg_tenant_beat(tenant);
         tenant->next = mediator->tenants;
         mediator->tenants = tenant;
@@ -241,8 +313,7 @@ static bool epoch_follow(struct ivg_tenant *tenant)
         if (!clear)
                 return false;
         tenant->epoch_pending = 0;
-        /* Relaxed: the epoch, stored later, has been seen. Once read; what it may be is bounded there. */
-        rc = ivg_relays_adopt(tenant, ivg_load_relaxed_u32(&ivg_region_guest_pages(&tenant->region)->vectors_used));
+        rc = vectors_follow(tenant);
         if (rc < 0)
                 ivg_log(IVG_EVENT_VECTORS_FAILED, ivg_about_member(tenant->member),
                         "%s: doorbells of %u channels through %u vectors: %s; its programs will hang", tenant->name,

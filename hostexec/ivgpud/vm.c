@@ -9,8 +9,56 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* ---- what the service manager keeps of a QEMU: its connection, its region, each vector's two doorbells ---- */
+
+/* "vm7.qemu", "vm7.g3" */
+static const char *kept_name(char name[IVG_MANAGER_KEPT_NAME_BYTES], const struct ivg_vm *vm, const char *what,
+                             uint32_t vector)
+{
+        char number[12] = "";
+
+        _Static_assert(sizeof(IVG_MANAGER_KEPT_PREFIX "4294967295.region") <= IVG_MANAGER_KEPT_NAME_BYTES &&
+                               sizeof(IVG_MANAGER_KEPT_PREFIX "4294967295.h127") <= IVG_MANAGER_KEPT_NAME_BYTES &&
+                               IVG_VECTORS_MAX <= 1000,
+                       "every name fits");
+        if (what[1] == '\0')
+                snprintf(number, sizeof(number), "%u", vector);
+        snprintf(name, IVG_MANAGER_KEPT_NAME_BYTES, IVG_MANAGER_KEPT_PREFIX "%u.%s%s", vm->config->vm_id, what, number);
+        return name;
+}
+
+static void kept_each(const struct ivg_vm *vm, void (*act)(const char *name, int fd), const struct ivg_left *left,
+                      int qemu_fd)
+{
+        char name[IVG_MANAGER_KEPT_NAME_BYTES];
+
+        act(kept_name(name, vm, "qemu", 0), qemu_fd);
+        act(kept_name(name, vm, "region", 0), left->memfd);
+        for (uint32_t i = 0; i < left->doorbells.vector_count; i++) {
+                act(kept_name(name, vm, "h", i), left->doorbells.to_host[i]);
+                act(kept_name(name, vm, "g", i), left->doorbells.to_guest[i]);
+        }
+}
+
+static void forget(const char *name, int fd)
+{
+        (void)fd;
+        ivg_manager_forget(name);
+}
+
+static struct ivg_left tenant_descriptors(const struct ivg_tenant *tenant)
+{
+        return (struct ivg_left){.memfd = tenant->memfd, .doorbells = tenant->doorbells};
+}
+
+/* ---- QEMU ---- */
+
 static void qemu_gone(struct ivg_vm *vm, const char *why)
 {
+        const struct ivg_left left = tenant_descriptors(vm->tenant);
+
+        shutdown(vm->qemu.fd, SHUT_RDWR); /* first: one that is kept would hold it open */
+        kept_each(vm, forget, &left, vm->qemu.fd);
         ivg_loop_close(vm->mediator, &vm->qemu);
         ivg_tenant_end(vm->tenant, why);
         vm->tenant = NULL;
@@ -30,7 +78,8 @@ static void qemu_ready(struct ivg_mediator *mediator, struct ivg_source *source,
                 qemu_gone(vm, "its peer talks, which QEMU does not");
 }
 
-static int qemu_admit(struct ivg_vm *vm, int fd, struct ivg_error *error)
+/* A connection that is greeted, or, with what is left of it, was greeted before. */
+static int qemu_admit(struct ivg_vm *vm, int fd, struct ivg_left *left, struct ivg_error *error)
 {
         const struct ivg_vm_config *config = vm->config;
         char name[64];
@@ -44,6 +93,7 @@ static int qemu_admit(struct ivg_vm *vm, int fd, struct ivg_error *error)
                 .name = name,
                 .vm_name = config->name,
                 .member = &vm->member,
+                .left = left,
         };
         struct ivg_tenant *tenant;
         int rc;
@@ -52,7 +102,8 @@ static int qemu_admit(struct ivg_vm *vm, int fd, struct ivg_error *error)
         rc = ivg_tenant_create(vm->mediator, &tenant_config, &tenant, error);
         if (rc < 0)
                 return rc;
-        rc = ivg_ivshmem_greet(fd, tenant->memfd, &tenant->doorbells, error);
+        if (!left)
+                rc = ivg_ivshmem_greet(fd, tenant->memfd, &tenant->doorbells, error);
         if (rc == 0) {
                 vm->qemu = (struct ivg_source){.fd = fd, .ready = qemu_ready};
                 rc = ivg_loop_watch(vm->mediator, &vm->qemu);
@@ -68,12 +119,82 @@ static int qemu_admit(struct ivg_vm *vm, int fd, struct ivg_error *error)
         return 0;
 }
 
+static void qemu_attached(const struct ivg_vm *vm, const char *how)
+{
+        const struct ivg_region *region = &vm->tenant->region;
+        struct ucred peer = {0};
+        socklen_t bytes = sizeof(peer);
+
+        getsockopt(vm->qemu.fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
+        ivg_log(IVG_EVENT_ATTACHED, ivg_about_member(&vm->member),
+                "[CONNECTION] VM %u (%s): QEMU (pid %d) %s %llu MiB, %u channels, %u vectors", vm->config->vm_id,
+                vm->config->name, (int)peer.pid, how, (unsigned long long)(region->region_bytes >> 20),
+                region->channel_count, region->vector_count);
+}
+
+/* ---- a QEMU that was there before us ---- */
+
+static struct ivg_left kept_take(const struct ivg_vm *vm)
+{
+        char name[IVG_MANAGER_KEPT_NAME_BYTES];
+        struct ivg_left left = {.memfd = ivg_manager_kept(kept_name(name, vm, "region", 0))};
+
+        while (left.doorbells.vector_count < IVG_VECTORS_MAX) {
+                const uint32_t vector = left.doorbells.vector_count;
+                int *to_host = &left.doorbells.to_host[vector], *to_guest = &left.doorbells.to_guest[vector];
+
+                *to_host = ivg_manager_kept(kept_name(name, vm, "h", vector));
+                *to_guest = ivg_manager_kept(kept_name(name, vm, "g", vector));
+                if (*to_host < 0 && *to_guest < 0)
+                        break;
+                left.doorbells.vector_count++;
+        }
+        return left;
+}
+
+static void qemu_resume(struct ivg_vm *vm)
+{
+        char name[IVG_MANAGER_KEPT_NAME_BYTES];
+        const int fd = ivg_manager_kept(kept_name(name, vm, "qemu", 0));
+        struct ivg_left left = kept_take(vm);
+        const struct ivg_left kept = left;
+        struct ivg_error error = {""};
+        bool complete = left.memfd >= 0 && left.doorbells.vector_count >= 2;
+
+        if (fd < 0 && left.memfd < 0 && left.doorbells.vector_count == 0)
+                return;
+        for (uint32_t i = 0; i < left.doorbells.vector_count; i++)
+                complete &= left.doorbells.to_host[i] >= 0 && left.doorbells.to_guest[i] >= 0;
+        if (fd >= 0 && complete && qemu_admit(vm, fd, &left, &error) == 0) {
+                qemu_attached(vm, "is connected as before ivgpud's start:");
+                return;
+        }
+        if (fd < 0)
+                ivg_log(IVG_EVENT_DETACHED, ivg_about_member(&vm->member),
+                        "[CONNECTION] VM %u (%s): its QEMU has gone while ivgpud was away", vm->config->vm_id,
+                        vm->config->name);
+        else
+                ivg_log(IVG_EVENT_REFUSED, ivg_about_member(&vm->member),
+                        "[CONNECTION] VM %u (%s): its QEMU was connected before ivgpud's start and is cut off: %s; "
+                        "start the VM anew",
+                        vm->config->vm_id, vm->config->name,
+                        complete ? error.text : "the service manager has kept a part of its descriptors only");
+        kept_each(vm, forget, &kept, fd);
+        if (!complete || fd < 0)
+                ivg_left_close(&left); /* else taken over */
+        if (fd >= 0) {
+                shutdown(fd, SHUT_RDWR);
+                close(fd);
+        }
+}
+
 static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
 {
         struct ivg_vm *vm = (void *)((char *)source - offsetof(struct ivg_vm, listener));
         struct ivg_error error = {""};
         struct ucred peer = {0};
         socklen_t bytes = sizeof(peer);
+        struct ivg_left left;
         const int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         (void)mediator;
@@ -94,15 +215,15 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
                 close(fd);
                 return;
         }
-        if (qemu_admit(vm, fd, &error) < 0) {
+        if (qemu_admit(vm, fd, NULL, &error) < 0) {
                 ivg_log(IVG_EVENT_REFUSED, ivg_about_member(&vm->member), "[CONNECTION] VM %u (%s): %s",
                         vm->config->vm_id, vm->config->name, error.text);
                 close(fd);
                 return;
         }
-        ivg_log(IVG_EVENT_ATTACHED, ivg_about_member(&vm->member),
-                "[CONNECTION] VM %u (%s): QEMU (pid %d) has %u MiB, %u channels, %u vectors", vm->config->vm_id,
-                vm->config->name, (int)peer.pid, vm->config->region_mib, vm->config->channels, vm->config->vectors);
+        left = tenant_descriptors(vm->tenant);
+        kept_each(vm, ivg_manager_keep, &left, fd);
+        qemu_attached(vm, "has");
 }
 
 /* A geometry that cannot be is better told now than to the first QEMU. */
@@ -181,7 +302,11 @@ int ivg_vm_open(struct ivg_mediator *mediator, uint32_t slot, struct ivg_error *
         if (rc < 0 || config->socket[0] == '\0')
                 return rc;
         rc = ivg_vm_listen(config, error);
-        return rc < 0 ? rc : ivg_vm_take_listener(&mediator->vms[slot], rc, error);
+        if (rc >= 0)
+                rc = ivg_vm_take_listener(&mediator->vms[slot], rc, error);
+        if (rc >= 0)
+                qemu_resume(&mediator->vms[slot]);
+        return rc;
 }
 
 void ivg_vm_announce(const struct ivg_vm *vm)
@@ -207,8 +332,16 @@ void ivg_vm_close(struct ivg_vm *vm)
 {
         ivg_vm_stop_listening(vm);
         ivg_local_close(vm->mediator, &vm->local);
-        if (vm->tenant)
+        if (!vm->tenant)
+                return;
+        if (!ivg_manager_keeps()) {
                 qemu_gone(vm, "the mediator ends");
+                return;
+        }
+        /* What is kept is left to the next ivgpud, or hangs up when the unit is stopped. */
+        ivg_loop_close(vm->mediator, &vm->qemu);
+        ivg_tenant_end(vm->tenant, "the mediator ends, the service manager keeps its QEMU");
+        vm->tenant = NULL;
 }
 
 /* ---- out of the configuration ---- */

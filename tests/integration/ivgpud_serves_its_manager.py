@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
-"""systemd's part is played here: it hands sockets over, hears news, watches, and keeps the sockets while ivgpud is gone."""
+"""systemd's part is played here: it hands sockets over, hears news, watches, and keeps sockets and what it is given while ivgpud is
+gone."""
+import fcntl
 import os
+import random
 import signal
 import socket
 import stat
 import subprocess
 import unittest
 
-from mediator_harness import BIN, WAIT_S, Mediator, wait_until
+from mediator_harness import (BIN, DEAD, FREE, GUEST_CLOSED, GUEST_OPEN, MEDIATOR_UNAVAILABLE, READY, RING_PEER_GONE, WAIT_S, Mediator,
+                              process_is_there, wait_until)
+
+KEPT = {"vm7.qemu", "vm7.region"} | {f"vm7.{kind}{vector}" for kind in "hg" for vector in range(5)}
 
 
 class Manager(Mediator):
@@ -18,6 +24,8 @@ class Manager(Mediator):
         self.news.bind(os.path.join(self.folder, "notify"))
         self.news.settimeout(WAIT_S)
         self.addCleanup(self.news.close)
+        self.kept = {}
+        self.addCleanup(lambda: [os.close(fd) for fd in self.kept.values()])
         open(self.log_path, "w").close()
 
     def socket_at(self, path, kind):
@@ -29,25 +37,43 @@ class Manager(Mediator):
         return sock
 
     def start_by_manager(self, sockets, watchdog_ms=None):
+        """With the sockets and with whatever is kept, in no certain order."""
+        given = [("ivgpud.socket", sock.fileno()) for sock in sockets] + list(self.kept.items())
+        random.shuffle(given)
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200) for _, fd in given]  # above the numbers that they get
         config = self.write_config(more=f'control = {{ socket = "{self.control_path}"; user = "nobody"; }};')
         environment = dict(os.environ, FAKE_MODE_FILE=self.mode_path, FAKE_NOTES=self.notes_path,
                            NOTIFY_SOCKET=os.path.join(self.folder, "notify"))
-        if sockets:
-            environment.update(LISTEN_FDS=str(len(sockets)), LISTEN_FDNAMES=":".join("ivgpud.socket" for _ in sockets))
+        if given:
+            environment.update(LISTEN_FDS=str(len(given)), LISTEN_FDNAMES=":".join(name for name, _ in given))
         if watchdog_ms:
             environment["WATCHDOG_USEC"] = str(watchdog_ms * 1000)
-        moves = " ".join(f"{3 + i}<&{sock.fileno()}" for i, sock in enumerate(sockets))
+        moves = " ".join(f"{3 + i}<&{fd} {fd}<&-" for i, fd in enumerate(high))
         with open(self.log_path, "a") as log:
             self.process = subprocess.Popen(
                 ["bash", "-c", f'export LISTEN_PID=$$; exec "$0" "$@" {moves}', os.path.join(BIN, "ivgpud"), "--config", config,
-                 "--foreground"], stderr=log, env=environment, pass_fds=[sock.fileno() for sock in sockets])
+                 "--foreground"], stderr=log, env=environment, pass_fds=high)
+        for fd in high:
+            os.close(fd)
         self.addCleanup(self.end)
 
+    def hear_next(self):
+        data, fds, _, _ = socket.recv_fds(self.news, 4096, 1)
+        lines = dict(line.split("=", 1) for line in data.decode().splitlines())
+        name = lines.get("FDNAME")
+        if "FDSTORE" in lines:
+            self.kept[name], = fds
+        elif "FDSTOREREMOVE" in lines and name in self.kept:
+            os.close(self.kept.pop(name))
+        return data.decode()
+
     def hear(self, word):
-        while True:
-            text = self.news.recv(4096).decode()
-            if text == word:
-                return
+        while self.hear_next() != word:
+            pass
+
+    def hear_until(self, condition):
+        while not condition():
+            self.hear_next()
 
     def stop(self):
         self.process.terminate()
@@ -121,6 +147,141 @@ class Manager(Mediator):
         self.start_by_manager([self.socket_at(path, socket.SOCK_STREAM)])
         self.hear("READY=1")
         self.assertIn(f"{path} is the service manager's, but no configuration names it", self.log())
+
+    # ---- its descriptor store ----
+
+    def qemu_attach(self, epoch):
+        guest = self.attach_qemu()
+        self.addCleanup(guest.socket.close)
+        self.hear_until(lambda: set(self.kept) == KEPT)
+        guest.begin_epoch(epoch)
+        wait_until(lambda: guest.region.epoch_seen() == epoch, "epoch")
+        return guest
+
+    def is_connected(self, guest):
+        guest.socket.setblocking(False)
+        try:
+            return guest.socket.recv(1) != b""
+        except BlockingIOError:
+            return True
+        finally:
+            guest.socket.settimeout(WAIT_S)
+
+    def start_again(self):
+        self.start_by_manager([])
+        self.hear("READY=1")
+
+    def test_a_qemu_outlives_it(self):
+        self.start_again()
+        guest = self.qemu_attach(epoch=42)
+        first = guest.open(0)
+        second = guest.open(1)
+        self.stop()
+        self.hear("STOPPING=1")
+        self.assertEqual(set(self.kept), KEPT)
+        self.assertTrue(self.is_connected(guest))
+        # One program ends while ivgpud is away, the next one comes; the other has not looked yet.
+        self.assertEqual((guest.region.host(0), guest.region.host(1)), ((first, DEAD), (second, DEAD)))
+        self.assertEqual(guest.region.reason(0), MEDIATOR_UNAVAILABLE)
+        guest.ask(0, GUEST_CLOSED)
+        third = guest.ask(2, GUEST_OPEN)
+        beat = guest.region.heartbeat()
+
+        self.start_again()
+        guest.wait_host(2, third, READY)
+        guest.wait_host(0, first + 1, FREE)
+        self.assertEqual(guest.region.host(1), (second, DEAD))
+        guest.ask(1, GUEST_CLOSED)
+        guest.wait_host(1, second + 1, FREE)
+        self.assertEqual(guest.open(1), second + 1)
+        wait_until(lambda: guest.region.heartbeat() > beat, "a heartbeat")
+        self.assertIn(f"VM 7 (seven): QEMU (pid {os.getpid()}) is connected as before ivgpud's start: 32 MiB, 4 channels, 5 vectors",
+                      self.log())
+        self.assertIsNone(self.attach_qemu(), "a second QEMU")
+
+        guest.socket.close()
+        self.hear_until(lambda: not self.kept)
+        wait_until(lambda: not self.children(), "executors are gone")
+        self.qemu_attach(epoch=43).open(0)
+
+    def test_a_qemu_outlives_its_death(self):
+        self.start_again()
+        guest = self.qemu_attach(epoch=42)
+        generation = guest.open(3)
+        children = self.children() + self.keepers()
+        self.process.kill()
+        self.process.wait(WAIT_S)
+        wait_until(lambda: not any(process_is_there(pid) for pid in children), "what it started is gone")
+        guest.drain_interrupt(3)
+        self.start_again()
+        guest.wait_host(3, generation, DEAD)
+        self.assertEqual(guest.region.reason(3), MEDIATOR_UNAVAILABLE)
+        self.assertGreater(guest.drain_interrupt(3), 0, "its program sleeps on")
+        guest.ask(3, GUEST_CLOSED)
+        guest.wait_host(3, generation + 1, FREE)
+        self.mode("open")  # its ring is the executor's again
+        guest.open(3)
+        self.assertEqual(guest.region.ring_status(3), generation + 1 << 32 | 1)
+
+    def test_a_stopped_unit_lets_its_qemu_go(self):
+        self.start_again()
+        guest = self.qemu_attach(epoch=42)
+        self.stop()
+        for fd in self.kept.values():
+            os.close(fd)
+        self.kept.clear()
+        self.assertFalse(self.is_connected(guest))
+
+    def test_a_part_is_of_no_use(self):
+        for lacks, words in (("vm7.g2", "is cut off: the service manager has kept a part of its descriptors only"),
+                             ("vm7.region", "is cut off: the service manager has kept a part of its descriptors only"),
+                             ("vm7.qemu", "VM 7 (seven): its QEMU has gone while ivgpud was away")):
+            with self.subTest(lacks=lacks):
+                self.start_again()
+                guest = self.qemu_attach(epoch=42)
+                self.stop()
+                self.hear("STOPPING=1")
+                os.close(self.kept.pop(lacks))
+                self.start_again()
+                self.assertIn(words, self.log())
+                self.assertEqual(self.kept, {})
+                self.assertFalse(self.is_connected(guest))
+                self.qemu_attach(epoch=43).socket.close()
+                self.hear_until(lambda: not self.kept)
+                self.stop()
+                self.hear("STOPPING=1")
+
+    def test_a_region_that_its_guest_has_broken_is_refused(self):
+        self.start_again()
+        guest = self.qemu_attach(epoch=42)
+        guest.region.store(0, 1)
+        self.stop()
+        self.hear("STOPPING=1")
+        self.start_again()
+        self.assertRegex(self.log(), "VM 7 .*is cut off: magic 0*1 is not ours .*start the VM anew")
+        self.assertEqual(self.kept, {})
+        self.assertFalse(self.is_connected(guest))
+
+    def test_an_executor_that_is_still_there_keeps_its_region(self):
+        self.start_again()
+        guest = self.qemu_attach(epoch=42)
+        self.stop()
+        self.hear("STOPPING=1")
+        with subprocess.Popen(["sleep", "60"]) as stays:
+            guest.region.store(guest.region.host_pages + 128 + 12, stays.pid)
+            self.start_again()
+            stays.kill()
+        self.assertIn(f"process {stays.pid}, an executor of channel 0, is still there", self.log())
+        self.assertFalse(self.is_connected(guest))
+
+    def test_what_is_kept_of_no_vm_is_let_go(self):
+        ours, theirs = socket.socketpair()
+        self.kept["vm8.qemu"] = ours.detach()
+        self.start_again()
+        self.assertIn("1 descriptors that the service manager has kept (vm8.qemu, ...) are of no VM that is configured", self.log())
+        self.assertEqual(self.kept, {})
+        self.assertEqual(theirs.recv(1), b"")
+        theirs.close()
 
     def test_without_a_manager_nothing_of_it_is_loaded(self):
         self.start()

@@ -1,7 +1,8 @@
 # Sourced after common.bash: a private ivgpud with one VM on the soft GPU, guests booted beside the test, and what the
 # tests ask about both. The mediator's own files lie in $work, what a guest must see in $shared (read-only there).
+# With a second word "managed" a stand-in of systemd starts it, and again after vm_start_mediator_again.
 vm_start_mediator() {
-        local build=$1 program
+        local build=$1 how=${2-} program
         for program in bin/ivgpud bin/ivgpu-exec lib/ivgpu/libcuda.so.1 tests/cuda/demo tests/cuda/launch_rate; do
                 [[ -e $build/$program ]] || fail "$build/$program is not built"
         done
@@ -16,10 +17,22 @@ vms = ( { vm_id = 1; name = "vm1"; pool = "A"; priority = "high"; weight = 10; s
 control = { socket = "$work/control.sock"; };
 CONF
         : > "$work/ivgpud.log" # of an earlier one
-        "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground >> "$work/ivgpud.log" 2>&1 &
-        mediator_pid=$!
-        vm_own "$mediator_pid"
+        if [[ $how == managed ]]; then
+                "$here/service_manager.py" "$work/manager" "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground >> "$work/ivgpud.log" 2>&1 &
+                vm_own $!
+                vm_wait_for 5 test -s "$work/manager/pid"
+                mediator_pid=$(cat "$work/manager/pid")
+        else
+                "$build/bin/ivgpud" --config "$work/ivgpud.conf" --foreground >> "$work/ivgpud.log" 2>&1 &
+                mediator_pid=$!
+                vm_own "$mediator_pid"
+        fi
         vm_wait_for 5 grep -q "listening on $work/control.sock" "$work/ivgpud.log" # said when all of them do
+}
+
+# When its executors are gone, as systemd waits for that.
+vm_start_mediator_again() {
+        touch "$work/manager/again"
 }
 
 # vm_boot NAME JOB [run-guest's options]: boots in the background; console in $work/NAME.console, QEMU in $work/NAME.pid.
