@@ -1,16 +1,16 @@
 /* A record's life on a ring that wraps: P1..P4 (ring_producer.h), C1..C3 (ring_consumer.c), and a producer that dies
  * between its claim and its commit, for which the guest driver then writes SKIP. Producers on processors 0..2, the
- * consumer on 3, the driver on 4. Sleeping is wake_consumer.pml's matter and notes and rivals are recover.pml's: here
+ * consumer on 3. Sleeping is wake_consumer.pml's matter and notes and rivals are recover.pml's: here
  * the driver knows whose a claim is.
  *
- * The ring has 4 slots, each producer sends a record of one slot and one of two: 9 slots, so the ring wraps twice. The
- * lap tag has 3 bits and the first position is 5, so the tag wraps too.
+ * The ring has 4 slots. Producer 0 sends a record of two slots or dies over it, the others send one of one slot and one
+ * of two: 8 slots, so each slot is used twice. The lap tag has 3 bits and the first position is 5, so the tag wraps too.
  *
  * Shown: every committed record is delivered once, whole, in its producer's order; an honest producer is never faulted;
  * a dead one stops neither the consumer nor the others for good.
  *
  * variant NO_P1: assertion whole
- * variant NO_P2: assertion delivered == committed
+ * variant NO_P2: assertion whole
  * variant P4_BEFORE_P3: assertion whole
  * variant C3_BEFORE_C2: assertion whole
  * variant NO_LAP_TAG: assertion whole
@@ -22,8 +22,7 @@
 #define START 5
 #define TAG(position) (((position) + 1) & 7)
 #define CONSUMER 3
-#define DRIVER 4
-#define CPUS 5
+#define CPUS 4
 #define COMMIT(position) ((position) & 3)
 #define PAYLOAD(position) (4 + ((position) & 3))
 #define HEAD 8
@@ -34,12 +33,15 @@
 #define SKIP 3
 #include "memory.pml"
 
-byte tail = START; /* P2's word: moved by locked instructions alone */
-byte head = START; /* the consumer's private position */
-byte committed, delivered;
+byte tail = START;       /* P2's word: moved by locked instructions alone */
+local byte head = START; /* the consumer's private position; looked at by others once nothing moves */
+byte committed;
+local byte delivered;
 bool dead;
-byte dead_position, dead_slots; /* what the driver finds out; 0 slots: nothing claimed */
+byte dead_position; /* what the driver finds out: whose claim it was */
 
+#define RECORDS(producer) ((producer) == 0 -> 1 : 2)
+#define LENGTH(producer, record) (1 + (((producer) + (record) + 1) & 1)) /* in slots */
 /* Payload of a record's slot: who, which record, which slot. Never 0. */
 #define BYTES(producer, record, slot) (1 + (producer) * 4 + (record) * 2 + (slot))
 
@@ -57,14 +59,12 @@ inline p1(cpu)
         fi
 }
 
-inline p2(cpu)
+inline p2()
 {
 #ifdef NO_P2
-        won = true;
-        d_step { pending[cpu].count == 0 -> tail = guess + slots }
+        d_step { tail = guess + slots; won = true }
 #else
         d_step {
-                pending[cpu].count == 0 ->
                 if
                 :: tail == guess -> tail = guess + slots; won = true
                 :: else -> guess = tail
@@ -73,22 +73,34 @@ inline p2(cpu)
 #endif
 }
 
-inline p3(cpu, record)
+/* Into the buffer at once: what counts is when it leaves it. */
+inline p3(cpu)
 {
-        store(cpu, PAYLOAD(guess), BYTES(cpu, record, 0));
-        if
-        :: slots == 2 ->
-                store(cpu, PAYLOAD(guess + 1), BYTES(cpu, record, 1));
+        d_step {
+                put(cpu, PAYLOAD(guess), BYTES(cpu, record, 0));
+                if
+                :: slots == 2 ->
+                        put(cpu, PAYLOAD(guess + 1), BYTES(cpu, record, 1));
 #ifndef NO_CONT_WORD
-                store(cpu, COMMIT(guess + 1), WORD(guess + 1, 0, CONT))
+                        put(cpu, COMMIT(guess + 1), WORD(guess + 1, 0, CONT))
 #endif
-        :: else
-        fi
+                :: else
+                fi
+        }
 }
 
 inline p4(cpu)
 {
         d_step { pending[cpu].count == 0 -> memory[COMMIT(guess)] = WORD(guess, slots, DATA); committed++ }
+}
+
+inline die()
+{
+        atomic {
+                cpu == 0 ->
+                dead_position = guess;
+                dead = true
+        }
 }
 
 proctype producer(byte cpu)
@@ -98,60 +110,47 @@ proctype producer(byte cpu)
         bool won;
 
         do
-        :: record == 2 -> break
+        :: record == RECORDS(cpu) -> break
         :: else ->
-                d_step { slots = 1 + ((record + cpu) & 1); guess = tail };
-                do
-                :: atomic { won -> won = false; break }
-                :: else ->
-                        p1(cpu);
-                        p2(cpu)
-                od;
+                d_step { slots = LENGTH(cpu, record); guess = tail };
+again:          p1(cpu);
+                atomic {
+                        p2();
+                        if
+                        :: won -> won = false
+                        :: else -> goto again
+                        fi;
+                        if
+                        :: die(); break /* between P2 and P3 */
+                        :: skip
+                        fi;
+#ifndef P4_BEFORE_P3
+                        p3(cpu)
+#endif
+                };
                 if
-                :: atomic {
-                        cpu == 0 && record == 0 -> /* dies between P2 and P4 */
-                        dead_position = guess;
-                        dead_slots = slots;
-                        dead = true
-                   };
-                   break
+                :: die(); break /* between P3 and P4 */
                 :: skip
                 fi;
+                p4(cpu);
 #ifdef P4_BEFORE_P3
-                p4(cpu);
-                p3(cpu, record);
-#else
-                p3(cpu, record);
-                p4(cpu);
+                p3(cpu);
 #endif
                 record++
-        od
+        od;
+        atomic { guess = 0; slots = 0; head_seen = 0 }
 }
 
 proctype driver()
 {
 #ifndef NO_SKIP
-        dead && pending[0].count == 0;
-        if
-        :: dead_slots == 2 -> store(DRIVER, COMMIT(dead_position + 1), WORD(dead_position + 1, 0, CONT))
-        :: else
-        fi;
-        d_step {
-                pending[DRIVER].count == 0 ->
-                memory[COMMIT(dead_position)] = WORD(dead_position, dead_slots, SKIP) /* P4 */
+        d_step { dead -> drain(0) };
+        d_step { /* another step: others see the dead one's stores without SKIP */
+                memory[COMMIT(dead_position + 1)] = WORD(dead_position + 1, 0, CONT);
+                memory[COMMIT(dead_position)] = WORD(dead_position, 2, SKIP) /* P4 */
         }
 #endif
         skip
-}
-
-inline c3()
-{
-        store(CONSUMER, HEAD, head)
-}
-
-inline c1()
-{
-        load(CONSUMER, COMMIT(head), word)
 }
 
 #ifdef NO_LAP_TAG
@@ -175,15 +174,19 @@ inline check_first_word()
 /* The record's own first bytes: of whom, in order, with as many slots as were sent. */
 inline check_first_bytes()
 {
-        d_step {
-                whole = bytes != 0 && ((bytes - 1) & 1) == 0;
-                assert(whole);
-                whole = due[(bytes - 1) / 4] == (((bytes - 1) / 2) & 1) &&
-                        slots == 1 + (((bytes - 1) / 2 + (bytes - 1) / 4) & 1);
-                assert(whole);
-                due[(bytes - 1) / 4]++;
-                delivered++
-        }
+        whole = bytes != 0 && ((bytes - 1) & 1) == 0;
+        assert(whole);
+        whole = due[(bytes - 1) / 4] == (((bytes - 1) / 2) & 1) &&
+                slots == LENGTH((bytes - 1) / 4, ((bytes - 1) / 2) & 1);
+        assert(whole);
+        due[(bytes - 1) / 4]++;
+        delivered++
+}
+
+inline publish()
+{
+        store(CONSUMER, HEAD, head); /* C3 */
+        published = head
 }
 
 proctype consumer()
@@ -193,43 +196,49 @@ proctype consumer()
         bool data, whole;
 
         do
-        ::      c1();
-                if
-                :: atomic { MATCHES(word, head) -> check_first_word() };
+        ::      atomic {
+                        load(CONSUMER, COMMIT(head), word); /* C1 */
+                        if
+                        :: MATCHES(word, head) -> check_first_word()
+                        :: else -> word = 0; goto nothing
+                        fi
+                };
 #ifdef C3_BEFORE_C2
-                        store(CONSUMER, HEAD, head + slots);
+                store(CONSUMER, HEAD, head + slots);
 #endif
+                if
+                :: data ->
+                        d_step { load_in(CONSUMER, PAYLOAD(head), bytes); check_first_bytes() }; /* C2 */
                         if
-                        :: data ->
-                                atomic { load(CONSUMER, PAYLOAD(head), bytes); check_first_bytes() }; /* C2 */
-                                if
-                                :: slots == 2 ->
-                                        load(CONSUMER, COMMIT(head + 1), next); /* C2 */
-                                        d_step {
-                                                whole = next == WORD(head + 1, 0, CONT);
-                                                assert(whole)
-                                        };
-                                        load(CONSUMER, PAYLOAD(head + 1), next); /* C2 */
-                                        d_step {
-                                                whole = next == bytes + 1;
-                                                assert(whole)
-                                        }
-                                :: else
-                                fi
-                        :: else
-                        fi;
-                        d_step { head = head + slots; bytes = 0; next = 0; slots = 0; data = false; whole = false };
-                        if
-                        :: atomic { head - published >= 2 -> c3(); published = head }
+                        :: slots == 2 ->
+                                d_step { /* C2 */
+                                        load_in(CONSUMER, COMMIT(head + 1), next);
+                                        whole = next == WORD(head + 1, 0, CONT);
+                                        assert(whole)
+                                };
+                                d_step { /* C2 */
+                                        load_in(CONSUMER, PAYLOAD(head + 1), next);
+                                        whole = next == bytes + 1;
+                                        assert(whole)
+                                }
                         :: else
                         fi
-                :: atomic { else -> word = 0 };
+                :: else
+                fi;
+                atomic {
+                        d_step { head = head + slots; bytes = 0; next = 0; slots = 0; data = false; whole = false };
                         if
-                        :: atomic { head != published -> c3(); published = head }
+                        :: head - published >= 2 -> publish()
                         :: else
-                        fi;
-                        MATCHES(memory[COMMIT(head)], head) /* sleeps */
-                fi
+                        fi
+                };
+                goto again;
+nothing:        if
+                :: head != published -> publish()
+                :: else
+                fi;
+                MATCHES(memory[COMMIT(head)], head); /* sleeps */
+again:          skip
         od
 }
 
