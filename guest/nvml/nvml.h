@@ -24,7 +24,6 @@ struct nvmlDevice_st {
 
 /* Between nvmlInit and nvmlShutdown: libcuda's table; else NULL, which callers answer with NVML_ERROR_UNINITIALIZED. */
 const struct ivg_management *ivg_nvml_library(void);
-int ivg_nvml_driver_version(void);
 int ivg_nvml_device_count(void);
 /* The device at `index`, with its properties. */
 nvmlReturn_t ivg_nvml_device_at(unsigned int index, struct nvmlDevice_st **device);

@@ -128,11 +128,6 @@ const struct ivg_management *ivg_nvml_library(void)
         return management;
 }
 
-int ivg_nvml_driver_version(void)
-{
-        return library.driver_version;
-}
-
 int ivg_nvml_device_count(void)
 {
         return library.device_count;

@@ -226,7 +226,7 @@ CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, u
 }
 
 /* The stream's earlier work may write the source or read the destination, when that is pinned. */
-CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes)
+static CUresult copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes)
 {
         if (bytes == 0)
                 return CUDA_SUCCESS;
@@ -251,5 +251,5 @@ CUresult ivg_copy_unified(const struct ivg_copy *copy, uint64_t destination, uin
                 return ivg_copy_to_device(copy, destination, (const void *)(uintptr_t)source, bytes);
         if (from_device)
                 return ivg_copy_from_device(copy, (void *)(uintptr_t)destination, source, bytes);
-        return ivg_copy_on_host(copy, (void *)(uintptr_t)destination, (const void *)(uintptr_t)source, bytes);
+        return copy_on_host(copy, (void *)(uintptr_t)destination, (const void *)(uintptr_t)source, bytes);
 }

@@ -220,7 +220,6 @@ CUresult ivg_copy_send(const struct ivg_copy *copy, bool to_device, uint64_t dev
 /* Pageable memory only, `bytes` > 0, not captured. */
 CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *program, uint64_t bytes, bool to_device);
 CUresult ivg_copy_on_device(const struct ivg_copy *copy, uint64_t destination, uint64_t source, uint64_t bytes);
-CUresult ivg_copy_on_host(const struct ivg_copy *copy, void *destination, const void *source, uint64_t bytes);
 /* Between host memory and an array of one dimension. */
 CUresult ivg_copy_array(struct ivg_copy *copy, ivg_id array, uint64_t array_offset, void *host, uint64_t bytes,
                         bool to_array);

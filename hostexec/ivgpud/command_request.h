@@ -75,7 +75,6 @@ const char *ivg_command_phase_word(const struct ivg_executor *executor);
 
 /* ---- commands_watch.c: for those who look on ---- */
 
-void ivg_command_add_view(struct json_object *object, const struct ivg_account_view *view, bool buckets);
 int ivg_command_stats(struct request *request);
 int ivg_command_programs(struct request *request);
 int ivg_command_regions(struct request *request);

@@ -24,7 +24,7 @@ static void add_buckets(struct json_object *object, const struct ivg_histogram *
         }
 }
 
-void ivg_command_add_view(struct json_object *object, const struct ivg_account_view *view, bool buckets)
+static void add_view(struct json_object *object, const struct ivg_account_view *view, bool buckets)
 {
         for (const struct ivg_account_field *field = ivg_account_fields; field->name; field++) {
                 uint64_t value;
@@ -70,7 +70,7 @@ static void add_account(struct json_object *accounts, const struct ivg_account_v
         add_text(object, "pool", view->pool);
         if (view->state)
                 add_text(object, "state", view->state);
-        ivg_command_add_view(object, view, buckets);
+        add_view(object, view, buckets);
 }
 
 int ivg_command_stats(struct request *request)
@@ -129,7 +129,7 @@ int ivg_command_programs(struct request *request)
                         json_object_object_del(object, "programs"); /* its VM's */
                         add_program(object, channel);
                         ivg_account_view_channel(channel, &view);
-                        ivg_command_add_view(object, &view, buckets);
+                        add_view(object, &view, buckets);
                 }
         return 0;
 }

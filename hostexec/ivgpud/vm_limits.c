@@ -20,7 +20,7 @@ static const char *const priority_words[] = {
         [IVG_PRIORITY_LOW] = "low", [IVG_PRIORITY_MEDIUM] = "medium", [IVG_PRIORITY_HIGH] = "high", NULL};
 static const char *const rate_words[] = {[IVG_RATE_SLOW] = "slow", [IVG_RATE_FAIL] = "fail", NULL};
 
-const char *const ivg_log_level_words[] = {
+static const char *const log_level_words[] = {
         [IVG_LOG_ERROR] = "error", [IVG_LOG_WARNING] = "warning", [IVG_LOG_INFO] = "info", NULL};
 
 #define AT(field) offsetof(struct ivg_limits, field)
@@ -38,7 +38,7 @@ const struct ivg_limit ivg_limit_table[] = {
         {"faults_max", AT(faults_max), 0, FAULTS_MAX, FAULTS_STANDARD, NULL},
         {"fault_window_s", AT(fault_window_s), 1, DAY_S, WINDOW_S_STANDARD, NULL},
         {"quarantine_s", AT(quarantine_s), 0, DAY_S, QUARANTINE_S_STANDARD, NULL},
-        {"log_level", AT(log_level), 0, IVG_LOG_INFO, IVG_LOG_INFO, ivg_log_level_words},
+        {"log_level", AT(log_level), 0, IVG_LOG_INFO, IVG_LOG_INFO, log_level_words},
         {NULL, 0, 0, 0, 0, NULL},
 };
 

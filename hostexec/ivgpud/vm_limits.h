@@ -37,8 +37,6 @@ struct ivg_limit {
 /* Ends with a NULL name. */
 extern const struct ivg_limit ivg_limit_table[];
 
-extern const char *const ivg_log_level_words[]; /* by enum ivg_log_level; end with NULL */
-
 const struct ivg_limit *ivg_limit_find(const char *name); /* NULL: there is no such */
 uint32_t ivg_limit_get(const struct ivg_limits *limits, const struct ivg_limit *limit);
 void ivg_limit_set(struct ivg_limits *limits, const struct ivg_limit *limit, uint32_t value);

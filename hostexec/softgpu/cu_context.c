@@ -202,7 +202,7 @@ void sg_contexts_drain(void)
 
 /* ---- current contexts ---- */
 
-CUresult sg_context_push(struct sg_context *context)
+static CUresult context_push(struct sg_context *context)
 {
         if (sg_depth == SG_CONTEXT_DEPTH_MAX)
                 return CUDA_ERROR_OUT_OF_MEMORY;
@@ -226,7 +226,7 @@ static CUresult sg_context_create(CUcontext *out, unsigned flags, CUdevice ordin
         if (result != CUDA_SUCCESS)
                 return result;
         context->api_version = api_version;
-        (void)sg_context_push(context); /* the depth was checked above */
+        (void)context_push(context); /* the depth was checked above */
         *out = (CUcontext)context;
         return CUDA_SUCCESS;
 }
@@ -278,7 +278,7 @@ SG_ENTRY(cuCtxPushCurrent_v2, CUcontext handle)
 {
         struct sg_context *context;
         const CUresult result = sg_context_lookup(handle, &context);
-        return result != CUDA_SUCCESS ? result : sg_context_push(context);
+        return result != CUDA_SUCCESS ? result : context_push(context);
 }
 SG_ALIAS(cuCtxPushCurrent, cuCtxPushCurrent_v2);
 
@@ -305,7 +305,7 @@ SG_ENTRY(cuCtxSetCurrent, CUcontext handle)
         /* NULL takes the top away; a context replaces it. */
         if (sg_depth != 0)
                 sg_depth--;
-        return context != NULL ? sg_context_push(context) : CUDA_SUCCESS;
+        return context != NULL ? context_push(context) : CUDA_SUCCESS;
 }
 
 SG_ENTRY(cuCtxGetCurrent, CUcontext *out)

@@ -51,8 +51,8 @@ size_t sg_shared_limit(const struct sg_function *function)
         return set >= 0 ? (size_t)set : sg_dynamic_shared_default(&function->info);
 }
 
-CUresult sg_function_attribute(const struct ptx_function_info *info, const struct sg_function_settings *settings,
-                               CUfunction_attribute attribute, int *value)
+static CUresult function_attribute(const struct ptx_function_info *info, const struct sg_function_settings *settings,
+                                   CUfunction_attribute attribute, int *value)
 {
         const int dynamic_max = atomic_load(&settings->dynamic_shared_max);
         switch (attribute) {
@@ -97,8 +97,8 @@ CUresult sg_function_attribute(const struct ptx_function_info *info, const struc
         }
 }
 
-CUresult sg_function_attribute_set(const struct ptx_function_info *info, struct sg_function_settings *settings,
-                                   CUfunction_attribute attribute, int value)
+static CUresult function_attribute_set(const struct ptx_function_info *info, struct sg_function_settings *settings,
+                                       CUfunction_attribute attribute, int value)
 {
         switch (attribute) {
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
@@ -130,7 +130,7 @@ SG_ENTRY(cuFuncGetAttribute, int *out, CUfunction_attribute attribute, CUfunctio
         if (result != CUDA_SUCCESS)
                 return result;
         return out == NULL ? CUDA_ERROR_INVALID_VALUE
-                           : sg_function_attribute(&function->info, function->settings, attribute, out);
+                           : function_attribute(&function->info, function->settings, attribute, out);
 }
 
 SG_ENTRY(cuFuncSetAttribute, CUfunction handle, CUfunction_attribute attribute, int value)
@@ -139,7 +139,7 @@ SG_ENTRY(cuFuncSetAttribute, CUfunction handle, CUfunction_attribute attribute, 
         const CUresult result = sg_function_resolve(handle, NULL, &function);
         if (result != CUDA_SUCCESS)
                 return result;
-        return sg_function_attribute_set(&function->info, function->settings, attribute, value);
+        return function_attribute_set(&function->info, function->settings, attribute, value);
 }
 
 SG_ENTRY(cuFuncSetCacheConfig, CUfunction handle, CUfunc_cache config)
@@ -285,7 +285,7 @@ SG_ENTRY(cuKernelGetAttribute, int *out, CUfunction_attribute attribute, CUkerne
         if (result != CUDA_SUCCESS)
                 return result;
         return out == NULL ? CUDA_ERROR_INVALID_VALUE
-                           : sg_function_attribute(&kernel->info, &kernel->settings[ordinal], attribute, out);
+                           : function_attribute(&kernel->info, &kernel->settings[ordinal], attribute, out);
 }
 
 SG_ENTRY(cuKernelSetAttribute, CUfunction_attribute attribute, int value, CUkernel handle, CUdevice ordinal)
@@ -297,7 +297,7 @@ SG_ENTRY(cuKernelSetAttribute, CUfunction_attribute attribute, int value, CUkern
                 result = sg_device_find(ordinal, &device);
         if (result != CUDA_SUCCESS)
                 return result;
-        return sg_function_attribute_set(&kernel->info, &kernel->settings[ordinal], attribute, value);
+        return function_attribute_set(&kernel->info, &kernel->settings[ordinal], attribute, value);
 }
 
 SG_ENTRY(cuKernelSetCacheConfig, CUkernel handle, CUfunc_cache config, CUdevice ordinal)

@@ -22,7 +22,7 @@ unsigned sg_function_threads_max(const struct ptx_function_info *info)
         return info->max_threads != 0 && info->max_threads < threads ? info->max_threads : threads;
 }
 
-unsigned sg_occupancy_blocks(const struct ptx_function_info *info, unsigned threads, size_t dynamic_shared_bytes)
+static unsigned occupancy_blocks(const struct ptx_function_info *info, unsigned threads, size_t dynamic_shared_bytes)
 {
         if (threads == 0 || threads > sg_function_threads_max(info))
                 return 0;
@@ -43,7 +43,7 @@ unsigned sg_occupancy_blocks(const struct ptx_function_info *info, unsigned thre
 uint64_t sg_cooperative_blocks(const struct sg_function *function, unsigned threads, size_t dynamic_shared_bytes)
 {
         const uint64_t blocks =
-                (uint64_t)sg_occupancy_blocks(&function->info, threads, dynamic_shared_bytes) * sg_processor_count();
+                (uint64_t)occupancy_blocks(&function->info, threads, dynamic_shared_bytes) * sg_processor_count();
         return blocks < PTX_RESIDENT_BLOCKS_MAX ? blocks : PTX_RESIDENT_BLOCKS_MAX;
 }
 
@@ -56,7 +56,7 @@ SG_ENTRY(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int *out, CUfunct
                 return result;
         if (out == NULL || threads <= 0 || (flags & ~(unsigned)CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE) != 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        *out = (int)sg_occupancy_blocks(&function->info, (unsigned)threads, shared_bytes);
+        *out = (int)occupancy_blocks(&function->info, (unsigned)threads, shared_bytes);
         return CUDA_SUCCESS;
 }
 
@@ -73,7 +73,7 @@ static void sg_occupancy_best(const struct ptx_function_info *info, CUoccupancyB
         for (unsigned threads = limit; threads > 0;
              threads = threads % SG_WARP != 0 ? threads - threads % SG_WARP : threads - SG_WARP) {
                 const size_t shared = shared_of_block != NULL ? shared_of_block((int)threads) : shared_bytes;
-                const unsigned blocks = sg_occupancy_blocks(info, threads, shared);
+                const unsigned blocks = occupancy_blocks(info, threads, shared);
                 if (blocks * threads > best_resident) {
                         best_resident = blocks * threads;
                         best_threads = threads;
@@ -115,7 +115,7 @@ SG_ENTRY(cuOccupancyAvailableDynamicSMemPerBlock, size_t *out, CUfunction handle
         if (result != CUDA_SUCCESS)
                 return result;
         if (out == NULL || blocks <= 0 || threads <= 0 ||
-            (unsigned)blocks > sg_occupancy_blocks(&function->info, (unsigned)threads, 0))
+            (unsigned)blocks > occupancy_blocks(&function->info, (unsigned)threads, 0))
                 return CUDA_ERROR_INVALID_VALUE;
         const size_t share = SG_SHARED_PER_SM / (unsigned)blocks / SG_SHARED_UNIT * SG_SHARED_UNIT;
         const size_t free_bytes = share > function->info.shared_bytes ? share - function->info.shared_bytes : 0;

@@ -203,7 +203,6 @@ CUresult sg_context_open(struct sg_device *device, unsigned flags, bool primary,
 /* Drains or stops the context's work, then frees all it owns. The caller has retired the handle. */
 void sg_context_close(struct sg_context *context);
 void sg_context_fail(struct sg_context *context, CUresult error);
-CUresult sg_context_push(struct sg_context *context);
 /* The primary context behind a green one's handle (cu_green.c), else NULL. */
 struct sg_context *sg_green_context(const void *handle);
 size_t sg_green_bytes(void);
@@ -515,14 +514,9 @@ void sg_library_finalize(struct sg_library *library);
 /* A CUfunction or a CUkernel, as the function of `context` (of the current one when NULL). */
 CUresult sg_function_resolve(CUfunction handle, struct sg_context *context, struct sg_function **out);
 void sg_function_settings_init(struct sg_function_settings *settings);
-CUresult sg_function_attribute(const struct ptx_function_info *info, const struct sg_function_settings *settings,
-                               CUfunction_attribute attribute, int *value);
-CUresult sg_function_attribute_set(const struct ptx_function_info *info, struct sg_function_settings *settings,
-                                   CUfunction_attribute attribute, int value);
 
 /* ---- occupancy (cu_occupancy.c) ---- */
 
-unsigned sg_occupancy_blocks(const struct ptx_function_info *info, unsigned threads, size_t dynamic_shared_bytes);
 /* Dynamic shared memory a launch may ask for. */
 size_t sg_shared_limit(const struct sg_function *function);
 /* Blocks of a cooperative launch that are sure to run at the same time. */

@@ -179,11 +179,9 @@ bool ptx_accept_type(struct ptx_builder *builder, enum ptx_type *type);
 
 /* ptx_function.c: from .entry or .func on. */
 void ptx_parse_function(struct ptx_builder *builder, const struct ptx_linkage *linkage, bool is_entry);
-struct ptx_function *ptx_function_declare(struct ptx_builder *builder, const struct ptx_token *name);
 
 /* ptx_statement.c: one instruction, to its semicolon, into builder->statement. */
 void ptx_parse_instruction(struct ptx_builder *builder);
-void ptx_parse_operand(struct ptx_builder *builder, struct ptx_operand *operand);
 
 /* ptx_emit.c */
 bool ptx_take(struct ptx_statement *statement, enum ptx_flag flag);

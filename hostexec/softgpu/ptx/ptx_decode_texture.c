@@ -8,7 +8,7 @@ const struct ptx_geometry ptx_geometries[] = {
         {PTX_FLAG_G1D, 1, false, 1}, {PTX_FLAG_G2D, 2, false, 2}, {PTX_FLAG_G3D, 3, false, 4},
         {PTX_FLAG_A1D, 1, true, 2},  {PTX_FLAG_A2D, 2, true, 4},
 };
-const unsigned ptx_geometry_count = sizeof(ptx_geometries) / sizeof(ptx_geometries[0]);
+static const unsigned geometry_count = sizeof(ptx_geometries) / sizeof(ptx_geometries[0]);
 
 /* What the instruction is made of; `m` collects results, then the object, then the other sources. */
 struct parts {
@@ -19,7 +19,7 @@ struct parts {
 
 static bool take_geometry(struct ptx_builder *builder, struct parts *parts)
 {
-        for (unsigned i = 0; i < ptx_geometry_count; i++)
+        for (unsigned i = 0; i < geometry_count; i++)
                 if (ptx_take(&builder->statement, (enum ptx_flag)ptx_geometries[i].flag)) {
                         parts->geometry = i;
                         return true;

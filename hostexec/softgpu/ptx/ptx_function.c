@@ -5,7 +5,7 @@
 
 #include "ptx_build.h"
 
-struct ptx_function *ptx_function_declare(struct ptx_builder *builder, const struct ptx_token *name)
+static struct ptx_function *function_declare(struct ptx_builder *builder, const struct ptx_token *name)
 {
         struct ptx_module *module = builder->module;
         struct ptx_symbol *symbol = ptx_module_lookup(module, name->text, name->bytes);
@@ -499,7 +499,7 @@ void ptx_parse_function(struct ptx_builder *builder, const struct ptx_linkage *l
         if (builder->status == PTX_OK && builder->token.kind != PTX_TOKEN_NAME)
                 ptx_fail_token(builder, "name of a function");
         if (builder->status == PTX_OK)
-                f = ptx_function_declare(builder, &builder->token);
+                f = function_declare(builder, &builder->token);
         if (!f)
                 goto out;
         ptx_advance(builder);

@@ -98,7 +98,7 @@ static uint32_t accumulate(const struct shape *shape, uint32_t c, double sum)
         return bits32(canonical32((float)((double)float32(c) + sum)));
 }
 
-int ptx_op_mma(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
+static int op_mma(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
 {
         const struct ptx_matrix *m = insn->extra;
         const struct shape shape = {(uint8_t)insn->bytes, insn->type, insn->mode};
@@ -138,7 +138,7 @@ int ptx_op_mma(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask
 
 /* Row i of matrix k is read from the address that lane 8k + i gives; lane l gets two neighbours of row l / 4, or,
  * .trans, of column l / 4. */
-int ptx_op_ldmatrix(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
+static int op_ldmatrix(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
 {
         uint8_t *place[PTX_LANES];
         uint16_t matrix[8][8];
@@ -166,7 +166,7 @@ int ptx_op_ldmatrix(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t
         return 0;
 }
 
-int ptx_op_movmatrix(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
+static int op_movmatrix(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
 {
         uint16_t matrix[8][8];
         lane_u32 *d = ptx_at(warp, insn->d);
@@ -279,7 +279,7 @@ static void decode_mma(struct ptx_builder *builder)
             !take_registers(builder, 3, accumulator, d_count, false, m))
                 return;
         members = ptx_constant(builder, PTX_MASK_FULL, 4);
-        insn = ptx_emit(builder, ptx_op_mma, NONE, NONE, NONE, NONE);
+        insn = ptx_emit(builder, op_mma, NONE, NONE, NONE, NONE);
         insn->extra = m;
         insn->roles |= PTX_ROLE_MATRIX;
         insn->bytes = (uint8_t)depth;
@@ -314,7 +314,7 @@ static void decode_ldmatrix(struct ptx_builder *builder)
                 list[k] = m.registers[k];
         ptx_set_address(builder, &s->operands[1], &base, &offset, &base32);
         members = ptx_constant(builder, PTX_MASK_FULL, 4);
-        insn = ptx_emit(builder, ptx_op_ldmatrix, NONE, base, NONE, NONE);
+        insn = ptx_emit(builder, op_ldmatrix, NONE, base, NONE, NONE);
         insn->space = PTX_SPACE_SHARED;
         insn->offset = offset;
         insn->roles |= PTX_ROLE_LIST | (base32 ? PTX_ROLE_BASE32 : 0);
@@ -340,7 +340,7 @@ static void decode_movmatrix(struct ptx_builder *builder)
                 return;
         a = ptx_source(builder, 1, PTX_B32);
         members = ptx_constant(builder, PTX_MASK_FULL, 4);
-        insn = ptx_emit(builder, ptx_op_movmatrix, ptx_destination(builder, 0, PTX_B32), a, NONE, NONE);
+        insn = ptx_emit(builder, op_movmatrix, ptx_destination(builder, 0, PTX_B32), a, NONE, NONE);
         make_warp_op(insn, members);
 }
 

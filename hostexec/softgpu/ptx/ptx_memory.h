@@ -46,14 +46,8 @@ PTX_OP(ptx_op_match);
 PTX_OP(ptx_op_redux);
 PTX_OP(ptx_op_elect);
 PTX_OP(ptx_op_activemask);
-PTX_OP(ptx_op_nothing);
 PTX_OP(ptx_op_nanosleep);
 PTX_OP(ptx_op_trap);
-
-/* ptx_matrix.c */
-PTX_OP(ptx_op_ldmatrix);
-PTX_OP(ptx_op_mma);
-PTX_OP(ptx_op_movmatrix);
 
 /* ptx_texture.c, ptx_surface.c. extra: struct ptx_matrix, results and sources; mode: index into ptx_geometries. */
 struct ptx_geometry {
@@ -63,7 +57,6 @@ struct ptx_geometry {
         uint8_t coordinates; /* in the instruction; the last may be padding */
 };
 extern const struct ptx_geometry ptx_geometries[];
-extern const unsigned ptx_geometry_count;
 /* insn->aux: widths of the registers of a surface's elements, a nibble each, and what follows. */
 #define PTX_TEXTURE_INDIRECT (1u << 16) /* the object is the address of a reference */
 #define PTX_TEXTURE_INTEGER (1u << 17)  /* coordinates are texels */

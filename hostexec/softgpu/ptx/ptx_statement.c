@@ -229,7 +229,7 @@ static void parse_coordinates(struct ptx_builder *builder, struct ptx_operand *o
         operand->count = list.count;
 }
 
-void ptx_parse_operand(struct ptx_builder *builder, struct ptx_operand *operand)
+static void parse_operand(struct ptx_builder *builder, struct ptx_operand *operand)
 {
         if (ptx_accept_punct(builder, '{')) {
                 parse_list(builder, operand, '}');
@@ -312,7 +312,7 @@ void ptx_parse_instruction(struct ptx_builder *builder)
                         ptx_fail(builder, PTX_INVALID, s->line, "more than %u operands", PTX_OPERANDS_MAX);
                         return;
                 }
-                ptx_parse_operand(builder, &s->operands[s->operand_count++]);
+                parse_operand(builder, &s->operands[s->operand_count++]);
         } while (builder->status == PTX_OK && ptx_accept_punct(builder, ','));
         if (builder->status == PTX_OK)
                 ptx_expect_punct(builder, ';');

@@ -195,14 +195,6 @@ int ptx_op_activemask(struct ptx_warp *warp, const struct ptx_insn *insn, uint32
         return 0;
 }
 
-int ptx_op_nothing(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
-{
-        (void)warp;
-        (void)insn;
-        (void)mask;
-        return 0;
-}
-
 /* Lanes may sleep up to twice what they ask for; 1 us is short enough for every waiting loop and keeps the core usable
  * by the block that is waited for. */
 int ptx_op_nanosleep(struct ptx_warp *warp, const struct ptx_insn *insn, uint32_t mask)
