@@ -5,7 +5,7 @@ add_test(NAME apigen_tables
 add_test(NAME coverage_page_is_current
          COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/apigen/apigen.py --check-coverage
                  ${CMAKE_SOURCE_DIR}/docs/coverage.md)
-set_tests_properties(apigen_tables coverage_page_is_current PROPERTIES LABELS "unit;apigen" TIMEOUT 60)
+set_tests_properties(apigen_tables coverage_page_is_current PROPERTIES LABELS "unit;apigen" TIMEOUT 180)
 
 set(generated ${CMAKE_BINARY_DIR}/generated)
 set(sweep_sources ${generated}/host_dispatch.c ${generated}/call_print.c ${generated}/call_samples.c)
@@ -32,7 +32,7 @@ if(TARGET ivg_libcuda AND TARGET ivgpu-exec)
   add_test(NAME shim_exports_are_written
            COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/unit/shim_exports_are_written.py ${CMAKE_SOURCE_DIR}
                    $<TARGET_FILE:ivg_libcuda> $<TARGET_FILE:ivgpu-exec>)
-  set_tests_properties(shim_exports_are_written PROPERTIES LABELS "unit;apigen" TIMEOUT 60)
+  set_tests_properties(shim_exports_are_written PROPERTIES LABELS "unit;apigen" TIMEOUT 180)
 else()
   message(STATUS "shim_exports_are_written: not built, needs the targets ivg_libcuda and ivgpu-exec")
 endif()

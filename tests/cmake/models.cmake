@@ -7,4 +7,4 @@ endforeach()
 add_test(NAME ordering_page_matches_the_code
          COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/unit/ordering_page_matches_the_code.py
                  ${CMAKE_SOURCE_DIR})
-set_tests_properties(ordering_page_matches_the_code PROPERTIES LABELS unit TIMEOUT 60)
+set_tests_properties(ordering_page_matches_the_code PROPERTIES LABELS unit TIMEOUT 180)

@@ -13,12 +13,12 @@ target_link_libraries(nvml_figures PRIVATE ivg_calls ivg_libcuda ${CMAKE_DL_LIBS
 add_dependencies(nvml_figures ivg_nvml)
 
 add_test(NAME nvml_figures COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft -- ${nvml_bin}/figures)
-set_tests_properties(nvml_figures PROPERTIES TIMEOUT 60 LABELS "cuda;nvml")
+set_tests_properties(nvml_figures PROPERTIES TIMEOUT 180 LABELS "cuda;nvml")
 # A sanitizer's library cannot be loaded into a program without it.
 if(NOT IVG_SANITIZE)
   add_test(NAME nvml_monitor COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft -- ${Python3_EXECUTABLE} -B
                                      ${CMAKE_CURRENT_SOURCE_DIR}/nvml/monitor.py ${nvml_source}/names.txt)
-  set_tests_properties(nvml_monitor PROPERTIES TIMEOUT 60 LABELS "cuda;nvml" ENVIRONMENT IVGPU_SOFT_DEVICES=2)
+  set_tests_properties(nvml_monitor PROPERTIES TIMEOUT 180 LABELS "cuda;nvml" ENVIRONMENT IVGPU_SOFT_DEVICES=2)
 endif()
 
 if(TARGET ivg_exec_core)

@@ -5,5 +5,5 @@ if(BUILD_TESTING AND NOT IVG_SANITIZE AND CMAKE_INSTALL_PREFIX STREQUAL "/usr")
   set_tests_properties(packages_install_and_leave PROPERTIES TIMEOUT 300 LABELS packaging SKIP_RETURN_CODE 77)
   add_test(NAME pages_say_what_help_says
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/packaging/pages.py ${CMAKE_BINARY_DIR})
-  set_tests_properties(pages_say_what_help_says PROPERTIES TIMEOUT 60 LABELS packaging)
+  set_tests_properties(pages_say_what_help_says PROPERTIES TIMEOUT 180 LABELS packaging)
 endif()
