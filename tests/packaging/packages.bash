@@ -52,6 +52,9 @@ for name in ivgpu-host ivgpu-guest ivgpu-guest-dkms ivgpu-tools; do
         ivgpu-guest-dkms) [[ $depends == dkms ]] ;;
         ivgpu-tools) [[ $depends == *libc6* ]] ;;
         esac || fail "$name depends on: $depends"
+        for document in copyright changelog.Debian.gz; do
+                paths "$name" | grep -qx "/usr/share/doc/$name/$document" || fail "$name has no $document"
+        done
         # Every file below /etc is a conffile, so that an operator's change survives.
         diff <(paths "$name" | grep '^/etc/' | sort) <(dpkg-deb --ctrl-tarfile "$file" | tar -xO ./conffiles 2> /dev/null | sort) > "$work/diff" || fail "$name: conffiles: $(cat "$work/diff")"
 done
