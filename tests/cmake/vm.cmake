@@ -1,7 +1,6 @@
-# Tests that boot a guest: one at a time (RESOURCE_LOCK), skipped with words where QEMU or a kernel is missing.
 function(ivg_add_vm_test name timeout)
   add_test(NAME vm_${name} COMMAND ${CMAKE_SOURCE_DIR}/tests/vm/${name}.bash ${CMAKE_BINARY_DIR})
-  set_tests_properties(vm_${name} PROPERTIES TIMEOUT ${timeout} LABELS "vm" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm)
+  ivg_test_boots_guest(vm_${name} ${timeout})
 endfunction()
 
 if(BUILD_TESTING)
