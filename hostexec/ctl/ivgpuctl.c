@@ -219,11 +219,15 @@ static uint32_t programs_of(const char *object)
 static int drain_wait(const char *object, uint32_t seconds)
 {
         const struct timespec pause = {.tv_nsec = DRAIN_LOOK_NS};
-        const time_t end = time(NULL) + (time_t)seconds;
+        struct timespec now;
+        time_t end;
         uint32_t left;
 
+        clock_gettime(CLOCK_MONOTONIC, &now); /* the wall clock may be set meanwhile */
+        end = now.tv_sec + (time_t)seconds;
         while ((left = programs_of(object)) > 0) {
-                if (time(NULL) >= end) {
+                clock_gettime(CLOCK_MONOTONIC, &now);
+                if (now.tv_sec >= end) {
                         fprintf(stderr, "ivgpuctl: VM %s: %u programs still run after %u s\n", object, left, seconds);
                         return EXIT_NOT_YET;
                 }

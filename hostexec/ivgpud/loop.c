@@ -19,9 +19,36 @@ uint64_t ivg_loop_now_ns(void)
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* The loop turns at least once in IVG_HEARTBEAT_MS. A turn that comes much later means that the mediator stood still:
+ * stopped, frozen with others, or in a machine that was itself stopped and whose clock then jumped. Others may have
+ * stood still with it, or their answers lie unread: that time counts for no deadline. */
+#define STOOD_STILL_MS (5 * IVG_HEARTBEAT_MS)
+
+static struct {
+        uint64_t last_turn_ms; /* of the clock as it is */
+        uint64_t skipped_ms;
+        uint64_t resumed_ns;
+} turns;
+
+static void turn_begin(void)
+{
+        const uint64_t now_ns = ivg_loop_now_ns(), now_ms = now_ns / 1000000;
+
+        if (turns.last_turn_ms != 0 && now_ms - turns.last_turn_ms > STOOD_STILL_MS) {
+                turns.skipped_ms += now_ms - turns.last_turn_ms;
+                turns.resumed_ns = now_ns;
+        }
+        turns.last_turn_ms = now_ms;
+}
+
+uint64_t ivg_loop_resumed_ns(void)
+{
+        return turns.resumed_ns;
+}
+
 uint64_t ivg_loop_now_ms(void)
 {
-        return ivg_loop_now_ns() / 1000000;
+        return ivg_loop_now_ns() / 1000000 - turns.skipped_ms;
 }
 
 /* ---- sources and garbage ---- */
@@ -218,6 +245,7 @@ int ivg_loop_run(struct ivg_mediator *mediator, struct ivg_error *error)
         while (rc == 0 && !(mediator->ending && !mediator->executors && !mediator->tenants)) {
                 const int count = epoll_wait(mediator->epoll_fd, events, IVG_EVENTS_PER_TURN, -1);
 
+                turn_begin();
                 if (count < 0 && errno != EINTR)
                         rc = -errno;
                 for (int i = 0; i < count; i++) {

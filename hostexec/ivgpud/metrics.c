@@ -18,7 +18,7 @@
 
 struct snapshot {
         struct ivg_rcu_header rcu; /* first: see rcu.h */
-        uint64_t taken_ms;         /* of CLOCK_MONOTONIC */
+        uint64_t taken_ns;
         uint32_t count;
         struct ivg_account_view views[];
 };
@@ -48,14 +48,14 @@ static uint32_t accounts_count(struct ivg_mediator *mediator)
         return count;
 }
 
-static void snapshot_take(struct ivg_mediator *mediator, uint64_t now_ms)
+static void snapshot_take(struct ivg_mediator *mediator)
 {
         struct snapshot *snapshot = malloc(sizeof(*snapshot) + accounts_count(mediator) * sizeof(snapshot->views[0]));
         struct ivg_member *member = NULL;
 
         if (!snapshot) /* the older one stays */
                 return;
-        snapshot->taken_ms = now_ms;
+        snapshot->taken_ns = ivg_loop_now_ns();
         snapshot->count = 0;
         for (uint32_t i = 0; i < mediator->config.pool_count; i++)
                 if (ivg_config_has_pool(&mediator->config, i))
@@ -72,7 +72,7 @@ void ivg_metrics_tick(struct ivg_mediator *mediator, uint64_t now_ms)
         if (!metrics->server || now_ms < metrics->next_ms)
                 return;
         metrics->next_ms = now_ms + IVG_METRICS_PERIOD_MS;
-        snapshot_take(mediator, now_ms);
+        snapshot_take(mediator);
 }
 
 /* ---- as text ---- */
@@ -196,7 +196,7 @@ static char *metrics_text(size_t *bytes)
         fprintf(out,
                 "# HELP ivgpu_snapshot_age_seconds How old these figures are.\n# TYPE ivgpu_snapshot_age_seconds "
                 "gauge\nivgpu_snapshot_age_seconds %.3f\n",
-                (double)(ivg_loop_now_ms() - snapshot->taken_ms) / 1e3);
+                (double)(ivg_loop_now_ns() - snapshot->taken_ns) / 1e9);
         print_all(out, snapshot, true);
         print_all(out, snapshot, false);
         ivg_rcu_read_unlock();
@@ -256,7 +256,7 @@ int ivg_metrics_start(struct ivg_mediator *mediator, struct ivg_error *error)
 
         if (metrics->listen_fd < 0)
                 return 0;
-        snapshot_take(mediator, ivg_loop_now_ms());
+        snapshot_take(mediator);
         if (ivg_load_relaxed_u64(&published) != 0) /* relaxed: this thread wrote it */
                 metrics->server = metrics->http->start(metrics->listen_fd, metrics_text);
         if (!metrics->server) {

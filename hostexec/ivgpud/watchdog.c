@@ -36,8 +36,11 @@ static void too_late(struct ivg_executor *executor, enum ivg_fault_kind kind, co
 
 /* ---- time limits: each word is read once; a stamp that makes no sense is no call ---- */
 
+/* From when the mediator last stood still, if that was later: who is looked at may have stood still with it. */
 static uint64_t elapsed_ms(uint64_t since_ns, uint64_t at_ns)
 {
+        if (since_ns != 0 && since_ns < ivg_loop_resumed_ns())
+                since_ns = ivg_loop_resumed_ns();
         return since_ns != 0 && since_ns < at_ns ? (at_ns - since_ns) / NS_PER_MS : 0;
 }
 

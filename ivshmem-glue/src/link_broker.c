@@ -62,7 +62,7 @@ static int broker_open(struct ivg_link *link, const char *path, struct ivg_link_
         link->claimed = true;
         link->doorbell_file_offset = welcome.doorbell_file_offset;
         link->doorbell_channel_word = link->region.doorbell_peer << 16 | welcome.doorbell_vector;
-        atomic_store(&link->heartbeat_seen_ns, ivg_now_ns());
+        atomic_store(&link->heartbeat_looked_ns, ivg_now_ns());
         link->wait_slice_ns = IVG_LINK_TOLD_SLICE_NS;
         return ivg_link_channel_wait_ready(link, request);
 }

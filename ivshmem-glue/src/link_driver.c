@@ -164,7 +164,7 @@ static int driver_open(struct ivg_link *link, const char *path, struct ivg_link_
                 rc = interrupts_start(link, info.flags, request);
         if (rc < 0)
                 return rc;
-        atomic_store(&link->heartbeat_seen_ns, ivg_now_ns());
+        atomic_store(&link->heartbeat_looked_ns, ivg_now_ns());
         link->wait_slice_ns = IVG_LINK_TOLD_SLICE_NS;
         return ivg_link_channel_wait_ready(link, request);
 }

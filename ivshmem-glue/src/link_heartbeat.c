@@ -1,18 +1,27 @@
-/* The mediator's sign of life for transports without a socket to it: a word that grows. */
+/* The mediator's sign of life for transports without a socket to it: a word that grows.
+ *
+ * Its silence is measured by who looks, and only while it looks. Of the time between two looks IVG_HEARTBEAT_GAP_NS
+ * counts at most: whoever waits looks more often than that, so that the rest is time in which nobody waited or this
+ * side itself stood still (stopped, frozen with the mediator, a machine that was suspended and whose clock then jumps),
+ * and of which it cannot say that it would have seen a beat. */
 #include "link_internal.h"
 
 int ivg_link_heartbeat_check(struct ivg_link *link)
 {
-        /* Relaxed, here and below: a beat orders nothing. Threads may store each other's stamps; each is a true one. */
-        const uint64_t beat = ivg_load_relaxed_u64(&ivg_region_host_pages(&link->region)->heartbeat);
+        /* The clock first: a thread that is held up between the two sees a newer beat, not an older one. */
         const uint64_t now_ns = ivg_now_ns();
+        /* Relaxed, here and below: a beat orders nothing. Threads may count for each other; exchanged, each stretch of
+         * time counts once. */
+        const uint64_t beat = ivg_load_relaxed_u64(&ivg_region_host_pages(&link->region)->heartbeat);
+        const uint64_t looked_ns = atomic_exchange_explicit(&link->heartbeat_looked_ns, now_ns, memory_order_relaxed);
+        const uint64_t gap_ns = now_ns > looked_ns ? ivg_min_u64(now_ns - looked_ns, IVG_HEARTBEAT_GAP_NS) : 0;
 
         if (beat != atomic_load_explicit(&link->heartbeat_seen, memory_order_relaxed)) {
-                atomic_store_explicit(&link->heartbeat_seen_ns, now_ns, memory_order_relaxed);
+                atomic_store_explicit(&link->heartbeat_silent_ns, 0, memory_order_relaxed);
                 atomic_store_explicit(&link->heartbeat_seen, beat, memory_order_relaxed);
                 return 0;
         }
-        if (now_ns - atomic_load_explicit(&link->heartbeat_seen_ns, memory_order_relaxed) <
+        if (atomic_fetch_add_explicit(&link->heartbeat_silent_ns, gap_ns, memory_order_relaxed) + gap_ns <
             IVG_HEARTBEAT_LOST_MS * IVG_NS_PER_MS)
                 return 0;
         return -EPIPE;

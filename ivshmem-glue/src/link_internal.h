@@ -86,7 +86,7 @@ struct ivg_link {
         /* signs of life; any thread */
         _Atomic(uint32_t) mediator_gone; /* sticky */
         _Atomic(uint64_t) socket_checked_ns;
-        _Atomic(uint64_t) heartbeat_seen, heartbeat_seen_ns;
+        _Atomic(uint64_t) heartbeat_seen, heartbeat_looked_ns, heartbeat_silent_ns;
 
         /* waiting; see link_wait.c */
         _Alignas(64) _Atomic(uint32_t) wait_leader; /* thread id, 0: none */
@@ -125,8 +125,8 @@ int ivg_link_interrupts_prepare(struct ivg_link *link, struct ivg_link_request *
 
 /* ---- link_heartbeat.c ---- */
 
-/* -EPIPE when the mediator's heartbeat has stood still for IVG_HEARTBEAT_LOST_MS, counted from the last beat that was
- * seen here or from heartbeat_seen_ns, which the transport sets when it opens. Any thread. */
+/* -EPIPE when the mediator's heartbeat has stood still for IVG_HEARTBEAT_LOST_MS of looking at it, counted from the
+ * last beat that was seen here or from heartbeat_looked_ns, which the transport sets when it opens. Any thread. */
 int ivg_link_heartbeat_check(struct ivg_link *link);
 
 /* ---- link_wait.c ---- */
@@ -136,6 +136,7 @@ int ivg_link_heartbeat_check(struct ivg_link *link);
 /* The same where somebody tells the sleeper of everything but one thing, a mediator that hangs: for that it reads the
  * heartbeat, which is lost only after IVG_HEARTBEAT_LOST_MS. Three looks a second cost nothing. */
 #define IVG_LINK_TOLD_SLICE_NS (300 * IVG_NS_PER_MS)
+#define IVG_HEARTBEAT_GAP_NS IVG_LINK_TOLD_SLICE_NS /* link_heartbeat.c */
 #define IVG_LINK_STEP_NS_MIN (20 * IVG_NS_PER_US)
 #define IVG_LINK_STEP_NS_MAX IVG_NS_PER_MS
 

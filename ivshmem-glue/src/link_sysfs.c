@@ -241,7 +241,7 @@ static int sysfs_open_device(struct ivg_link *link, const char *path, struct ivg
         link->register_page = device.register_page;
         link->doorbell_register = device.doorbell;
         link->doorbell_control_word = link->region.doorbell_peer << 16;
-        atomic_store(&link->heartbeat_seen_ns, ivg_now_ns());
+        atomic_store(&link->heartbeat_looked_ns, ivg_now_ns());
         return ivg_region_map(&link->region, link->region_fd, IVG_SIDE_GUEST, IVG_CHANNEL_NONE, request->error);
 }
 

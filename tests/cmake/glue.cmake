@@ -5,9 +5,11 @@ set(glue_unit_tests
     glue_link_opens_through_a_local_socket
     glue_extents_have_one_owner
     glue_link_wait_loses_no_wakeup
+    glue_clock_steps_end_no_wait
     glue_sysfs_link_shares_channels_between_processes)
 set(glue_link_opens_through_a_local_socket_extra glue_fake_mediator.c)
 set(glue_link_wait_loses_no_wakeup_extra glue_fake_mediator.c)
+set(glue_clock_steps_end_no_wait_extra glue_fake_mediator.c)
 foreach(test ${glue_unit_tests})
   set(sources ${CMAKE_CURRENT_SOURCE_DIR}/unit/${test}.c)
   foreach(extra ${${test}_extra})
@@ -19,6 +21,9 @@ foreach(test ${glue_unit_tests})
     target_include_directories(${test} PRIVATE ${CMAKE_SOURCE_DIR}/ivshmem-glue/src)
   endif()
 endforeach()
+if(TARGET glue_clock_steps_end_no_wait)
+  target_link_options(glue_clock_steps_end_no_wait PRIVATE -Wl,--wrap=clock_gettime)
+endif()
 
 # The check of a region page once more, with every fetch of a shared word handed to the test.
 ivg_add_test(glue_region_check_fetches_each_word_once

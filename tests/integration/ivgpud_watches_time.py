@@ -109,6 +109,17 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         os.kill(self.notes()[0]["pid"], signal.SIGSTOP)
         self.ended(generation, "the executor does not answer for ")
 
+    def test_time_in_which_the_mediator_stood_still_is_nobodys_fault(self):
+        """Stopped for longer than all limits have left: what others did or answered meanwhile it could not know."""
+        generation = self.begin("call_timeout_ms = 8000; kernel_timeout_ms = 8000;", silent_ms=2000)
+        self.write("counters.call_since_ns", 7)
+        self.write("uses[2].busy_since_ns", 7)
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        self.process.send_signal(signal.SIGCONT)
+        self.goes_on(generation, 2)
+        self.assertNotIn("TIMEOUT", self.log())
+
     def test_each_is_a_fault(self):
         self.begin(f"call_timeout_ms = {LIMIT_MS}; faults_max = 2; quarantine_s = 0;")
         victim = self.guest.open(3)
