@@ -1,9 +1,11 @@
 /* Knowing that a copy is done: a word in the channel that the GPU writes after the copy, in stream order.
  *
- *   D1 the word's acquire load, pairs with the GPU's (or, for a failure, the executor's) store after the copied bytes:
- * a thread that sees the value sees the bytes. Weaker, a device-to-host copy could be read before it has landed. The
- * guest maps the words read-only and the host is believed about them as it is about every answer: a wrong word spoils
- * this process's own data and nothing else. */
+ *   D1 the word's acquire load
+ *
+ * It pairs with the GPU's (or, for a failure, the executor's) store after the copied bytes: a thread that sees the
+ * value sees the bytes. Weaker, a device-to-host copy could be read before it has landed. The guest maps the words
+ * read-only and the host is believed about them as it is about every answer: a wrong word spoils this process's own
+ * data and nothing else. */
 #include "guest_send.h"
 #include "memory.h"
 #include <time.h>

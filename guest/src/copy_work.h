@@ -5,9 +5,10 @@
  * pieces and moves them; when a chunk's last piece is moved, the copying thread goes on with its buffer. Only that
  * thread sends records, waits for the device, and knows of errors: helpers move bytes and nothing else.
  *
- *   W1 `opened`, store seq_cst, after the buffer is ready            W2 `opened`, load acquire, before its bytes are
- * touched W3 `left` of the chunk, decrement (release), after the bytes     W4 `left`, load acquire, before the buffer
- * goes on Helpers' life and sleep: copy_helpers.c. */
+ *   W1 `opened`, store seq_cst, after the buffer is ready      W2 `opened`, load acquire, before its bytes are touched
+ *   W3 `left`, decrement (release), after the bytes            W4 `left`, load acquire, before the buffer goes on
+ *
+ * Helpers' life and sleep: copy_helpers.c. */
 #ifndef IVG_GUEST_COPY_WORK_H
 #define IVG_GUEST_COPY_WORK_H
 

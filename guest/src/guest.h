@@ -102,11 +102,11 @@ static inline CUresult ivg_local(const char *name, CUresult result)
  * CUresult. A shorter answer than answer_bytes_min with CUDA_SUCCESS is a broken host: CUDA_ERROR_UNKNOWN. async:
  * returns once committed: CUDA_SUCCESS, or the sticky error of a lost executor. Callers: any thread; neither allocates
  * nor locks. */
-/* Says once what IVG_RESULT_RATE_LIMITED means: whoever hands it to the program calls this. */
-void ivg_call_rate_limited(void);
 CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, void *answer, uint32_t answer_bytes_min,
                        uint32_t answer_bytes_max, uint32_t *answer_bytes);
 CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes);
+/* Says once what IVG_RESULT_RATE_LIMITED means: whoever hands it to the program calls this. */
+void ivg_call_rate_limited(void);
 
 /* A call has told an error that kills its context. From then on every call waits for its answer, so that each one gives
  * the error as the driver does; until a context ends, which is how a program goes on. A word by itself. */

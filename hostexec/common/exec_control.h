@@ -8,9 +8,10 @@
  *              executor waits to be ended, at most IVG_EXEC_FAULT_LINGER_MS
  *     PONG     at once after a PING
  *   mediator -> executor
- *     ADOPT    once: its channel, with the descriptors of it, all that makes an executor one VM's and one guest
- * process's PING     after READY, now and then: is it there Either side's end-of-file means that the other is gone: the
- * executor then closes the ring with PEER_GONE and exits.
+ *     ADOPT    once: its channel, with the descriptors of it: what makes an executor that of one VM and guest process
+ *     PING     after READY, now and then: is it there
+ *
+ * Either side's end-of-file means that the other is gone: the executor then closes the ring with PEER_GONE and exits.
  */
 #ifndef IVG_EXEC_CONTROL_H
 #define IVG_EXEC_CONTROL_H

@@ -1,9 +1,10 @@
 /* ivgpuctl's socket. One JSON object a line in, one a line out; commands.c answers.
  *
- *   accept ── a request comes, in pieces ── answered at once ── the answer goes, in pieces ── the next request, or the
- * end Nobody is waited for: a client has room for one request and one answer, and IVG_CONTROL_MS for each; one that
- * sends more, or does not read, is cut off. Who may change something is told by the kernel (SO_PEERCRED), not by the
- * client. */
+ *   accept ── a request comes, in pieces ── answered at once ── the answer goes, in pieces ── the next, or the end
+ *
+ * Nobody is waited for: a client has room for one request and one answer, and IVG_CONTROL_MS for each; one that sends
+ * more, or does not read, is cut off. Who may change something is told by the kernel (SO_PEERCRED), not by the client.
+ */
 #include "commands.h"
 #include "manager.h"
 #include "mediator.h"

@@ -1,7 +1,6 @@
 /* ivgpud: the mediator. Gives regions to VMs and local programs, starts and ends their executors, tells what happens.
  *
- *   options, configuration -> driver found -> sockets -> (background) -> loop -> sockets gone, executors gone ->
- * statistics
+ *   options, configuration -> driver found -> sockets -> (background) -> loop -> sockets and executors gone, statistics
  *
  * It must not die of anything a guest, a QEMU, a program or a driver does: it parses no record, maps no arena, loads no
  * driver, and waits for nobody. */

@@ -3,8 +3,8 @@
  *                 claim (E1)                    release (E2)                  owner check (executor)
  *   claim (E1)    one of two wins a word; the   sees 0 or the old owner       sees the new owner before any record
  *                 other takes its run back                                    that names the extent (ring order)
- *   release (E2)  -                             never the same word           the guest's own mistake if it still uses
- * it
+ *   release (E2)  -                             never the same word           the guest's own mistake, if it still
+ *                                                                             uses it
  *
  * E1 acquires what E2 released: the earlier owner's last writes lie before the new owner's first. */
 #include "link_internal.h"

@@ -1,6 +1,7 @@
 /* Several devices in one process: contexts, copies and access from one to the other, and figures that are each one's
- * own. peers           everything; with one device it says so and ends well peers count N   the program sees exactly N
- * devices, and each works */
+ * own.
+ *   peers           everything; with one device it says so and ends well
+ *   peers count N   the program sees exactly N devices, and each works */
 #include "check.h"
 
 #define BYTES ((size_t)5 << 20)

@@ -2,12 +2,10 @@
  *
  *   driver  /dev/ivgpuN of our kernel driver in a guest: any user of its group, interrupts, processes kept apart
  *   local   UNIX socket of a mediator on this machine (containers, tests, ivgpu-run): the shim plays the guest driver
- *   broker  UNIX socket of ivgpu-broker in a guest without our driver: vfio-pci, interrupts, no protection between
- * processes sysfs   BAR2 and BAR0 of the ivshmem device through sysfs, polling, root only: bring-up; one link per
- * process
+ *   broker  UNIX socket of ivgpu-broker in a guest without our driver: vfio-pci, interrupts; processes not kept apart
+ *   sysfs   BAR2 and BAR0 of the ivshmem device through sysfs: root only, polling, one link a process; for bring-up
  *
- * Opening a link claims a channel,
- * waits until its executor is ready and maps the parts this process may see. */
+ * Opening a link claims a channel, waits until its executor is ready and maps the parts this process may see. */
 #ifndef IVGPU_LINK_H
 #define IVGPU_LINK_H
 

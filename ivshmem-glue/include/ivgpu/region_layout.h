@@ -1,10 +1,10 @@
 /* What host and guest must agree on about one region (BAR2 of a VM, or a local process's memfd).
  *
- *   offset 0            region page        host writes once, before the guest looks; magic is stored last
- *   guest_pages_offset  guest-driver pages guest driver (or the shim playing its part) writes: epoch, channels, extent
- * owners host_pages_offset   host pages         mediator and executors write: heartbeat, channel states, counters
- *   channels_offset     channels           channel_count x channel_stride, see struct ivg_channel_offsets
- *   arena_offset        arena              extent_count x IVG_EXTENT_BYTES, aligned to IVG_EXTENT_BYTES
+ *   offset 0            region page  host writes once, before the guest looks; magic is stored last
+ *   guest_pages_offset  guest pages  guest driver (or who plays it) writes: epoch, channel states, extent owners
+ *   host_pages_offset   host pages   mediator and executors write: heartbeat, channel states, counters
+ *   channels_offset     channels     channel_count x channel_stride, see struct ivg_channel_offsets
+ *   arena_offset        arena        extent_count x IVG_EXTENT_BYTES, aligned to IVG_EXTENT_BYTES
  *
  * All offsets are page aligned and come from the region page, checked once and completely by ivg_region_check(). */
 #ifndef IVGPU_REGION_LAYOUT_H
