@@ -204,6 +204,7 @@ static void events_measure_time(void **state)
         OK(cuEventCreate(&untimed, CU_EVENT_DISABLE_TIMING));
         CALL(CUDA_ERROR_INVALID_HANDLE, cuEventElapsedTime(&milliseconds, start, end));
         OK(cuEventRecord(start, NULL));
+        OK(cuEventSynchronize(start)); /* it has its time before the pause */
         OK(cuLaunchHostFunc(NULL, gate_wait, &gate));
         OK(cuEventRecord(end, NULL));
         const uint64_t began = now_ns();
