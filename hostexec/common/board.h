@@ -12,7 +12,7 @@
  *   Q1 granted_ns, then `wake`, futex     ->    Q2 `wake`, then granted_ns, then futex on `wake`
  *   Q4 waiting_ns (at each kick)          <-    Q3 waiting_ns, then kick (eventfd, IVG_EXEC_SLOT_KICK)
  * Q1, Q2: a grant that comes between the look and the sleep moves `wake`, so that the sleep ends at once; waits are
- * bounded all the same (IVG_GATE_WAIT_MS). */
+ * bounded all the same (gate.c). */
 #ifndef IVG_BOARD_H
 #define IVG_BOARD_H
 

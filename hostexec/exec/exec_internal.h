@@ -575,7 +575,7 @@ uint64_t ivg_clock_coarse_ns(void); /* the same, behind by some milliseconds at 
 void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms);
 void ivg_futex_wake_all(_Atomic(uint32_t) *word);
 /* The same for words that another process has mapped too. */
-void ivg_futex_wait_shared(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms);
+void ivg_futex_wait_shared(_Atomic(uint32_t) *word, uint32_t seen, uint64_t timeout_ns);
 void ivg_futex_wake_shared(_Atomic(uint32_t) *word);
 /* The half of a 64-bit word that moves: a futex has 32 bits. A wait that slept through exactly 2^32 steps would be cut
  * by its time-out. */

@@ -24,9 +24,10 @@ uint64_t ivg_clock_coarse_ns(void)
         return clock_read(CLOCK_MONOTONIC_COARSE);
 }
 
-static void wait_on(_Atomic(uint32_t) *word, int operation, uint32_t seen, uint32_t timeout_ms)
+static void wait_on(_Atomic(uint32_t) *word, int operation, uint32_t seen, uint64_t timeout_ns)
 {
-        const struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000l};
+        const struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
+                                         .tv_nsec = (long)(timeout_ns % 1000000000u)};
 
         /* Every result (woken, changed, timed out, interrupted) means the same: look again. */
         (void)syscall(SYS_futex, word, operation, seen, &timeout, NULL, 0);
@@ -34,12 +35,12 @@ static void wait_on(_Atomic(uint32_t) *word, int operation, uint32_t seen, uint3
 
 void ivg_futex_wait(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms)
 {
-        wait_on(word, FUTEX_WAIT_PRIVATE, seen, timeout_ms);
+        wait_on(word, FUTEX_WAIT_PRIVATE, seen, timeout_ms * 1000000ull);
 }
 
-void ivg_futex_wait_shared(_Atomic(uint32_t) *word, uint32_t seen, uint32_t timeout_ms)
+void ivg_futex_wait_shared(_Atomic(uint32_t) *word, uint32_t seen, uint64_t timeout_ns)
 {
-        wait_on(word, FUTEX_WAIT, seen, timeout_ms);
+        wait_on(word, FUTEX_WAIT, seen, timeout_ns);
 }
 
 void ivg_futex_wake_all(_Atomic(uint32_t) *word)

@@ -15,12 +15,14 @@
 /* Calls between two looks: without any limit, and with one. */
 #define FREE_CALLS_OPEN 4096u
 #define FREE_CALLS_MAX 64u
+/* Where a watchdog is to know of kernels' progress, calls of so long are measured as one. */
+#define WATCHED_PERIOD_NS 10000000u
 /* Calls on the device before one has been measured: they may be of any length. */
 #define UNKNOWN_CALLS_MAX 16u
 /* A wait for room in the queue looks at the device at these distances. */
 #define ROOM_PAUSE_NS 50000
 /* Waits are woken; these only bound them. */
-#define GRANT_WAIT_MS 100u
+#define GRANT_WAIT_NS 100000000u
 #define RATE_WAIT_MS_MAX 100u
 /* A full bucket, when the mediator names no size: calls of so long, and a batch at least. */
 #define RATE_BURST_MS 10u
@@ -71,9 +73,11 @@ static bool is_open(const struct ivg_exec *exec, uint32_t device, uint64_t used_
                used_ns < ivg_load_relaxed_u64(&exec->board->grants[device].granted_ns);
 }
 
-/* Until the mediator says something new. */
+/* Until the mediator says something new. While some of our work is on the device it waits, as a rule, for its end, and
+ * nobody sees that sooner than who looks: so this ends soon, too. */
 static void wait_for_word(struct ivg_exec *exec, uint32_t device, uint32_t seen)
 {
+        const struct ivg_meter_view view = ivg_meter_look(exec, device);
         struct ivg_board_counters *counters = &exec->board->counters;
         _Atomic(uint64_t) *waiting = &exec->board->uses[device].waiting_ns;
         const uint64_t begin_ns = ivg_clock_ns();
@@ -84,7 +88,10 @@ static void wait_for_word(struct ivg_exec *exec, uint32_t device, uint32_t seen)
                 add(&counters->gates, 1);
                 kick(exec);
         }
-        ivg_futex_wait_shared(&exec->board->grants[device].wake, seen, GRANT_WAIT_MS);
+        if (view.inflight == 0)
+                ivg_gate_answer(exec, device, IVG_BOARD_ASK_IDLE);
+        ivg_futex_wait_shared(&exec->board->grants[device].wake, seen,
+                              view.inflight ? IVG_METER_LOOK_SOON_NS : GRANT_WAIT_NS);
         add(&counters->gated_ns, ivg_clock_ns() - begin_ns);
 }
 
@@ -133,6 +140,7 @@ void ivg_gate_settle(struct ivg_exec *exec)
 
 struct limits {
         uint64_t granted_ns, queue_ns, calls;
+        bool watched;
 };
 
 static struct limits limits_now(const struct ivg_exec *exec, uint32_t device)
@@ -141,7 +149,8 @@ static struct limits limits_now(const struct ivg_exec *exec, uint32_t device)
 
         return (struct limits){.granted_ns = ivg_load_relaxed_u64(&grant->granted_ns),
                                .queue_ns = ivg_load_relaxed_u64(&grant->queue_ns),
-                               .calls = ivg_load_relaxed_u32(&exec->board->orders.inflight_calls)};
+                               .calls = ivg_load_relaxed_u32(&exec->board->orders.inflight_calls),
+                               .watched = ivg_load_relaxed_u32(&exec->board->orders.watched)};
 }
 
 static bool is_limited(const struct limits *limits)
@@ -174,11 +183,18 @@ static uint64_t room(const struct ivg_exec *exec, const struct limits *limits, c
 }
 
 /* How many of them at once: a period for each half of a window, so that one half runs while the other is filled. */
-static uint64_t at_once(const struct limits *limits, uint64_t calls)
+static uint64_t at_once(const struct ivg_exec *exec, const struct limits *limits, const struct ivg_meter_view *view,
+                        uint64_t calls)
 {
         const uint64_t half = limits->calls > 1 ? limits->calls / 2 : 1;
 
-        return limits->calls != 0 && calls > half ? half : calls;
+        if (limits->calls != 0)
+                calls = at_most(calls, half);
+        if (limits->watched)
+                calls = at_most(calls, exec->meter->devices[exec->gate.device].measured_any
+                                               ? WATCHED_PERIOD_NS / view->call_ns + 1
+                                               : 1);
+        return calls;
 }
 
 /* A watchdog of calls has no business with a consumer that waits here. */
@@ -232,12 +248,11 @@ bool ivg_gate_look(struct ivg_exec *exec, ivg_id context)
                 gate->wake_seen = word_of(exec, gate->device);
                 limits = limits_now(exec, gate->device);
                 limited = is_limited(&limits);
-                gate->metering = limited || ivg_load_relaxed_u32(&exec->board->orders.watched) || sample(exec);
-                close = limits.calls != 0;
+                gate->metering = limited || limits.watched || sample(exec);
+                close = limits.calls != 0 || limits.watched;
                 view = ivg_meter_update(exec, context, gate->device, gate->metering, close, false);
                 if (!is_open(exec, gate->device, view.used_ns)) {
                         watchdog_off(exec);
-                        (void)ivg_meter_look(exec, gate->device);
                         wait_for_word(exec, gate->device, gate->wake_seen);
                         continue;
                 }
@@ -255,7 +270,7 @@ bool ivg_gate_look(struct ivg_exec *exec, ivg_id context)
         if (gate->metering) /* the board shows the call before the mediator is told to look */
                 (void)ivg_meter_update(exec, context, gate->device, true, false, true);
         ivg_gate_answer(exec, gate->device, IVG_BOARD_ASK_BEGIN);
-        calls = limited ? at_once(&limits, calls) : calls;
+        calls = at_once(exec, &limits, &view, calls);
         gate->free_calls = (int32_t)(gate->metering && calls > FREE_CALLS_MAX ? FREE_CALLS_MAX : calls) - 1;
         return true;
 }
