@@ -9,7 +9,8 @@
 #define EXIT_USAGE 2
 
 static struct sim_load loads[SIM_VMS_MAX];
-static struct sim_result result;
+static struct sim_result result, alone;
+static double progress[SIM_VMS_MAX]; /* kernels, as a part of those that the same load makes with a device for itself */
 
 static void usage(FILE *out)
 {
@@ -22,12 +23,13 @@ static void usage(FILE *out)
                 "  recorded   launches as file=PATH says: lines of \"at_us kernel_us\", in order\n"
                 "KEY: count (VMs like this), weight 1..100, priority low|medium|high, device, kernel_us, spread, "
                 "depth,\n"
-                "     think_us, begin_ms, on_ms, off_ms, file\n"
+                "     issue_ns, think_us, begin_ms, on_ms, off_ms, file\n"
                 "  --policy fair|turns|none   none: as the device's time slices have it (default fair)\n"
                 "  --devices N                1..%u (default 1)\n"
                 "  --seconds S                the run (10)\n"
                 "  --ignore-ms M              its beginning that does not count (500)\n"
-                "  --slice-us N               the device's time slice between contexts (2000)\n"
+                "  --slice-us N               the device's time slice between contexts (2090)\n"
+                "  --switch-us N              of the device from one context to another (150)\n"
                 "  --step-us N                of the simulation (20)\n"
                 "  --quantum-us N             instead of the policy's, which stands before it (2000; turns 4000)\n"
                 "  --late-us N                the mediator's ticks come late by up to this (200)\n"
@@ -96,6 +98,7 @@ static bool set_key(struct sim_load *load, uint32_t *count, const char *key, con
                 {"spread", 0, 1000, 1, NULL, &load->spread},
                 {"depth", 1, 65536, 1, NULL, &load->depth},
                 {"kernel_us", 1, 100000000, 1000, &load->kernel_ns, NULL},
+                {"issue_ns", 0, 100000000, 1, &load->issue_ns, NULL},
                 {"think_us", 0, 100000000, 1000, &load->think_ns, NULL},
                 {"begin_ms", 0, 100000000, MS, &load->begin_ns, NULL},
                 {"on_ms", 1, 100000000, MS, &load->on_ns, NULL},
@@ -157,6 +160,35 @@ static bool read_load(char *text, struct sim_settings *settings)
 
 /* ---- figures ---- */
 
+static bool same_load(const struct sim_load *a, const struct sim_load *b)
+{
+        return a->kind == b->kind && a->kernel_ns == b->kernel_ns && a->spread == b->spread && a->depth == b->depth &&
+               a->issue_ns == b->issue_ns && a->think_ns == b->think_ns && a->begin_ns == b->begin_ns &&
+               a->on_ns == b->on_ns && a->off_ns == b->off_ns && a->arrivals == b->arrivals;
+}
+
+static int find_progress(const struct sim_settings *settings)
+{
+        struct sim_settings one = *settings;
+        uint64_t kernels = 0;
+
+        one.vm_count = one.device_count = 1;
+        one.timeline = NULL;
+        for (uint32_t i = 0; i < settings->vm_count; i++) {
+                struct sim_load load = loads[i];
+
+                if (i == 0 || !same_load(&load, &loads[i - 1])) {
+                        load.device = 0;
+                        one.loads = &load;
+                        if (sim_run(&one, &alone) < 0)
+                                return -1;
+                        kernels = alone.vms[0].kernels;
+                }
+                progress[i] = kernels ? (double)result.vms[i].kernels / (double)kernels : 0;
+        }
+        return 0;
+}
+
 static double ms(uint64_t ns)
 {
         return (double)ns / 1e6;
@@ -164,18 +196,25 @@ static double ms(uint64_t ns)
 
 static void print_table(const struct sim_settings *settings)
 {
-        printf("%4s %3s %6s %8s %9s %10s %10s %12s %12s\n", "vm", "dev", "weight", "share", "kernels", "p50 ms",
-               "p99 ms", "begin ms", "unserved ms");
+        double sum = 0;
+
+        for (uint32_t i = 0; i < settings->vm_count; i++)
+                sum += progress[i];
+        printf("%4s %3s %6s %8s %9s %8s %10s %10s %12s %12s\n", "vm", "dev", "weight", "share", "kernels", "progress",
+               "p50 ms", "p99 ms", "begin ms", "unserved ms");
         for (uint32_t i = 0; i < settings->vm_count; i++) {
                 const struct sim_figures *f = &result.vms[i];
 
-                printf("%4u %3u %6u %8.4f %9llu %10.3f %10.3f %12.3f %12.3f\n", i, loads[i].device, loads[i].weight,
-                       f->share, (unsigned long long)f->kernels, ms(f->latency_p50_ns), ms(f->latency_p99_ns),
-                       ms(f->begin_wait_max_ns), ms(f->starved_max_ns));
+                printf("%4u %3u %6u %8.4f %9llu %8.4f %10.3f %10.3f %12.3f %12.3f\n", i, loads[i].device,
+                       loads[i].weight, f->share, (unsigned long long)f->kernels, progress[i], ms(f->latency_p50_ns),
+                       ms(f->latency_p99_ns), ms(f->begin_wait_max_ns), ms(f->starved_max_ns));
         }
         for (uint32_t i = 0; i < settings->device_count; i++)
                 printf("device %u: wanted %.4f of the time, busy %.4f\n", i, result.wanted[i], result.busy[i]);
-        printf("fairness of those that saturate (Jain): %.4f; looks of the mediator: %llu\n", result.jain,
+        printf("sum of progress %.4f, of which", sum);
+        for (uint32_t i = 0; i < settings->vm_count && i < 16; i++)
+                printf(" %.4f", sum > 0 ? progress[i] / sum : 0);
+        printf("\nfairness of those that saturate (Jain): %.4f; looks of the mediator: %llu\n", result.jain,
                (unsigned long long)result.looks);
 }
 
@@ -188,10 +227,11 @@ static void print_json(const struct sim_settings *settings)
         for (uint32_t i = 0; i < settings->vm_count; i++) {
                 const struct sim_figures *f = &result.vms[i];
 
-                printf("%s\n {\"device\": %u, \"weight\": %u, \"priority\": %u, \"share\": %.6f, \"kernels\": %llu, "
+                printf("%s\n {\"device\": %u, \"weight\": %u, \"priority\": %u, \"share\": %.6f, \"progress\": %.6f, "
+                       "\"kernels\": %llu, "
                        "\"latency_p50_ns\": %llu, \"latency_p99_ns\": %llu, \"latency_max_ns\": %llu, "
                        "\"begin_wait_max_ns\": %llu, \"unserved_max_ns\": %llu}",
-                       i ? "," : "", loads[i].device, loads[i].weight, loads[i].priority, f->share,
+                       i ? "," : "", loads[i].device, loads[i].weight, loads[i].priority, f->share, progress[i],
                        (unsigned long long)f->kernels, (unsigned long long)f->latency_p50_ns,
                        (unsigned long long)f->latency_p99_ns, (unsigned long long)f->latency_max_ns,
                        (unsigned long long)f->begin_wait_max_ns, (unsigned long long)f->starved_max_ns);
@@ -225,12 +265,19 @@ static bool draw(const struct sim_settings *settings, FILE *rows, const char *pa
 /* ---- options ---- */
 
 static const struct option options[] = {
-        {"policy", required_argument, NULL, 'p'},   {"devices", required_argument, NULL, 'd'},
-        {"seconds", required_argument, NULL, 's'},  {"ignore-ms", required_argument, NULL, 'i'},
-        {"slice-us", required_argument, NULL, 'l'}, {"step-us", required_argument, NULL, 't'},
-        {"late-us", required_argument, NULL, 'L'},  {"quantum-us", required_argument, NULL, 'q'},
-        {"json", no_argument, NULL, 'j'},           {"plot", required_argument, NULL, 'P'},
-        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+        {"policy", required_argument, NULL, 'p'},
+        {"devices", required_argument, NULL, 'd'},
+        {"seconds", required_argument, NULL, 's'},
+        {"ignore-ms", required_argument, NULL, 'i'},
+        {"slice-us", required_argument, NULL, 'l'},
+        {"switch-us", required_argument, NULL, 'w'},
+        {"step-us", required_argument, NULL, 't'},
+        {"late-us", required_argument, NULL, 'L'},
+        {"quantum-us", required_argument, NULL, 'q'},
+        {"json", no_argument, NULL, 'j'},
+        {"plot", required_argument, NULL, 'P'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
 };
 
 static bool set_option(struct sim_settings *settings, int option, const char *text)
@@ -257,10 +304,11 @@ static bool set_option(struct sim_settings *settings, int option, const char *te
                 settings->length_ns = value * 1000 * MS;
                 return true;
         default:
-                if (!number(text, option == 'i' || option == 'L' ? 0 : 1, 1000000, &value))
+                if (!number(text, option == 'i' || option == 'L' || option == 'w' ? 0 : 1, 1000000, &value))
                         return false;
                 *(option == 'i'   ? &settings->ignore_ns
                   : option == 'l' ? &settings->slice_ns
+                  : option == 'w' ? &settings->switch_ns
                   : option == 't' ? &settings->step_ns
                   : option == 'q' ? &settings->policy.quantum_ns
                                   : &settings->late_ns) = value * (option == 'i' ? MS : 1000);
@@ -300,7 +348,7 @@ int main(int argc, char **argv)
                 return EXIT_USAGE;
         }
         settings.timeline = plot ? tmpfile() : NULL;
-        if ((plot && !settings.timeline) || sim_run(&settings, &result) < 0) {
+        if ((plot && !settings.timeline) || sim_run(&settings, &result) < 0 || find_progress(&settings) < 0) {
                 fprintf(stderr, "ivgpu-sched-sim: %s\n", strerror(errno));
                 return 1;
         }

@@ -7,6 +7,8 @@
 #define DEPTH_STANDARD 1024u
 #define ESTIMATE_FIRST_NS (100 * US) /* a call's time before one has been measured (gate.c) */
 #define UNKNOWN_CALLS_MAX 16u        /* and how many of those may be on the device */
+#define WAIT_LOOK_NS (150 * US)      /* between looks of one that waits at its gate, a timer's slack included */
+#define GAP_NS (50 * US)             /* between two kernels of a context: counts as use (meter.h) */
 #define RANDOM_SEED 0x9e3779b97f4a7c15ull
 
 struct kernel {
@@ -18,6 +20,8 @@ struct vm {
         struct ivg_sched_vm policy;
         struct ivg_sched_client client;
         uint64_t granted_ns, queue_ns; /* as the executor knows them */
+        uint64_t open_ns;              /* a grant wakes it at that time */
+        uint64_t issue_next_ns;        /* no launch before */
         /* its work on the device, in a ring */
         struct kernel *queue;
         uint32_t depth, head, count;
@@ -25,7 +29,11 @@ struct vm {
         uint64_t estimate_ns, measured_ns, busy_since_ns;
         uint64_t begun_ns; /* the event that begins its measured period has run, when its context came to it; 0: not yet
                             */
+        uint64_t ended_ns; /* the last kernel */
         bool measured_any;
+        /* what it knows of that since its last look */
+        uint64_t look_ns, known_ns, known_busy_since_ns;
+        uint32_t known_count;
         /* the program */
         uint64_t next_ns; /* a closed one's next launch */
         uint32_t arrival;
@@ -41,7 +49,7 @@ struct device {
         struct ivg_sched_device policy;
         uint64_t next_look_ns;
         uint32_t turn; /* the VM whose slice it is */
-        uint64_t slice_left_ns, busy_ns, wanted_ns;
+        uint64_t slice_left_ns, switch_left_ns, busy_ns, wanted_ns;
 };
 
 struct sim {
@@ -66,11 +74,13 @@ void sim_settings_init(struct sim_settings *settings)
         *settings = (struct sim_settings){.device_count = 1,
                                           .policy = ivg_sched_fair,
                                           .scheduled = true,
-                                          .slice_ns = 2 * MS,
+                                          .slice_ns = 2090 * US,
+                                          .switch_ns = 150 * US,
                                           .step_ns = 20 * US,
                                           .wake_ns = 60 * US,
                                           .late_ns = 200 * US,
-                                          .report_ns = 500 * US,
+                                          .report_ns = 550 * US,
+                                          .report_soon_ns = 150 * US,
                                           .length_ns = 10000 * MS,
                                           .ignore_ns = 500 * MS};
 }
@@ -116,16 +126,37 @@ static uint64_t length_of(struct sim *sim, struct vm *vm)
 
 static uint64_t used(const struct vm *vm)
 {
-        return vm->measured_ns + vm->count * vm->estimate_ns;
+        return vm->known_ns + vm->known_count * vm->estimate_ns;
 }
 
 static bool has_room(const struct vm *vm)
 {
-        if (vm->count >= vm->depth)
-                return false;
-        if (vm->queue_ns == 0 || vm->count == 0)
+        if (vm->queue_ns == 0 || vm->known_count == 0)
                 return true;
-        return vm->measured_any ? vm->count * vm->estimate_ns < vm->queue_ns : vm->count < UNKNOWN_CALLS_MAX;
+        return vm->measured_any ? vm->known_count * vm->estimate_ns < vm->queue_ns
+                                : vm->known_count < UNKNOWN_CALLS_MAX;
+}
+
+static void kick(struct sim *sim, struct vm *vm)
+{
+        struct device *device = &sim->devices[vm->load->device];
+
+        if (device->next_look_ns > sim->now_ns + sim->settings->wake_ns)
+                device->next_look_ns = sim->now_ns + sim->settings->wake_ns;
+}
+
+/* What has ended until now. */
+static void executor_looks(struct sim *sim, struct vm *vm)
+{
+        if (vm->known_count != vm->count)
+                vm->known_busy_since_ns = sim->now_ns;
+        vm->known_count = vm->count;
+        vm->known_ns = vm->measured_ns;
+        vm->look_ns = sim->now_ns;
+        if (vm->count == 0 && vm->client.ask == IVG_SCHED_ASK_IDLE) {
+                vm->client.ask = IVG_SCHED_ASK_NOTHING;
+                kick(sim, vm);
+        }
 }
 
 static void launch(struct sim *sim, struct vm *vm)
@@ -137,25 +168,23 @@ static void launch(struct sim *sim, struct vm *vm)
         const struct kernel kernel = {.at_ns = at, .length_ns = length_of(sim, vm)};
 
         vm->queue[(vm->head + vm->count) % vm->depth] = kernel;
-        if (vm->count++ == 0) {
-                vm->busy_since_ns = sim->now_ns;
+        if (vm->count++ == 0 && (vm->ended_ns == 0 || sim->now_ns - vm->ended_ns > GAP_NS))
                 vm->begun_ns = 0;
-        }
+        if (vm->known_count++ == 0)
+                vm->known_busy_since_ns = sim->now_ns;
+        vm->issue_next_ns = sim->now_ns + vm->load->issue_ns;
         vm->client.calls++;
-}
-
-static void kick(struct sim *sim, struct vm *vm)
-{
-        struct device *device = &sim->devices[vm->load->device];
-
-        if (device->next_look_ns > sim->now_ns + sim->settings->wake_ns)
-                device->next_look_ns = sim->now_ns + sim->settings->wake_ns;
 }
 
 static void executor_step(struct sim *sim, struct vm *vm)
 {
-        const uint32_t before = vm->count;
+        const uint64_t report_ns =
+                vm->client.ask == IVG_SCHED_ASK_IDLE ? sim->settings->report_soon_ns : sim->settings->report_ns;
+        const uint32_t before = vm->known_count;
         bool waits = false;
+
+        if (vm->known_count > 0 && sim->now_ns - vm->look_ns >= report_ns)
+                executor_looks(sim, vm);
 
         if (vm->load->kind == SIM_BURSTS && !in_burst(sim, vm))
                 vm->burst_first = true;
@@ -165,17 +194,22 @@ static void executor_step(struct sim *sim, struct vm *vm)
                         vm->burst_waits = true;
                         vm->burst_ns = sim->now_ns;
                 }
-                if (sim->settings->scheduled && used(vm) >= vm->granted_ns) {
-                        waits = true;
+                if (vm->count >= vm->depth || sim->now_ns < vm->issue_next_ns)
                         break;
+                if (sim->settings->scheduled && (used(vm) >= vm->granted_ns || !has_room(vm))) {
+                        if (sim->now_ns - vm->look_ns >= WAIT_LOOK_NS)
+                                executor_looks(sim, vm);
+                        waits = used(vm) >= vm->granted_ns;
+                        if (waits || !has_room(vm))
+                                break;
                 }
-                if (sim->settings->scheduled ? !has_room(vm) : vm->count >= vm->depth)
+                if (sim->now_ns < vm->open_ns)
                         break;
                 launch(sim, vm);
         }
-        if (waits && !vm->client.waiting)
+        if (waits && !vm->client.waiting) /* a gate that opened and closed meanwhile kicks again */
                 kick(sim, vm);
-        if (vm->client.ask == IVG_SCHED_ASK_BEGIN && before == 0 && vm->count > 0) {
+        if (vm->client.ask == IVG_SCHED_ASK_BEGIN && before == 0 && vm->known_count > 0) {
                 vm->client.ask = IVG_SCHED_ASK_NOTHING;
                 kick(sim, vm);
         }
@@ -211,9 +245,8 @@ static void kernel_ends(struct sim *sim, struct vm *vm, struct sim_figures *figu
         if (vm->load->kind == SIM_CLOSED)
                 vm->next_ns = now_ns + vm->load->think_ns;
         vm->measured_ns += now_ns - vm->begun_ns;
-        vm->busy_since_ns = vm->begun_ns = now_ns;
-        if (--vm->count == 0 && vm->client.ask == IVG_SCHED_ASK_IDLE)
-                kick(sim, vm);
+        vm->begun_ns = vm->ended_ns = now_ns;
+        vm->count--;
 }
 
 /* `ns` of the device for one VM, as far as it has work. */
@@ -244,29 +277,53 @@ static uint64_t device_serve(struct sim *sim, struct vm *vm, uint64_t ns)
         return given;
 }
 
-/* Round robin among the contexts with work; a context without gives its turn away. */
+/* The next context with work, round robin, is the device's: its slice begins, after the change. False: none but the one
+ * that has it. */
+static bool device_changes(struct sim *sim, uint32_t index)
+{
+        struct device *device = &sim->devices[index];
+        const uint32_t count = sim->settings->vm_count;
+
+        for (uint32_t i = 1; i < count; i++) {
+                const struct vm *vm = &sim->vms[(device->turn + i) % count];
+
+                if (vm->load->device != index || vm->count == 0)
+                        continue;
+                device->turn = (device->turn + i) % count;
+                device->slice_left_ns = sim->settings->slice_ns;
+                device->switch_left_ns = sim->settings->switch_ns;
+                return true;
+        }
+        device->slice_left_ns = sim->settings->slice_ns;
+        return false;
+}
+
 static void device_step(struct sim *sim, uint32_t index)
 {
         struct device *device = &sim->devices[index];
         uint64_t left = sim->settings->step_ns;
-        uint32_t looked = 0;
 
-        while (left > 0 && looked <= sim->settings->vm_count) {
+        while (left > 0) {
                 struct vm *vm = &sim->vms[device->turn];
+                uint64_t part = left;
 
-                if (vm->load->device == index && vm->count > 0 && device->slice_left_ns > 0) {
-                        const uint64_t part = left < device->slice_left_ns ? left : device->slice_left_ns;
-                        const uint64_t given = device_serve(sim, vm, part);
-
-                        left -= given;
-                        device->slice_left_ns -= given;
-                        device->busy_ns += sim->now_ns >= sim->settings->ignore_ns ? given : 0;
-                        looked = 0;
-                        continue;
+                if (device->switch_left_ns > 0) {
+                        part = part < device->switch_left_ns ? part : device->switch_left_ns;
+                        device->switch_left_ns -= part;
+                        sim->into_ns += part;
+                        left -= part;
+                } else if (vm->load->device != index || vm->count == 0) {
+                        if (!device_changes(sim, index))
+                                return; /* nobody has work */
+                } else if (device->slice_left_ns == 0) {
+                        (void)device_changes(sim, index);
+                } else {
+                        part = part < device->slice_left_ns ? part : device->slice_left_ns;
+                        part = device_serve(sim, vm, part);
+                        device->slice_left_ns -= part;
+                        device->busy_ns += sim->now_ns >= sim->settings->ignore_ns ? part : 0;
+                        left -= part;
                 }
-                device->turn = (device->turn + 1) % sim->settings->vm_count;
-                device->slice_left_ns = sim->settings->slice_ns;
-                looked++;
         }
 }
 
@@ -283,12 +340,8 @@ static void mediator_look(struct sim *sim, uint32_t index)
                 if (vm->load->device != index)
                         continue;
                 vm->client.used_ns = used(vm);
-                vm->client.gpu_ns =
-                        vm->measured_ns +
-                        (vm->count && sim->now_ns > vm->busy_since_ns ? sim->now_ns - vm->busy_since_ns : 0);
-                vm->client.gpu_ns -=
-                        vm->client.gpu_ns < sim->settings->report_ns ? vm->client.gpu_ns : sim->settings->report_ns;
-                vm->client.busy = vm->count > 0;
+                vm->client.gpu_ns = vm->known_ns + (vm->known_count ? sim->now_ns - vm->known_busy_since_ns : 0);
+                vm->client.busy = vm->known_count > 0;
         }
         next = ivg_sched_run(&device->policy, sim->now_ns);
         for (uint32_t i = 0; i < sim->settings->vm_count; i++) {
@@ -296,8 +349,8 @@ static void mediator_look(struct sim *sim, uint32_t index)
 
                 if (vm->load->device != index)
                         continue;
-                if (vm->client.waiting && vm->granted_ns < vm->client.granted_ns)
-                        vm->client.waiting = false; /* the next closed gate kicks again */
+                if (vm->client.waiting && used(vm) < vm->client.granted_ns)
+                        vm->open_ns = sim->now_ns + sim->settings->wake_ns;
                 vm->granted_ns = vm->client.granted_ns;
                 vm->queue_ns = vm->client.queue_ns;
         }

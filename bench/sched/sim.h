@@ -28,7 +28,8 @@ struct sim_load {
         uint32_t priority, weight, device;
         uint64_t kernel_ns; /* the mean length */
         uint32_t spread;    /* 0: all alike; else lengths of 1/spread to 2 - 1/spread of the mean, evenly */
-        uint32_t depth;     /* kernels that may wait on the device; 0: 1024, as a driver's queue */
+        uint32_t depth;     /* kernels that the program has launched and not seen end; 0: 1024, as a driver's queue */
+        uint64_t issue_ns;  /* the executor's part of a launch: one follows the other so far apart */
         uint64_t think_ns, begin_ns, on_ns, off_ns;
         const struct sim_arrival *arrivals;
         uint32_t arrival_count;
@@ -39,11 +40,13 @@ struct sim_settings {
         const struct sim_load *loads;
         struct ivg_sched_settings policy;
         bool scheduled;                /* else everybody runs as the device's slices have it */
-        uint64_t slice_ns;             /* of the device between contexts that have work */
+        uint64_t slice_ns;             /* of the device between contexts that have work; one without loses it at once */
+        uint64_t switch_ns;            /* the device does nothing so long when another context comes */
         uint64_t step_ns;              /* of the simulation */
         uint64_t wake_ns;              /* from a kick to the mediator's look, and of a grant to its client */
         uint64_t late_ns;              /* ticks come late by up to this, evenly */
-        uint64_t report_ns;            /* measured time reaches the board so late */
+        uint64_t report_ns;            /* between two looks of an executor at what has ended, */
+        uint64_t report_soon_ns;       /* while the mediator waits for an end */
         uint64_t length_ns, ignore_ns; /* figures count from ignore_ns on */
         FILE *timeline;                /* NULL, or rows "ms share share ..." of every 10 ms */
 };

@@ -11,12 +11,15 @@
  * whatever length it had: an overrun is carried on, as a deficit.
  * Priorities. While a VM of a higher class wants the device, lower classes are held, but for what the bound below gives
  * them. A VM that is alone in the highest class that wants is never held itself.
- * With turns (`drain`) the device is one VM's at a time, and the time of its turn is what it is charged.
+ * With turns (`drain`) the device is one VM's at a time, and the time of its turn is what it is charged: the device
+ * does nothing for others meanwhile, however short the work is. A VM that comes cuts the turn under way to a quantum.
  * Work conservation. Nobody is held for the sake of a VM that wants nothing: one that has been silent for linger_ns is
  * asked to say (by a kick) when it wants again. It comes back at the others' virtual time: idleness saves nothing up.
  * While those who run leave the device idle, more of their class are let in, one after the other.
- * No starvation. Whoever wants has got quantum_ns after starve_ns + n * IVG_SCHED_RESCUE_EVERY * quantum_ns, n being
- * the number of VMs that want, plus what others' running kernels take beyond their quanta (and, for turns, the drains).
+ * No starvation. Whoever wants has got quantum_ns after starve_ns + n * (round_ns + IVG_SCHED_RESCUE_EVERY *
+ * quantum_ns), n being the number of VMs that want, plus what others' running kernels take beyond their quanta (and,
+ * for turns, the drains). Within one class and with turns it waits for one round: round_ns, or n * quantum_ns if that
+ * is more, and the changes.
  *
  * Callers: one thread for each device. Cost: a few passes over its clients. */
 #ifndef IVG_SCHED_POLICY_H
@@ -36,8 +39,12 @@ struct ivg_sched_settings {
         bool drain;           /* the next starts when the one before has nothing on the device any more */
         uint64_t drain_ns;    /* but is not kept waiting for longer: work may wait for other work */
         uint64_t quantum_ns;  /* what a VM may use before others are looked at again */
-        uint64_t tick_ns;     /* between two looks while VMs compete */
-        uint64_t linger_ns;   /* silent for so long: wants nothing */
+        uint64_t round_ns; /* not 0: VMs divide so much by weight, and each has its part at once; quantum_ns at least */
+        uint64_t tail_ns;  /* of work may be on the device at the end of a turn */
+        uint64_t rest_ns;  /* and with so much the next one may begin: it is woken while that runs */
+        uint64_t change_ns; /* what a change of turns costs: charged to nobody */
+        uint64_t tick_ns;   /* between two looks while VMs compete */
+        uint64_t linger_ns; /* silent for so long: wants nothing */
         uint64_t starve_ns;
         uint64_t queue_ns;       /* of work on the device, for one client, while other VMs are there */
         uint64_t queue_below_ns; /* the same while a VM of a higher class is there */
@@ -82,6 +89,7 @@ struct ivg_sched_vm {
         uint64_t virtual_ns; /* charges by weight */
         uint32_t priority_seen;
         uint64_t left_ns; /* of the quantum */
+        uint64_t free_ns; /* not charged yet: of the change to it */
         uint64_t waits_since_ns;
         bool wants, runs, rescued;
         bool drains; /* has been stopped, and may still have work there */
