@@ -13,8 +13,9 @@ BIN = os.environ["IVGPU_BIN"]
 ROOT = os.path.dirname(BIN)
 PROGRAMS = os.path.join(ROOT, "tests", "cuda")
 SHIM = os.path.join(ROOT, "lib", "ivgpu")
-# The promise: a lost part is an error within a second. Sanitizers slow every start and end down.
-LOST_S = 5.0  # on a loaded machine; it takes 3 to 65 ms (docs/measurements.md)
+# The promise: a lost part is an error within a second. It takes 3 to 65 ms (docs/measurements.md); the rest is for a
+# loaded machine.
+LOST_S = 5.0
 
 
 def wait_until(condition, what, seconds):
