@@ -1,14 +1,19 @@
 /* What CUDA calls cost their caller: a plain Driver API program. Run natively and through ivgpu-run, it shows what lies
  * between; tools/bench-gpu does that and compares with the budgets. */
 #include "bench.h"
+#include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define COPY_BYTES_MAX (1ull << 30)
+#define COPY_BYTES_MAX (1ull << 30) /* unless told */
+#define COPY_BYTES_TOLD_MAX (1ull << 36)
 #define COPY_BYTES_MAX_QUICK (1ull << 20)
+#define START_PAUSE_MS_MAX 60000u
+#define IDLE_S_MAX 86400u
 
 struct options {
         const char *json;
@@ -30,6 +35,36 @@ static void usage(FILE *out)
               out);
 }
 
+/* Of an option that takes a number; 0: it takes none. */
+static uint64_t numbers_max(int option)
+{
+        switch (option) {
+        case 'p':
+                return BENCH_PASSES_MAX;
+        case 'm':
+                return COPY_BYTES_TOLD_MAX;
+        case 's':
+                return START_PAUSE_MS_MAX;
+        case 'i':
+                return IDLE_S_MAX;
+        default:
+                return 0;
+        }
+}
+
+/* False, with a line: `text` is no number up to `max`. */
+static bool number_read(const char *option, const char *text, uint64_t max, uint64_t *number)
+{
+        char *end;
+
+        errno = 0;
+        *number = strtoull(text, &end, 10);
+        if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *number <= max)
+                return true;
+        fprintf(stderr, "ivgpu-call-bench: --%s: \"%s\" is no number up to %" PRIu64 "\n", option, text, max);
+        return false;
+}
+
 static bool options_read(int argc, char **argv, struct bench *bench, struct options *options)
 {
         static const struct option names[] = {
@@ -44,11 +79,14 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
                 {"help", no_argument, NULL, 'h'},
                 {NULL, 0, NULL, 0},
         };
-        int option;
+        uint64_t number = 0;
+        int option, index = 0;
 
         *bench = (struct bench){.passes = 5};
         *options = (struct options){.json = NULL};
-        while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1)
+        while ((option = getopt_long(argc, argv, "h", names, &index)) != -1) {
+                if (numbers_max(option) != 0 && !number_read(names[index].name, optarg, numbers_max(option), &number))
+                        return false;
                 switch (option) {
                 case 'q':
                         bench->quick = true;
@@ -57,19 +95,19 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
                         bench->only = optarg;
                         break;
                 case 'p':
-                        bench->passes = (uint32_t)strtoul(optarg, NULL, 10);
+                        bench->passes = (uint32_t)number;
                         break;
                 case 'm':
-                        bench->copy_bytes_max = strtoull(optarg, NULL, 10);
+                        bench->copy_bytes_max = number;
                         break;
                 case 's':
-                        bench->start_pause_ms = (uint32_t)strtoul(optarg, NULL, 10);
+                        bench->start_pause_ms = (uint32_t)number;
                         break;
                 case 'j':
                         options->json = optarg;
                         break;
                 case 'i':
-                        options->idle_s = (unsigned int)strtoul(optarg, NULL, 10);
+                        options->idle_s = (unsigned int)number;
                         break;
                 case 'C':
                         options->start_child = true;
@@ -80,6 +118,7 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
                 default:
                         return false;
                 }
+        }
         if (bench->quick)
                 bench->passes = 1;
         if (!bench->copy_bytes_max)
