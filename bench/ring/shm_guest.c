@@ -1,9 +1,10 @@
 /* --shm: producers in a guest, the consumer on its host (shm_host.c), over a link as any program of the guest has. */
-#include "ivgpu/link.h"
+#include "link_internal.h"
 #include "ours.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define WAIT_MS 20000u /* for the host: beyond any delay of an emulated machine */
@@ -133,17 +134,36 @@ static void close_link(void)
         ivg_link_shutdown(shm.link);
 }
 
+/* A node of our driver, or what IVGPU_CHANNEL takes; sysfs:FOLDER/DEVICE too, with a folder in the place of the
+ * kernel's. */
+static int open_link(const char *place, enum ivg_error_code *code, struct ivg_error *error)
+{
+        const char *device = strrchr(place, '/');
+        char channel[256], folder[256];
+        const struct ivg_link_places places = {
+                .forced = channel,
+                .sysfs_root = folder,
+                .open_ms = WAIT_MS,
+        };
+
+        if (strncmp(place, "sysfs:", 6) == 0 && device != NULL) {
+                snprintf(channel, sizeof(channel), "sysfs:%s", device + 1);
+                snprintf(folder, sizeof(folder), "%.*s", (int)(device - place - 6), place + 6);
+                return ivg_link_open_at(&places, SHM_FINGERPRINT, &shm.link, code, error);
+        }
+        snprintf(channel, sizeof(channel), "%s%s", place[0] == '/' ? "driver:" : "", place);
+        setenv("IVGPU_CHANNEL", channel, 1);
+        return ivg_link_open(SHM_FINGERPRINT, &shm.link, code, error);
+}
+
 const struct bench_peer *bench_shm_open(const char *place, struct bench_options *options)
 {
         enum ivg_error_code code;
         struct ivg_error error = {""};
         const struct ivg_region *region;
-        char channel[128];
         uint32_t index;
 
-        snprintf(channel, sizeof(channel), "%s%s", place[0] == '/' ? "driver:" : "", place);
-        setenv("IVGPU_CHANNEL", channel, 1);
-        if (ivg_link_open(SHM_FINGERPRINT, &shm.link, &code, &error) != 0)
+        if (open_link(place, &code, &error) != 0)
                 bench_die("%s (%s)", error.text, ivg_error_code_name(code));
         region = ivg_link_region(shm.link);
         index = ivg_link_channel(shm.link);

@@ -26,8 +26,9 @@ if(BUILD_TESTING AND NOT IVG_SANITIZE AND CMAKE_BUILD_TYPE STREQUAL "RelWithDebI
                                                   ENVIRONMENT "IVGPU_BUILD=${CMAKE_BINARY_DIR}")
 endif()
 if(BUILD_TESTING AND NOT IVG_SANITIZE)
-  add_test(NAME ring_bench_tells_figures
-           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ring_bench_tells_figures.py)
-  set_tests_properties(ring_bench_tells_figures PROPERTIES TIMEOUT 400 LABELS "integration;bench"
-                       ENVIRONMENT "IVGPU_RING_BENCH=$<TARGET_FILE:ivgpu-ring-bench>")
+  foreach(test ring_bench_tells_figures ring_bench_crosses_a_region)
+    add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
+    set_tests_properties(${test} PROPERTIES TIMEOUT 400 LABELS "integration;bench"
+                         ENVIRONMENT "IVGPU_RING_BENCH=$<TARGET_FILE:ivgpu-ring-bench>")
+  endforeach()
 endif()
