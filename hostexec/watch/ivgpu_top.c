@@ -1,6 +1,6 @@
 /* ivgpu-top: what pools, VMs and programs do now, by the mediator's counters. */
 #include "dump.h"
-#include "top_rows.h"
+#include "top_table.h"
 #include <errno.h>
 #include <getopt.h>
 #include <ncurses.h>
@@ -15,6 +15,7 @@
 #define DELAY_MS_MIN 50
 #define LINE_BYTES 512
 #define CALLS_SHOWN 1000u /* of a channel: more than a screen holds */
+#define CALLS_STEP 20u    /* characters */
 #define KEY_ESCAPE 27
 #define KEY_REDRAW 12 /* Control-L */
 
@@ -41,20 +42,20 @@ static void usage(FILE *out)
               "or " IVG_CONTROL_SOCKET_STANDARD "\n"
               "  --help, --version\n\n"
               "Columns, over the time between two looks: GPU %, of one GPU's time, as measured; share %, of what the "
-              "pool "
-              "used;\n"
+              "pool used;\n"
               "due %, by weight among those of the same pool and priority that have programs; queue, slots that waited "
-              "at "
-              "the\n"
+              "at the\n"
               "latest batch; p99, of a batch from its taking to its end, from one batch in 16; sleeps, of "
-              "executors.\n\n"
-              "Keys: up, down, page up, page down; s and S next and previous sort column; / filter (Enter ends it); a "
-              "all, "
-              "o pools,\n"
-              "v VMs, p programs; Enter on a program its channel's latest calls (for those who may change things), "
-              "Escape "
-              "back; Control-L draws\n"
-              "anew; q.\n\n"
+              "executors.\n"
+              "On a terminal figures are short: up and down in bytes a second; VRAM and cap with M, G for MiB, GiB; "
+              "p99 "
+              "with u,\n"
+              "m, s for us, ms, s.\n\n"
+              "Keys: up, down, page up, page down; left, right: columns, or the ends of long calls; s and S next and "
+              "previous\n"
+              "sort column; / filter (Enter ends it); a all, o pools, v VMs, p programs; Enter on a program its "
+              "channel's latest\n"
+              "calls (for those who may change things), Escape back; Control-L draws anew; q.\n\n"
               "Exit status: 0 done; 1 refused; 2 usage; 3 no mediator there, or (batch) it went away.\n",
               out);
 }
@@ -63,13 +64,13 @@ struct view {
         int fd; /* -1: not connected */
         struct ivg_top_look before;
         struct ivg_top_rows rows;
-        uint32_t sort;
         char filter[64];
         int kind; /* -1: all */
         uint64_t delay_ms, count;
         char words[IVG_CONTROL_WORDS_BYTES]; /* why there is nothing new; empty: there is */
         /* screen */
-        uint32_t selected, first;
+        struct ivg_top_table table;
+        size_t calls_shift; /* characters of a call that have moved out on the left */
         bool typing;
         struct json_object *calls; /* of `channel_of`; NULL: the table is shown */
         struct ivg_top_row channel_of;
@@ -102,7 +103,7 @@ static int view_look(struct view *view)
                 free(view->rows.rows);
                 rc = ivg_top_rows_make(&view->before, &now, &view->rows);
                 if (rc == 0)
-                        ivg_top_rows_arrange(&view->rows, view->sort, view->filter, view->kind);
+                        ivg_top_rows_arrange(&view->rows, view->table.sort, view->filter, view->kind);
         }
         ivg_top_look_free(&view->before);
         view->before = now;
@@ -175,10 +176,12 @@ static struct json_object *calls_of(struct view *view, const struct ivg_top_row 
 
 static void draw_calls(const struct view *view, int height, int width)
 {
-        const size_t count = ivg_json_length(view->calls), room = height > 2 ? (size_t)height - 2 : 0;
+        const size_t count = ivg_json_length(view->calls), room = height > 3 ? (size_t)height - 3 : 0;
         char line[LINE_BYTES];
+        size_t length;
 
-        mvaddnstr(0, 0, view->channel_of.name, width);
+        snprintf(line, sizeof(line), "%.90s: its channel's latest calls, the newest first", view->channel_of.name);
+        mvaddnstr(0, 0, line, width);
         for (size_t i = 0; i < room && i < count; i++) {
                 struct json_object *call = json_object_array_get_idx(view->calls, count - 1 - i);
 
@@ -187,52 +190,50 @@ static void draw_calls(const struct view *view, int height, int width)
                          (unsigned long long)ivg_json_number(call, "thread"),
                          strcmp(ivg_json_text(call, "sync"), "true") == 0 ? "sync" : "async",
                          ivg_json_text(call, "text"));
-                mvaddnstr((int)i + 2, 0, line, width);
+                length = strlen(line);
+                mvaddnstr((int)i + 2, 0, line + (view->calls_shift < length ? view->calls_shift : length), width);
         }
 }
 
-static void draw_table(struct view *view, int height, int width)
+static void draw_head(const struct view *view, int width)
 {
-        const uint32_t room = height > 2 ? (uint32_t)height - 2 : 0;
-        char line[LINE_BYTES];
+        uint32_t counts[] = {[IVG_TOP_POOL] = 0, [IVG_TOP_MEMBER] = 0, [IVG_TOP_PROGRAM] = 0};
+        const time_t now = time(NULL);
+        struct tm parts = {0};
+        char line[LINE_BYTES], clock[16];
 
-        if (view->selected >= view->rows.count)
-                view->selected = view->rows.count > 0 ? view->rows.count - 1 : 0;
-        if (view->selected < view->first)
-                view->first = view->selected;
-        if (room > 0 && view->selected >= view->first + room)
-                view->first = view->selected - room + 1;
-        ivg_top_row_print(NULL, line, sizeof(line));
-        attron(A_REVERSE);
-        mvaddnstr(1, 0, line, width);
-        attroff(A_REVERSE);
-        for (uint32_t i = 0; i < room && view->first + i < view->rows.count; i++) {
-                const struct ivg_top_row *row = &view->rows.rows[view->first + i];
-                const attr_t look =
-                        (view->first + i == view->selected ? A_STANDOUT : 0) | (row->kind == IVG_TOP_POOL ? A_BOLD : 0);
-
-                ivg_top_row_print(row, line, sizeof(line));
-                attron(look);
-                mvaddnstr((int)i + 2, 0, line, width);
-                attroff(look);
-        }
+        for (uint32_t i = 0; i < view->rows.count; i++)
+                counts[view->rows.rows[i].kind] += strcmp(view->rows.rows[i].name, "local") != 0; /* no VM */
+        localtime_r(&now, &parts);
+        strftime(clock, sizeof(clock), "%H:%M:%S", &parts);
+        snprintf(line, sizeof(line), "ivgpu-top %s  %u pools, %u VMs, %u programs  sort: %s  filter: %s%s  %s", clock,
+                 counts[IVG_TOP_POOL], counts[IVG_TOP_MEMBER], counts[IVG_TOP_PROGRAM],
+                 view->table.sort < IVG_TOP_COLUMNS ? ivg_top_titles[view->table.sort] : "name",
+                 view->filter[0] || view->typing ? view->filter : "none", view->typing ? "_" : "", view->words);
+        mvaddnstr(0, 0, line, width);
 }
 
 static void draw(struct view *view)
 {
         int height, width;
-        char line[LINE_BYTES];
 
         getmaxyx(stdscr, height, width);
         erase();
         if (view->calls) {
                 draw_calls(view, height, width);
         } else {
-                snprintf(line, sizeof(line), "ivgpu-top  sort %s  filter %s%s  %s",
-                         view->sort < IVG_TOP_COLUMNS ? ivg_top_titles[view->sort] : "name",
-                         view->filter[0] ? view->filter : "none", view->typing ? "_" : "", view->words);
-                mvaddnstr(0, 0, line, width);
-                draw_table(view, height, width);
+                draw_head(view, width);
+                ivg_top_table_draw(&view->table, &view->rows, 1, height - 2, width);
+        }
+        if (height > 3) {
+                attron(A_DIM);
+                mvaddnstr(height - 1, 0,
+                          view->calls
+                                  ? "Escape back  left, right: the ends of long lines  q quit"
+                                  : "a all  o pools  v VMs  p programs  s sort  / filter  left, right  Enter calls  "
+                                    "q quit",
+                          width);
+                attroff(A_DIM);
         }
         refresh();
 }
@@ -254,7 +255,7 @@ static void type(struct view *view, int key)
 /* False: the end. */
 static bool press(struct view *view, int key)
 {
-        const uint32_t page = LINES > 3 ? (uint32_t)LINES - 2 : 1;
+        const uint32_t page = LINES > 4 ? (uint32_t)LINES - 3 : 1;
 
         if (view->typing) {
                 type(view, key);
@@ -270,23 +271,35 @@ static bool press(struct view *view, int key)
         case KEY_REDRAW:
                 clearok(stdscr, TRUE);
                 break;
+        case KEY_LEFT:
+                if (view->calls)
+                        view->calls_shift -= view->calls_shift >= CALLS_STEP ? CALLS_STEP : view->calls_shift;
+                else
+                        view->table.shift -= view->table.shift > 0;
+                break;
+        case KEY_RIGHT:
+                if (view->calls)
+                        view->calls_shift += view->calls_shift < LINE_BYTES ? CALLS_STEP : 0;
+                else
+                        view->table.shift++;
+                break;
         case KEY_UP:
-                view->selected -= view->selected > 0;
+                view->table.selected -= view->table.selected > 0;
                 break;
         case KEY_DOWN:
-                view->selected++;
+                view->table.selected++;
                 break;
         case KEY_PPAGE:
-                view->selected -= view->selected > page ? page : view->selected;
+                view->table.selected -= view->table.selected > page ? page : view->table.selected;
                 break;
         case KEY_NPAGE:
-                view->selected += page;
+                view->table.selected += page;
                 break;
         case 's':
-                view->sort = (view->sort + 1) % (IVG_TOP_COLUMNS + 1);
+                view->table.sort = (view->table.sort + 1) % (IVG_TOP_COLUMNS + 1);
                 break;
         case 'S':
-                view->sort = (view->sort + IVG_TOP_COLUMNS) % (IVG_TOP_COLUMNS + 1);
+                view->table.sort = (view->table.sort + IVG_TOP_COLUMNS) % (IVG_TOP_COLUMNS + 1);
                 break;
         case '/':
                 view->typing = true;
@@ -306,10 +319,11 @@ static bool press(struct view *view, int key)
                 break;
         case '\n':
         case KEY_ENTER:
-                if (!view->calls && view->selected < view->rows.count &&
-                    view->rows.rows[view->selected].kind == IVG_TOP_PROGRAM) {
-                        view->channel_of = view->rows.rows[view->selected];
+                if (!view->calls && view->table.selected < view->rows.count &&
+                    view->rows.rows[view->table.selected].kind == IVG_TOP_PROGRAM) {
+                        view->channel_of = view->rows.rows[view->table.selected];
                         view->calls = calls_of(view, &view->channel_of);
+                        view->calls_shift = 0;
                 }
                 break;
         default:
@@ -339,7 +353,7 @@ static bool wait_for_key(struct view *view, uint64_t until_ms)
         if (!press(view, key))
                 return false;
         /* Rows that a filter has dropped come back with the next look. */
-        ivg_top_rows_arrange(&view->rows, view->sort, view->filter, view->kind);
+        ivg_top_rows_arrange(&view->rows, view->table.sort, view->filter, view->kind);
         return true;
 }
 
@@ -355,6 +369,7 @@ static int screen(struct view *view)
         keypad(stdscr, TRUE);
         set_escdelay(50);
         curs_set(0);
+        ivg_top_colours_begin();
         while (goes_on) {
                 if (now_ms() >= next_ms) {
                         (void)view_look(view);
@@ -433,7 +448,7 @@ int main(int argc, char **argv)
                         right = delay_parse(optarg, &view.delay_ms);
                         break;
                 case 's':
-                        right = sort_parse(optarg, &view.sort);
+                        right = sort_parse(optarg, &view.table.sort);
                         break;
                 case 'f':
                         snprintf(view.filter, sizeof(view.filter), "%s", optarg);

@@ -128,7 +128,7 @@ control = {{ socket = "{self.control_path}"; }};""")
             os.write(fd, b"\r")
             self.until(fd, r"thread \d+ +a?sync +\w+\(")
             os.write(fd, b"\x1b")
-            self.until(fd, r"calls/s")
+            self.until(fd, r"NAME")
             self.end()  # the mediator's: it says so, and stays
             self.until(fd, r"closed|No such file|refused")
             os.write(fd, b"q")
