@@ -77,9 +77,9 @@ static uint32_t executor_thread(struct ivg_trace_file *file, struct ivg_trace_tr
                         snprintf(name, sizeof(name), "lane of thread %u", event->thread);
                 else
                         snprintf(name, sizeof(name), "%s", place_names[event->place]);
-                name_event(file, "thread_name", 2 * track->number + 2, tid, name);
+                name_event(file, "thread_name", 2 * track->number + 2, IVG_TRACE_TID_BASE + tid, name);
         }
-        return tid;
+        return IVG_TRACE_TID_BASE + tid;
 }
 
 static void call_event(struct ivg_trace_file *file, uint32_t pid, uint32_t tid, const char *name, bool waits,
@@ -93,9 +93,18 @@ static void call_event(struct ivg_trace_file *file, uint32_t pid, uint32_t tid, 
         time_member(file, "dur", since(begin_ns, end_ns));
 }
 
+/* One end of an arrow; its other end has the same number. */
+static void arrow_event(struct ivg_trace_file *file, const char *phase, uint32_t pid, uint32_t tid, uint64_t ns)
+{
+        event_begin(file, phase, pid, tid);
+        fprintf(file->out, ",\"name\":\"call\",\"cat\":\"call\",\"id\":%" PRIu64, file->arrows);
+        time_member(file, "ts", since(file->base_ns, ns));
+        fputs(",\"bp\":\"e\"}", file->out);
+}
+
 /* What its thread waited for: from the moment that the executor saw the call until it was answered. */
 static void waited_event(struct ivg_trace_file *file, struct ivg_trace_track *track,
-                         const struct ivg_trace_event *event, const char *name)
+                         const struct ivg_trace_event *event, const char *name, uint32_t executor_tid)
 {
         const uint32_t pid = 2 * track->number + 1;
         uint64_t begin_ns = event->taken_ns;
@@ -113,6 +122,11 @@ static void waited_event(struct ivg_trace_file *file, struct ivg_trace_track *tr
         track->answered_ns[event->line] = event->end_ns;
         call_event(file, pid, event->thread, name, true, begin_ns, event->end_ns);
         fprintf(file->out, ",\"args\":{\"position\":%" PRIu64 ",\"result\":%u}}", event->position, event->result);
+        if (begin_ns > event->begin_ns)
+                return;
+        arrow_event(file, "s", pid, event->thread, begin_ns);
+        arrow_event(file, "f", pid + 1, executor_tid, event->begin_ns);
+        file->arrows++;
 }
 
 void ivg_trace_file_call(struct ivg_trace_file *file, struct ivg_trace_track *track,
@@ -138,14 +152,14 @@ void ivg_trace_file_call(struct ivg_trace_file *file, struct ivg_trace_track *tr
                 fprintf(file->out, ",\"result\":%u", event->result);
         fputs("}}", file->out);
         if (waits)
-                waited_event(file, track, event, name);
+                waited_event(file, track, event, name, tid);
         file->events++;
 }
 
 void ivg_trace_file_lost(struct ivg_trace_file *file, const struct ivg_trace_track *track, uint64_t now_ns,
                          uint64_t calls)
 {
-        event_begin(file, "i", 2 * track->number + 2, 1);
+        event_begin(file, "i", 2 * track->number + 2, IVG_TRACE_TID_BASE + 1);
         fprintf(file->out, ",\"name\":\"%" PRIu64 " calls are missing\",\"s\":\"p\"", calls);
         time_member(file, "ts", since(file->base_ns, now_ns));
         fprintf(file->out, ",\"args\":{\"calls\":%" PRIu64 "}}", calls);

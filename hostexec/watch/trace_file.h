@@ -1,18 +1,23 @@
 /* A trace in the Trace Event Format, which chrome://tracing and ui.perfetto.dev open: calls as executors ran them, by
- * thread, and above them the calls that guest threads waited for. Written as it comes, nothing is kept. */
+ * thread, and the calls that guest threads waited for, each with an arrow to where it ran. Written as it comes, nothing
+ * is kept. */
 #ifndef IVG_TRACE_FILE_H
 #define IVG_TRACE_FILE_H
 
 #include "board.h"
 #include <stdio.h>
 
-#define IVG_TRACE_LANE_TID 3u /* the lane of line n is thread 3 + n of an executor; 1 the consumer, 2 the reaper */
+/* Threads of an executor: 1 the consumer, 2 the reaper, 3 + n the lane of line n; in the file from 1001 on, as a viewer
+ * takes a thread with its process's number for the main one. */
+#define IVG_TRACE_LANE_TID 3u
+#define IVG_TRACE_TID_BASE 1000u
 
 struct ivg_trace_file {
         FILE *out;
         uint64_t base_ns; /* time 0 of the trace */
         uint64_t events;  /* calls written */
-        bool begun;       /* something stands in the list */
+        uint64_t arrows;
+        bool begun; /* something stands in the list */
 };
 
 struct ivg_trace_track { /* one program and its executor */

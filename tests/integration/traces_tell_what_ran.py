@@ -27,7 +27,14 @@ class Trace:
         self.threads = {(pid, tid): name for (what, pid, tid), name in names.items() if what == "thread_name"}
         self.calls = [e for e in events if e["ph"] == "X"]
         self.missing = [e for e in events if e["ph"] == "i"]
-        test.assertTrue({e["ph"] for e in events} <= {"M", "X", "i"})
+        test.assertTrue({e["ph"] for e in events} <= {"M", "X", "i", "s", "f"})
+        starts = {(call["pid"], call["tid"], call["ts"]) for call in self.calls}
+        begins, ends = ({e["id"]: e for e in events if e["ph"] == phase} for phase in "sf")
+        test.assertEqual(set(begins), set(ends))  # each arrow from a slice of the program's to one of its executor's
+        for number, begin in begins.items():
+            end = ends[number]
+            test.assertEqual((end["pid"], end["ts"] >= begin["ts"]), (begin["pid"] + 1, True))
+            test.assertLessEqual({(one["pid"], one["tid"], one["ts"]) for one in (begin, end)}, starts)
         for call in self.calls:
             test.assertIn(call["pid"], self.processes)
             test.assertIn((call["pid"], call["tid"]), self.threads)
