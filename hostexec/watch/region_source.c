@@ -12,6 +12,9 @@
 
 #define SAVE_PIECE_BYTES (256u << 10)
 
+#define NODE_PREFIX "/dev/ivgpu"
+#define DRIVER_HAS_IT "; the guest's kernel driver has the device, look from the host: ivgpu-dump VM"
+
 int ivg_region_source_open(struct ivg_region_source *source, int fd, struct ivg_error *error)
 {
         struct stat status;
@@ -35,7 +38,8 @@ int ivg_region_source_open_path(struct ivg_region_source *source, const char *pa
 
         if (fd < 0) {
                 rc = -errno;
-                ivg_error_set(error, "%s: %s", path, strerror(-rc));
+                ivg_error_set(error, "%s: %s%s", path, strerror(-rc),
+                              strncmp(path, NODE_PREFIX, strlen(NODE_PREFIX)) == 0 ? DRIVER_HAS_IT : "");
                 return rc;
         }
         rc = ivg_region_source_open(source, fd, error);
@@ -66,8 +70,8 @@ static int bar_read(const struct ivg_region_source *source, uint64_t offset, voi
         if (!copied) {
                 const int rc = base == MAP_FAILED ? -errno : -ENOMEM;
 
-                ivg_error_set(error, "reading %zu bytes at %llu of a BAR: %s", bytes, (unsigned long long)offset,
-                              strerror(-rc));
+                ivg_error_set(error, "reading %zu bytes at %llu of a BAR: %s%s", bytes, (unsigned long long)offset,
+                              strerror(-rc), rc == -EINVAL ? DRIVER_HAS_IT : "");
                 return rc;
         }
         from = (const _Atomic(uint64_t) *)(const void *)((const char *)base + (within & ~7ull));

@@ -74,7 +74,7 @@ static uint32_t executor_thread(struct ivg_trace_file *file, struct ivg_trace_tr
         if (!track->named[tid]) {
                 track->named[tid] = true;
                 if (event->place == IVG_TRACE_LANE)
-                        snprintf(name, sizeof(name), "lane of thread %u", event->thread);
+                        snprintf(name, sizeof(name), "lane of thread %u", track->thread_of[event->line]);
                 else
                         snprintf(name, sizeof(name), "%s", place_names[event->place]);
                 name_event(file, "thread_name", 2 * track->number + 2, IVG_TRACE_TID_BASE + tid, name);
@@ -107,24 +107,27 @@ static void waited_event(struct ivg_trace_file *file, struct ivg_trace_track *tr
                          const struct ivg_trace_event *event, const char *name, uint32_t executor_tid)
 {
         const uint32_t pid = 2 * track->number + 1;
+        const uint32_t number = track->thread_of[event->line];
         uint64_t begin_ns = event->taken_ns;
         char thread[32];
 
-        if (track->thread_named[event->line] != event->thread) {
-                track->thread_named[event->line] = event->thread;
-                snprintf(thread, sizeof(thread), "thread %u", event->thread);
-                name_event(file, "thread_name", pid, event->thread, thread);
+        if (number == 0)
+                return;
+        if (track->thread_named[event->line] != number) {
+                track->thread_named[event->line] = number;
+                snprintf(thread, sizeof(thread), "thread %u", number);
+                name_event(file, "thread_name", pid, number, thread);
         }
         if (begin_ns < track->answered_ns[event->line]) /* answered before that was stamped */
                 begin_ns = track->answered_ns[event->line];
         if (event->end_ns < begin_ns)
                 return;
         track->answered_ns[event->line] = event->end_ns;
-        call_event(file, pid, event->thread, name, true, begin_ns, event->end_ns);
+        call_event(file, pid, number, name, true, begin_ns, event->end_ns);
         fprintf(file->out, ",\"args\":{\"position\":%" PRIu64 ",\"result\":%u}}", event->position, event->result);
         if (begin_ns > event->begin_ns)
                 return;
-        arrow_event(file, "s", pid, event->thread, begin_ns);
+        arrow_event(file, "s", pid, number, begin_ns);
         arrow_event(file, "f", pid + 1, executor_tid, event->begin_ns);
         file->arrows++;
 }
@@ -142,11 +145,13 @@ void ivg_trace_file_call(struct ivg_trace_file *file, struct ivg_trace_track *tr
         (void)ivg_print_call(event->call, call, sizeof(call), event->request, event->request_bytes);
         memcpy(name, call, sizeof(name));
         name[strcspn(name, "(")] = '\0';
+        if (event->thread != 0) /* else it has ended meanwhile, and its number is gone */
+                track->thread_of[event->line] = event->thread;
         tid = executor_thread(file, track, event);
         call_event(file, 2 * track->number + 2, tid, name, waits, event->begin_ns, event->end_ns);
         fputs(",\"args\":{\"call\":", file->out);
         text(file->out, call);
-        fprintf(file->out, ",\"position\":%" PRIu64 ",\"thread\":%u", event->position, event->thread);
+        fprintf(file->out, ",\"position\":%" PRIu64 ",\"thread\":%u", event->position, track->thread_of[event->line]);
         time_member(file, "waited_us", since(event->taken_ns, event->begin_ns));
         if (waits)
                 fprintf(file->out, ",\"result\":%u", event->result);

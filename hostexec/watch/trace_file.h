@@ -23,7 +23,8 @@ struct ivg_trace_file {
 struct ivg_trace_track { /* one program and its executor */
         uint32_t number; /* from 0: the program is process 2n + 1 of the trace, its executor 2n + 2 */
         bool named[IVG_TRACE_LANE_TID + IVG_RING_PRODUCERS];
-        uint32_t thread_named[IVG_RING_PRODUCERS]; /* the guest thread that has a name there; 0: none */
+        uint32_t thread_of[IVG_RING_PRODUCERS];    /* the guest thread whose calls come there; 0: none was seen */
+        uint32_t thread_named[IVG_RING_PRODUCERS]; /* the one that has a name there; 0: none */
         uint64_t answered_ns[IVG_RING_PRODUCERS]; /* its latest waited call's end: calls of one thread do not overlap */
 };
 

@@ -80,14 +80,19 @@ class OfARun(Mediator):
         self.assertEqual(result.returncode, status, result.stdout + result.stderr)
         return result.stderr
 
+    def all_are_there(self, trace, records):
+        """But for one of each thread: one that runs when its program ends is taken, and has no end to be traced."""
+        self.assertEqual(trace.totals, {"calls": len(trace.executed), "calls_lost": 0, "programs_lost": 0})
+        self.assertLessEqual(len(trace.executed), records)
+        self.assertGreaterEqual(len(trace.executed), records - len(trace.threads))
+
     def test_a_program_with_threads(self):
         path = os.path.join(self.folder, "trace.json")
         said = self.run_traced(path, os.path.join(CUDA, "threads"))
         trace = Trace(self, path)
         records = int(re.search(r"records (\d+) in", said)[1])
-        self.assertEqual(trace.totals, {"calls": records, "calls_lost": 0, "programs_lost": 0})
-        self.assertEqual(len(trace.executed), records)
-        self.assertIn(f"{records} calls of 1 programs are in {path}", said)
+        self.all_are_there(trace, records)
+        self.assertIn(f"{trace.totals['calls']} calls of 1 programs are in {path}", said)
         self.assertRegex(trace.processes[1], r"^threads \(pid \d+ of local program \d+\)$")
         self.assertRegex(trace.processes[2], r"^ivgpu-exec \d+ \(channel 0\)$")
         self.assertGreater(len(trace.on(trace.waited, r"thread \d+$")), 8)
@@ -103,7 +108,7 @@ class OfARun(Mediator):
         path = os.path.join(self.folder, "trace.json")
         said = self.run_traced(path, "sh", "-c", f"{CUDA}/launches & {CUDA}/launches; wait; exit 7", status=7)
         trace = Trace(self, path)
-        self.assertEqual(sum(map(int, re.findall(r"Total processed: +(\d+)", said))), trace.totals["calls"])
+        self.all_are_there(trace, sum(map(int, re.findall(r"Total processed: +(\d+)", said))))
         self.assertEqual(sorted(trace.processes), [1, 2, 3, 4])
         trace.check_order(self)
 
@@ -138,6 +143,10 @@ control = {{ socket = "{self.control_path}"; }};""")
         return subprocess.Popen([os.path.join(BIN, "ivgpuctl"), f"--socket={self.control_path}", "trace", "local", self.path,
                                  *words], stderr=subprocess.PIPE, text=True)
 
+    def stats(self):
+        return subprocess.run([os.path.join(BIN, "ivgpuctl"), f"--socket={self.control_path}", "stats", "local"], stdout=subprocess.PIPE,
+                              text=True, check=True, timeout=WAIT_S).stdout
+
     def over(self, process, status=0):
         _, said = process.communicate(timeout=WAIT_S * 3)
         self.assertEqual(process.returncode, status, said)
@@ -145,7 +154,7 @@ control = {{ socket = "{self.control_path}"; }};""")
 
     def test_programs_that_run_and_that_start(self):
         self.program("loop", "60")
-        wait_until(lambda: "CUDA_CALL_INIT" in self.log(), "a program")
+        wait_until(lambda: re.search(r"^ +records +[1-9]", self.stats(), re.M), "a program's first call")
         tracer = self.trace()
         wait_until(lambda: ": trace local" in self.log(), "a trace")
         other = subprocess.run([os.path.join(BIN, "ivgpuctl"), f"--socket={self.control_path}", "trace", "local",
