@@ -16,20 +16,31 @@ RUNS = 4
 
 
 class Scheduler(Machine):
+    def best_of_runs(self, run):
+        """A loaded machine may keep a program from using its share, which others then get: the best of a few runs is what the
+        scheduler does."""
+        for _ in range(RUNS - 1):
+            try:
+                return run()
+            except AssertionError as error:
+                print(f"once more: {error}", flush=True)
+        return run()
+
     def shares(self, weights, policy="fair", blocks=30, within=0.05):
-        """Each within 5 %. A loaded machine may keep a program from using its share, which others then get, and never
-        gives it more: the best of a few runs is what the scheduler does."""
+        """Each within 5 %, and what the device stood idle."""
         within = 0.3 if SANITIZED else within
         self.start([{"weight": weight} for weight in weights], policy)
-        for _ in range(RUNS):
+
+        def run():
             results = self.run_all([(i, "saturate", SHARES_SECONDS, blocks) for i in range(len(weights))])
             total = sum(result["kernels"] for result in results)
+            busy = total * blocks * BLOCK_NS * 1e-9 / SHARES_SECONDS
             off = max(abs(result["kernels"] / total * sum(weights) / weight - 1) for weight, result in zip(weights, results))
             print(f"{policy} {weights}: shares {[round(result['kernels'] / total, 4) for result in results]}, "
-                  f"busy {total * blocks * BLOCK_NS * 1e-9 / SHARES_SECONDS:.2f}, off by {off:.3f}", flush=True)
-            if off < within:
-                return
-        self.fail(f"no run of {RUNS} came within {within}")
+                  f"busy {busy:.2f}, off by {off:.3f}", flush=True)
+            self.assertLess(off, within + max(0, 1 - busy))
+
+        self.best_of_runs(run)
 
     def test_three_to_one(self):
         self.shares([3, 1])
@@ -44,20 +55,28 @@ class Scheduler(Machine):
     def test_idle_time_goes_to_whoever_wants_it(self):
         """And is taken back: the one that comes back is served at once."""
         self.start([{"weight": 1}, {"weight": 100}])
-        saturating, sleeping = self.run_all([(0, "saturate", SECONDS, 5), (1, "closed", SECONDS, 1, 200000)])
-        print(f"beside one that sleeps: {saturating}, {sleeping}")
-        self.assertGreater(saturating["kernels"] * 5 * BLOCK_NS * 1e-9, SECONDS * 0.5)
-        self.assertLess(sleeping["p50_us"], 20000)
+
+        def run():
+            saturating, sleeping = self.run_all([(0, "saturate", SECONDS, 5), (1, "closed", SECONDS, 1, 200000)])
+            print(f"beside one that sleeps: {saturating}, {sleeping}")
+            self.assertGreater(saturating["kernels"] * 5 * BLOCK_NS * 1e-9, SECONDS * 0.5)
+            self.assertLess(sleeping["p50_us"], 20000)
+
+        self.best_of_runs(run)
 
     def test_a_high_vm_beside_low_ones(self):
         self.start([{"priority": "high"}, {"priority": "low"}, {"priority": "low"}])
-        solo, = self.run_all([(0, "closed", SECONDS / 3, 50)])
-        high, *lows = self.run_all([(0, "closed", SECONDS, 50), (1, "saturate", SECONDS, 10), (2, "saturate", SECONDS, 10)])
-        print(f"high alone {solo}\nbeside low ones {high}, {lows}")
-        self.assertLess(high["p50_us"], 2 * solo["p50_us"])
-        for low in lows:  # and nobody starves: the policy's bound is 0.1 s and a few quanta
-            self.assertGreater(low["kernels"], 0)
-            self.assertLess(low["first_us"], 1500000)
+
+        def run():
+            solo, = self.run_all([(0, "closed", SECONDS / 3, 50)])
+            high, *lows = self.run_all([(0, "closed", SECONDS, 50), (1, "saturate", SECONDS, 10), (2, "saturate", SECONDS, 10)])
+            print(f"high alone {solo}\nbeside low ones {high}, {lows}")
+            self.assertLess(high["p50_us"], 2 * solo["p50_us"])
+            for low in lows:  # and nobody starves: the policy's bound is 0.1 s and a few quanta
+                self.assertGreater(low["kernels"], 0)
+                self.assertLess(low["first_us"], 1500000)
+
+        self.best_of_runs(run)
 
     def test_the_call_rate_slows(self):
         self.start([{"calls_per_s": 1000}])
@@ -77,10 +96,14 @@ class Scheduler(Machine):
     def test_a_window_bounds_what_is_on_the_device(self):
         """A launch of a VM with a window of 2 waits for one of the two before; its programs work on."""
         self.start([{"inflight": 2}, {}])
-        results = self.run_all([(0, "saturate", SECONDS / 2, 10), (1, "closed", SECONDS / 2, 1)])
-        print(f"window 2: {results}")
-        self.assertGreater(results[0]["kernels"], 0)
-        self.assertLess(results[1]["p50_us"], 10000)
+
+        def run():
+            results = self.run_all([(0, "saturate", SECONDS / 2, 10), (1, "closed", SECONDS / 2, 1)])
+            print(f"window 2: {results}")
+            self.assertGreater(results[0]["kernels"], 0)
+            self.assertLess(results[1]["p50_us"], 10000)
+
+        self.best_of_runs(run)
 
 
 if __name__ == "__main__":
