@@ -34,11 +34,11 @@ class Run(unittest.TestCase):
     def test_a_program_without_cuda_takes_none_and_leaves_none(self):
         self.assertEqual(run([], "exit 7", IVGPU_SOFT_INIT_MS="60000")[:4], (7, 0, 0, 0))
 
-    def test_twenty_at_once_with_two(self):
-        code, warm, cold, lost, text = run(["--warm", "2"], 'sleep 0.5; pids=; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 '
-                                           '16 17 18 19 20; do $PRIMARY >/dev/null & pids="$pids $!"; done; '
+    def test_eight_at_once_with_two(self):
+        code, warm, cold, lost, text = run(["--warm", "2"], 'sleep 0.5; pids=; for i in 1 2 3 4 5 6 7 8; do '
+                                           '$PRIMARY >/dev/null & pids="$pids $!"; done; '
                                            'for pid in $pids; do wait $pid || exit 1; done')
-        self.assertEqual((code, warm + cold, lost), (0, 20, 0), text)
+        self.assertEqual((code, warm + cold, lost), (0, 8, 0), text)
         self.assertGreaterEqual(warm, 2)
 
     def test_a_driver_that_cannot_start_is_told_once_by_each_way(self):

@@ -100,7 +100,7 @@ control = {{ socket = "{self.control_path}"; }};""")
         while not re.search(pattern, seen):
             os.write(fd, b"\x0c")
             self.assertLess(time.monotonic(), end, f"no {pattern} in {seen[-2000:]}")
-            seen = self.screen_of(fd, 0.2)
+            seen += self.screen_of(fd, 0.2)  # a screen may come in several parts
         return seen
 
     def test_a_terminal_of_any_size(self):

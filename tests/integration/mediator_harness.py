@@ -20,7 +20,7 @@ FREE, STARTING, READY, FAILED, DEAD = range(5)
 INVALID_REQUEST, MEDIATOR_UNAVAILABLE, TIMEOUT, CUDA_ERROR, INVALID_POOL, QUEUE_FULL, VM_QUARANTINED = 1, 3, 4, 5, 6, 7, 11
 RING_PEER_GONE = 3
 EXECUTOR_DESCRIPTORS = list(range(4 + 9))  # standard ones, the control socket, one of each slot (exec_control.h)
-WAIT_S = 10  # for what takes milliseconds on an idle machine
+WAIT_S = 30  # for what takes milliseconds on an idle machine
 
 
 def wait_until(condition, what, seconds=WAIT_S):
