@@ -225,7 +225,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 256; }};
         os.kill(int(keeper), signal.SIGSTOP)
         try:
             self.right(first, 1024, 3, 12)
-            self.assertIn("does not answer", self.log())
+            self.assert_logged("does not answer")
         finally:
             os.kill(int(keeper), signal.SIGCONT)
 

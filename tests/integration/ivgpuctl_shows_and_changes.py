@@ -176,7 +176,7 @@ class Ivgpuctl(Mediator):
                 mmap.mmap(fds[0], 4096)
             answer, fds = self.ask(sock, {"command": "regions", "pid": 1})
             self.assertEqual((answer["ok"], answer["error"], fds), (False, "no executor 1", []))
-        self.assertIn(": regions 7  : done", self.log())
+        self.assert_logged(": regions 7  : done")
         guest.close()
 
     # ---- changing ----

@@ -59,7 +59,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};
         self.start()
         guest = self.attach_qemu(epoch=1)
         self.reload("nothing changed: ", seven="executors_max = 1;", vms=self.nine(more="wieght = 3;"))
-        self.assertIn("ivgpud.conf:4: wieght: unknown key", self.log())
+        self.assert_logged("ivgpud.conf:4: wieght: unknown key")
         guest.open(0)
         guest.open(1)
         self.assertFalse(self.connects("vm9.sock"))
@@ -69,7 +69,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};
         self.start()
         self.reload("nothing changed: ", vms=self.nine() + "," +
                     f'{{ vm_id = 10; name = "ten"; pool = "A"; socket = "{self.folder}/no/such/folder"; }}')
-        self.assertIn("VM 10 (ten)", self.log())
+        self.assert_logged("VM 10 (ten)")
         self.assertFalse(os.path.exists(os.path.join(self.folder, "vm9.sock")))
         self.reload(vms=self.nine())
         self.assertTrue(self.connects("vm9.sock"))
@@ -131,7 +131,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};
         self.reload(first=big, more="images = { mib = 9; };")
         for words in ("VM 7 (seven): region_mib holds from its QEMU's next start", "vectors holds from its QEMU's",
                       "images holds from ivgpud's next start"):
-            self.assertIn(words, self.log())
+            self.assert_logged(words)
         self.assertNotIn("channels holds", self.log())
         self.assertEqual(guest.region.bytes, 32 << 20)
         guest.open(0)

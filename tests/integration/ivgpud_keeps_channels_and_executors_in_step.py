@@ -22,7 +22,7 @@ class LocalPrograms(Mediator):
         note = self.notes()[0]
         self.assertEqual(note["options"]["generation"], str(generation))
         self.assertEqual(note["options"]["vm-id"], "0")
-        self.assertIn("CUDA_CALL_INIT vm=0 — pipeline live", self.log())
+        self.assert_logged("CUDA_CALL_INIT vm=0 — pipeline live")
         guest.ask(0, GUEST_CLOSED)
         guest.wait_host(0, generation + 1, FREE)
         wait_until(lambda: not process_is_there(note["pid"]), "executor's end")
@@ -52,7 +52,7 @@ class LocalPrograms(Mediator):
         generation = guest.ask(0, GUEST_OPEN)
         guest.wait_host(0, generation, FAILED)
         self.assertEqual(guest.region.reason(0), INVALID_POOL)
-        self.assertIn("error 6 (INVALID_POOL): no such pool here", self.log())
+        self.assert_logged("error 6 (INVALID_POOL): no such pool here")
         self.mode("ready")
         guest.ask(0, GUEST_CLOSED)
         guest.wait_host(0, generation + 1, FREE)
@@ -67,7 +67,7 @@ class LocalPrograms(Mediator):
         wait_until(lambda: guest.region.host(0)[1] in (FAILED, DEAD), "an end")
         self.assertEqual(guest.region.host(0), (generation, FAILED))
         self.assertEqual(guest.region.reason(0), MEDIATOR_UNAVAILABLE)
-        self.assertIn("signal 11", self.log())
+        self.assert_logged("signal 11")
         guest.close()
 
     def test_executor_that_is_never_ready_is_killed(self):
@@ -104,7 +104,7 @@ class LocalPrograms(Mediator):
         guest.wait_host(0, generation, DEAD)
         self.assertEqual(guest.region.reason(0), INVALID_REQUEST)
         wait_until(lambda: not process_is_there(self.notes()[0]["pid"]), "executor's end")
-        self.assertIn("the guest broke a rule: opcode (fault 5)", self.log())
+        self.assert_logged("the guest broke a rule: opcode (fault 5)")
         self.assertEqual(guest.region.host(0), (generation, DEAD))
         guest.close()
 
@@ -181,7 +181,7 @@ class Machines(Mediator):
         guest.open(3)
         guest.region.store(guest.region.arena + 4096, 0x5ec2e7)
         self.assertIsNone(self.attach_qemu())
-        self.assertIn("a second QEMU", self.log())
+        self.assert_logged("a second QEMU")
         pids = [note["pid"] for note in self.notes()]
         self.assertEqual(len(pids), 2)
         instance = guest.region.instance
@@ -263,7 +263,7 @@ class Ends(Mediator):
         self.assertEqual(qemu.region.host(3)[1], DEAD)
         self.assertEqual(qemu.region.ring_status(3) & 0xffffffff, RING_PEER_GONE)
         self.assertEqual(self.log().count("[MEDIATOR STATS]"), 2)
-        self.assertRegex(self.log(), r"Total processed: +0\n  Pool A processed: 0\n  Pool B processed: 0\n")
+        self.assert_logged_like(r"Total processed: +0\n  Pool A processed: 0\n  Pool B processed: 0\n")
         local.close()
         qemu.close()
 
@@ -286,7 +286,7 @@ class Ends(Mediator):
         second = self.spawn(["--local", self.local_path, "--device", "soft", "--driver", __file__, "--executor",
                              f"{HERE}/fake_executor.py", "--foreground"])
         self.assertEqual(second.wait(WAIT_S), 3)
-        self.assertIn("another server is listening there", self.log())
+        self.assert_logged("another server is listening there")
         self.attach_local().close()
 
     def test_mistakes_at_start_are_named(self):
@@ -300,7 +300,7 @@ class Ends(Mediator):
         for arguments, code, words in cases:
             with self.subTest(arguments):
                 self.assertEqual(self.spawn(arguments).wait(WAIT_S), code)
-                self.assertIn(words, self.log())
+                self.assert_logged(words)
 
     def test_starter_is_told_when_it_listens_and_gets_the_counters(self):
         ready, stats = os.pipe(), os.pipe()

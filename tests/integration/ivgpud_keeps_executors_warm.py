@@ -66,7 +66,7 @@ class Warm(Mediator):
         self.assertEqual(note["visible"], "0,2")
         self.assertEqual(note["descriptors"], EXECUTOR_DESCRIPTORS)
         self.assertEqual(guest.region.word(guest.region.host_pages + 128 + 2 * 128 + 8) >> 32, first)
-        self.assertRegex(self.log(), rf"CUDA_CALL_INIT vm=7 .*pid {first}, .*, warm\)")
+        self.assert_logged_like(rf"CUDA_CALL_INIT vm=7 .*pid {first}, .*, warm\)")
         second = self.wait_waiting(2)[1]
         self.assertNotEqual(second, first)
         guest.ask(2, GUEST_CLOSED)  # it serves one program, then ends
@@ -83,7 +83,7 @@ class Warm(Mediator):
         local = self.attach_local()  # pool B
         local.open()
         self.assertNotEqual(self.notes()[0]["pid"], pid)
-        self.assertRegex(self.log(), r"CUDA_CALL_INIT vm=0 .*, cold\)")
+        self.assert_logged_like(r"CUDA_CALL_INIT vm=0 .*, cold\)")
         self.assertEqual(self.executors_line("B"), (0, 0, 0, 1, 0))
         self.assertEqual(self.executors_line("A"), (1, 0, 0, 0, 0))
         local.close()
@@ -104,7 +104,7 @@ class Warm(Mediator):
         wait_until(lambda: "before a program came; the next is started in 1000 ms" in self.log(), "its loss")
         guest = self.attach_qemu(epoch=3)
         guest.open(0)  # meanwhile: cold, not late
-        self.assertIn(", cold)", self.log())
+        self.assert_logged(", cold)")
         self.wait_waiting(2)
         self.wait_counts(1, 0, 0, 1, 1)
         guest.close()
@@ -117,9 +117,9 @@ class Warm(Mediator):
         generation = guest.open(1)
         self.assertFalse(process_is_there(pid))
         self.assertEqual(guest.region.host(1), (generation, READY))
-        self.assertIn(f"the executor (pid {pid}) hangs: it is killed", self.log())
-        self.assertIn("which had waited; a cold one is started", self.log())
-        self.assertRegex(self.log(), r"CUDA_CALL_INIT vm=7 .*, cold\)")
+        self.assert_logged(f"the executor (pid {pid}) hangs: it is killed")
+        self.assert_logged("which had waited; a cold one is started")
+        self.assert_logged_like(r"CUDA_CALL_INIT vm=7 .*, cold\)")
         self.assertEqual(self.executors_line()[2:], (1, 1, 1))
         guest.close()
 
@@ -129,7 +129,7 @@ class Warm(Mediator):
         self.mode("ready")
         guest = self.attach_qemu(epoch=3)
         guest.open(1)
-        self.assertRegex(self.log(), rf"channel 1: the executor \(pid {pid}\) was ended by signal 11 .*; a cold one")
+        self.assert_logged_like(rf"channel 1: the executor \(pid {pid}\) was ended by signal 11 .*; a cold one")
         self.assertEqual(len(self.notes()), 1)
         self.assertNotIn("error 5", self.log())  # the program notices nothing
         guest.close()
@@ -219,7 +219,7 @@ class Warm(Mediator):
         self.write_config()
         self.process.send_signal(signal.SIGHUP)
         self.wait_counts(3, 0, 0, 0, 0)
-        self.assertIn("pool A: 3 executors wait from now on, not 1", self.log())
+        self.assert_logged("pool A: 3 executors wait from now on, not 1")
         self.count = 0
         self.write_config()
         self.process.send_signal(signal.SIGHUP)
@@ -264,7 +264,7 @@ class Warm(Mediator):
     def test_mistakes_are_named(self):
         for arguments, words in ((["--warm", "x"], '--warm: "x" is no number'), (["--warm-once", "65"], "0 to 64")):
             self.assertEqual(self.spawn(["--local", self.local_path, "--device", "soft", *arguments]).wait(WAIT_S), 2)
-            self.assertIn(words, self.log())
+            self.assert_logged(words)
 
 
 if __name__ == "__main__":

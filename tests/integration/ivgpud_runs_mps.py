@@ -139,7 +139,7 @@ control = {{ socket = "{self.control_path}"; }};
         self.mps_mode("ends")
         os.kill(self.mps_notes("pid")[0]["pid"], signal.SIGKILL)
         wait_until(lambda: "is started again in 1000 ms" in self.log(), "the second pause")
-        self.assertIn("is started again in 500 ms", self.log())
+        self.assert_logged("is started again in 500 ms")
         self.mps_mode("ready")
         wait_until(lambda: self.word() == "on", "the daemon is there again")
 
@@ -170,7 +170,7 @@ control = {{ socket = "{self.control_path}"; }};
 
     def test_auto(self):
         self.begin('"auto"')
-        self.assertIn('mps = "auto": none, the soft GPU has no servers', self.log())
+        self.assert_logged('mps = "auto": none, the soft GPU has no servers')
         self.assertEqual((self.word(), self.mps_notes("pid")), ("off", []))
         self.program(1)
         executor, = self.notes()

@@ -139,14 +139,14 @@ class Manager(Mediator):
                     sock.listen(1)
                 self.start_by_manager([sock])
                 self.assertEqual(self.process.wait(WAIT_S), 3)
-                self.assertIn("descriptor 3 (ivgpud.socket) of the service manager is no listening UNIX socket", self.log())
+                self.assert_logged("descriptor 3 (ivgpud.socket) of the service manager is no listening UNIX socket")
                 open(self.log_path, "w").close()
 
     def test_a_socket_that_nobody_wants_is_named(self):
         path = os.path.join(self.folder, "other.sock")
         self.start_by_manager([self.socket_at(path, socket.SOCK_STREAM)])
         self.hear("READY=1")
-        self.assertIn(f"{path} is the service manager's, but no configuration names it", self.log())
+        self.assert_logged(f"{path} is the service manager's, but no configuration names it")
 
     # ---- its descriptor store ----
 
@@ -243,7 +243,7 @@ class Manager(Mediator):
                 self.hear("STOPPING=1")
                 os.close(self.kept.pop(lacks))
                 self.start_again()
-                self.assertIn(words, self.log())
+                self.assert_logged(words)
                 self.assertEqual(self.kept, {})
                 self.assertFalse(self.is_connected(guest))
                 self.qemu_attach(epoch=43).socket.close()
@@ -258,7 +258,7 @@ class Manager(Mediator):
         self.stop()
         self.hear("STOPPING=1")
         self.start_again()
-        self.assertRegex(self.log(), "VM 7 .*is cut off: magic 0*1 is not ours .*start the VM anew")
+        self.assert_logged_like("VM 7 .*is cut off: magic 0*1 is not ours .*start the VM anew")
         self.assertEqual(self.kept, {})
         self.assertFalse(self.is_connected(guest))
 
@@ -271,14 +271,14 @@ class Manager(Mediator):
             guest.region.store(guest.region.host_pages + 128 + 12, stays.pid)
             self.start_again()
             stays.kill()
-        self.assertIn(f"process {stays.pid}, an executor of channel 0, is still there", self.log())
+        self.assert_logged(f"process {stays.pid}, an executor of channel 0, is still there")
         self.assertFalse(self.is_connected(guest))
 
     def test_what_is_kept_of_no_vm_is_let_go(self):
         ours, theirs = socket.socketpair()
         self.kept["vm8.qemu"] = ours.detach()
         self.start_again()
-        self.assertIn("1 descriptors that the service manager has kept (vm8.qemu, ...) are of no VM that is configured", self.log())
+        self.assert_logged("1 descriptors that the service manager has kept (vm8.qemu, ...) are of no VM that is configured")
         self.assertEqual(self.kept, {})
         self.assertEqual(theirs.recv(1), b"")
         theirs.close()

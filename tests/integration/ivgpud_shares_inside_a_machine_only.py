@@ -124,7 +124,7 @@ class Shares(Mediator):
         self.expect_descriptors(count + 1)
         # One that breaks the protocol is not heard again; the others are.
         self.assertEqual(two.raw(b"nonsense", [self.file]), (b"gone", []))
-        self.assertIn("is none of ours", self.log())
+        self.assert_logged("is none of ours")
         self.assertEqual(one.ask(FETCH, 900)[0], errno.ENOENT)
         self.assertIsNone(self.process.poll())
         qemu.close()

@@ -51,7 +51,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
     def ended(self, generation, words, channel=0):
         self.guest.wait_host(channel, generation, DEAD)
         self.assertEqual(self.guest.region.reason(channel), TIMEOUT)
-        self.assertIn(words, self.log())
+        self.assert_logged(words)
         wait_until(lambda: not self.children(), "its end")
 
     def goes_on(self, generation, seconds=3 * LIMIT_MS / 1000):
@@ -63,7 +63,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         self.goes_on(generation)
         self.write("counters.call_since_ns", 0)
         self.ended(generation, "VM 7 (seven), channel 0: error 4 (TIMEOUT): a call runs for ")
-        self.assertIn(f"call_timeout_ms = {LIMIT_MS}", self.log())
+        self.assert_logged(f"call_timeout_ms = {LIMIT_MS}")
 
     def test_a_call_on_a_lane(self):
         generation = self.begin(f"call_timeout_ms = {LIMIT_MS};")
@@ -129,7 +129,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
             self.guest.wait_host(channel, generation, DEAD)
         self.guest.wait_host(3, victim, DEAD)
         self.assertEqual(self.guest.region.reason(3), VM_QUARANTINED)
-        self.assertIn("2 faults within 60 s, the latest: call", self.log())
+        self.assert_logged("2 faults within 60 s, the latest: call")
 
     def test_faults_delay_no_neighbour(self):
         """Broken rules, executors that ignore their end, and stopped ones, all the time: the loop goes on for others."""

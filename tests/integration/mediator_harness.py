@@ -165,6 +165,19 @@ class Mediator(unittest.TestCase):
         with open(self.log_path) as file:
             return file.read()
 
+    def assert_logged(self, words):
+        """What the mediator tells of a step comes after the step itself, which others see at once."""
+        end = time.monotonic() + WAIT_S
+        while words not in self.log() and time.monotonic() < end:
+            time.sleep(0.002)
+        self.assertIn(words, self.log())
+
+    def assert_logged_like(self, pattern):
+        end = time.monotonic() + WAIT_S
+        while not re.search(pattern, self.log()) and time.monotonic() < end:
+            time.sleep(0.002)
+        self.assertRegex(self.log(), pattern)
+
     def write_config(self, ready_timeout_ms=10000, more=""):
         path = os.path.join(self.folder, "ivgpud.conf")
         driver = os.path.join(self.folder, "driver")

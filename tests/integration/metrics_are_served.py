@@ -114,8 +114,8 @@ metrics = {{ {metrics} }};""")
         self.assertLess(samples["ivgpu_snapshot_age_seconds", None], 5)
         self.process.send_signal(signal.SIGUSR1)
         wait_until(lambda: "  Local: " in self.log(), "the block")
-        self.assertIn(f"Total processed:  {local['records']}\n", self.log())
-        self.assertIn(f"Pool A processed: {local['records']}\n", self.log())
+        self.assert_logged(f"Total processed:  {local['records']}\n")
+        self.assert_logged(f"Pool A processed: {local['records']}\n")
 
     def test_unix_socket_and_refusals(self):
         path = os.path.join(self.folder, "metrics.sock")
@@ -155,7 +155,7 @@ metrics = {{ {metrics} }};""")
             port = sock.getsockname()[1]
             self.begin(f"port = {port};", "Address already in use")
             self.assertEqual(self.process.wait(WAIT_S), 3)
-            self.assertIn(f"metrics: 127.0.0.1 port {port}: Address already in use", self.log())
+            self.assert_logged(f"metrics: 127.0.0.1 port {port}: Address already in use")
 
 
 if __name__ == "__main__":
