@@ -40,6 +40,7 @@ void ivg_meter_count_by_estimate(struct ivg_meter_device *device)
         device->done += calls;
         device->accounted = given;
         device->touched |= calls != 0;
+        device->blind |= calls != 0;
 }
 
 /* ---- the consumer ---- */

@@ -38,6 +38,7 @@ struct ivg_meter_period {
         CUstream streams[IVG_METER_STREAMS]; /* to tell them apart; never used as handles */
         uint32_t stream_count, last;         /* the end that was last */
         uint64_t calls, begun_ns;
+        bool blind; /* calls that nobody measured may run before its own */
 };
 
 struct ivg_meter_context {
@@ -56,6 +57,7 @@ struct ivg_meter_device {
         uint64_t accounted;      /* of them in a period, or counted by estimate */
         uint64_t lane_calls, done, measured_ns, call_ns, busy_since_ns, progress_ns;
         bool measured_any, touched;
+        bool blind; /* calls have been counted by estimate since the latest period began */
 };
 
 enum ivg_meter_sleep {

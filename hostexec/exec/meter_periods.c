@@ -62,6 +62,8 @@ bool ivg_meter_open_period(struct ivg_exec *exec, struct ivg_meter_context *cont
         period->stream_count = 0;
         period->calls = 0;
         period->begun_ns = ivg_clock_ns();
+        period->blind = exec->meter->devices[context->device].blind;
+        exec->meter->devices[context->device].blind = false;
         context->flushed_ns = 0;
         context->open = record(exec, &period->begin, context->stream);
         if (!context->open)
@@ -171,16 +173,21 @@ bool ivg_meter_collect(struct ivg_exec *exec, struct ivg_meter_context *context)
                 ivg_meter_close_period(context); /* nothing came since */
         while (context->count > (context->open ? 1u : 0u)) {
                 struct ivg_meter_period *period = &context->periods[context->oldest];
+                const bool was_known = device->measured_any;
                 uint64_t ns;
 
                 if (ivg_context_enter(exec, context->id) != CUDA_SUCCESS || !period_done(exec, period))
                         return true;
                 ns = period_time(exec, context, period);
+                if (period->blind && device->measured_any && ns > period->calls * device->call_ns)
+                        ns = period->calls * device->call_ns; /* the wait for those before is counted already */
                 device->measured_ns += ns;
                 device->done += period->calls;
                 device->touched = true;
-                if (period->calls > 0)
+                if (period->calls > 0 && !(period->blind && device->measured_any))
                         learn(device, ns, period->calls);
+                device->measured_any &=
+                        !period->blind || was_known; /* a first guess, until one has been measured alone */
                 device->progress_ns = ivg_clock_ns();
                 device->busy_since_ns = device->progress_ns; /* of what is left */
                 context->has_previous = true;
