@@ -18,6 +18,7 @@
 #define CALLS_STEP 20u    /* characters */
 #define KEY_ESCAPE 27
 #define KEY_REDRAW 12 /* Control-L */
+#define KEYS_AT_ONCE 64u
 
 enum exit_status { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_MEDIATOR = 3 };
 
@@ -340,20 +341,21 @@ static uint64_t now_ms(void)
         return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Until the next look, or a key. False: the end. */
-static bool wait_for_key(struct view *view, uint64_t until_ms)
+/* Until the next look, or a key and those behind it: looks that are slow do not fall behind who types. False: the end.
+ */
+static bool wait_for_keys(struct view *view, uint64_t until_ms)
 {
         const uint64_t now = now_ms();
         int key;
 
         timeout(until_ms > now ? (int)(until_ms - now) : 0);
-        key = getch();
-        if (key == ERR)
-                return true;
-        if (!press(view, key))
-                return false;
-        /* Rows that a filter has dropped come back with the next look. */
-        ivg_top_rows_arrange(&view->rows, view->table.sort, view->filter, view->kind);
+        for (uint32_t keys = 0; keys < KEYS_AT_ONCE && (key = getch()) != ERR; keys++) {
+                if (!press(view, key))
+                        return false;
+                /* Rows that a filter has dropped come back with the next look. */
+                ivg_top_rows_arrange(&view->rows, view->table.sort, view->filter, view->kind);
+                timeout(0);
+        }
         return true;
 }
 
@@ -380,7 +382,7 @@ static int screen(struct view *view)
                         }
                 }
                 draw(view);
-                goes_on = wait_for_key(view, next_ms);
+                goes_on = wait_for_keys(view, next_ms);
         }
         endwin();
         json_object_put(view->calls);

@@ -11,11 +11,12 @@ import termios
 import time
 import unittest
 
-from mediator_harness import BIN, WAIT_S, Mediator, wait_until
+from mediator_harness import BIN, Mediator, wait_until
 
 LOOP = os.path.join(BIN, "..", "tests", "cuda", "loop")
 SHIM = os.path.join(BIN, "..", "lib", "ivgpu")
 TOP = os.path.join(BIN, "ivgpu-top")
+SCREEN_S = 60
 
 
 class Top(Mediator):
@@ -94,13 +95,14 @@ control = {{ socket = "{self.control_path}"; }};""")
                     break
         return re.sub(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[()].|[=>78])", " ", seen.decode(errors="replace"))
 
-    def until(self, fd, pattern):
-        """Draws the whole screen anew until the pattern is on it: otherwise a terminal gets what has changed."""
-        seen, end = "", time.monotonic() + WAIT_S
+    def until(self, fd, pattern, keys=b""):
+        """Presses the keys, and draws the whole screen anew, until the pattern is on it: otherwise a terminal gets what has
+        changed. Keys are pressed again, since what they are to act on may not have been there yet."""
+        seen, end = "", time.monotonic() + SCREEN_S
         while not re.search(pattern, seen):
-            os.write(fd, b"\x0c")
             self.assertLess(time.monotonic(), end, f"no {pattern} in {seen[-2000:]}")
-            seen += self.screen_of(fd, 0.2)  # a screen may come in several parts
+            os.write(fd, keys + b"\x0c")
+            seen += self.screen_of(fd, 0.3)  # a screen may come in several parts
         return seen
 
     def test_a_terminal_of_any_size(self):
@@ -125,15 +127,16 @@ control = {{ socket = "{self.control_path}"; }};""")
             self.until(fd, r"vm8")
             os.write(fd, b"p")
             self.screen_of(fd, 0.5)
-            os.write(fd, b"\r")
-            self.until(fd, r"thread \d+ +a?sync +\w+\(")
-            os.write(fd, b"\x1b")
-            self.until(fd, r"NAME")
+            self.until(fd, r"thread \d+ +a?sync +\w+\(", b"\r")
+            self.until(fd, r"NAME", b"\x1b")
             self.end()  # the mediator's: it says so, and stays
             self.until(fd, r"closed|No such file|refused")
             os.write(fd, b"q")
-            self.screen_of(fd, 0.3)
-            self.assertEqual(os.waitpid(pid, 0), (pid, 0))
+            end = time.monotonic() + SCREEN_S
+            while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+                self.assertLess(time.monotonic(), end, "it does not end")
+                self.screen_of(fd, 0.1)  # or it would wait for its terminal
+            self.assertEqual(ended, (pid, 0))
             pid = 0
         finally:
             if pid:
