@@ -2,14 +2,28 @@
 #include "manager.h"
 #include "mediator.h"
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+
+int ivg_process_open(pid_t pid)
+{
+        struct pollfd process = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+
+        if (process.fd < 0)
+                return -errno;
+        if (poll(&process, 1, 0) == 0)
+                return process.fd;
+        close(process.fd);
+        return -ESRCH;
+}
 
 uint64_t ivg_loop_now_ns(void)
 {

@@ -95,6 +95,7 @@ int ivg_loop_watch_for(struct ivg_mediator *mediator, struct ivg_source *source,
 void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source); /* leaves the descriptor open */
 void ivg_loop_close(struct ivg_mediator *mediator, struct ivg_source *source);   /* and closes it */
 void ivg_loop_free(struct ivg_mediator *mediator, struct ivg_garbage *garbage);  /* at the end of the turn */
+int ivg_process_open(pid_t pid);    /* its pidfd; -ESRCH: it has ended, reaped or not; another -errno. Any thread */
 uint64_t ivg_loop_now_ns(void);     /* the clock of what executors stamp. Any thread; the next two the loop's alone */
 uint64_t ivg_loop_now_ms(void);     /* for deadlines: without the time in which the mediator stood still */
 uint64_t ivg_loop_resumed_ns(void); /* when it last stood still no more, by the first of these clocks; 0: never */

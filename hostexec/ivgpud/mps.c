@@ -310,20 +310,8 @@ static void server_ready(struct ivg_mediator *mediator, struct ivg_source *sourc
         end_clients(mediator, (uint32_t)(mps - mediator->mps), why);
 }
 
-/* A process that has ended stays its parent's child until that has looked: it is no server. Its pidfd, or -1. */
-static int open_if_alive(pid_t pid)
-{
-        struct pollfd process = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-
-        if (process.fd >= 0 && poll(&process, 1, 0) != 0) {
-                close(process.fd);
-                return -1;
-        }
-        return process.fd;
-}
-
-/* Of the children that a thread has, as /proc tells them, the first that lives; its pidfd, or -1. */
-static int find_living(const char *path, pid_t *pid)
+/* Of the children that a thread has, as /proc tells them, the first that runs; its pidfd, or negative. */
+static int find_running(const char *path, pid_t *pid)
 {
         char text[MPS_CHILDREN_BYTES] = "", *word = text, *end;
         const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -333,12 +321,12 @@ static int find_living(const char *path, pid_t *pid)
                 return -1;
         if (read(fd, text, sizeof(text) - 1) > 0)
                 for (; process < 0 && (*pid = (pid_t)strtol(word, &end, 10)) > 0 && *end == ' '; word = end)
-                        process = open_if_alive(*pid);
+                        process = ivg_process_open(*pid); /* one that has ended, and was not looked at, is no server */
         close(fd);
         return process;
 }
 
-/* The first living child of any of its threads; its pidfd, or -1: there is none. */
+/* The first running child of any of its threads; its pidfd, or negative: there is none. */
 static int find_child(pid_t parent, pid_t *pid)
 {
         char path[64];
@@ -352,7 +340,7 @@ static int find_child(pid_t parent, pid_t *pid)
                 if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
                         continue;
                 snprintf(path, sizeof(path), "/proc/%d/task/%.10s/children", (int)parent, entry->d_name);
-                process = find_living(path, pid);
+                process = find_running(path, pid);
         }
         if (tasks)
                 closedir(tasks);

@@ -5,12 +5,10 @@
 #include "mediator.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CONTROL_VECTOR 0u
@@ -138,16 +136,14 @@ static int vectors_follow(struct ivg_tenant *tenant)
 /* One of ours that runs; not another user's process that has got its number. */
 static bool process_runs(pid_t pid)
 {
-        struct pollfd ended = {.events = POLLIN};
-        bool runs;
+        int process;
 
         if (pid <= 1 || pid == getpid() || kill(pid, 0) < 0)
                 return false;
-        ended.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-        runs = ended.fd < 0 ? errno != ESRCH : poll(&ended, 1, 0) == 0;
-        if (ended.fd >= 0)
-                close(ended.fd);
-        return runs;
+        process = ivg_process_open(pid);
+        if (process >= 0)
+                close(process);
+        return process != -ESRCH;
 }
 
 /* A region that a mediator before us has served. Its words are in the guest's reach, and were checked like a stranger's

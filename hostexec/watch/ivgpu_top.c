@@ -341,8 +341,7 @@ static uint64_t now_ms(void)
         return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Until the next look, or a key and those behind it: looks that are slow do not fall behind who types. False: the end.
- */
+/* Until the next look, or a key and those behind it: slow looks do not fall behind who types. False: the end. */
 static bool wait_for_keys(struct view *view, uint64_t until_ms)
 {
         const uint64_t now = now_ms();
