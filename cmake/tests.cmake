@@ -26,7 +26,7 @@ endfunction()
 
 # A test that boots a guest: one at a time, skipped with words where QEMU or a kernel is missing. First of all, since
 # together they take as long as all others, which then run beside them.
-function(ivg_test_boots_guest name timeout)
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} LABELS "vm;${ARGN}" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm
+function(ivg_test_boots_guest name)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 500 LABELS "vm;${ARGN}" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm
                        COST 1000)
 endfunction()

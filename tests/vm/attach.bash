@@ -17,7 +17,7 @@ cat > "$work/job" <<JOB
 $build/tests/vm_attach_guest
 JOB
 status=0
-"$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$work/vm.sock" --vectors 3 --memory 512 --timeout 60 --show "$build" "$work/job" || status=$?
+"$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$work/vm.sock" --vectors 3 --memory 512 --timeout 240 --show "$build" "$work/job" || status=$?
 expect_equal "$status" 0 "exit code of the guest's program"
 host_status=0
 wait "$host_pid" || host_status=$?

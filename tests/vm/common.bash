@@ -48,9 +48,10 @@ fail() {
         exit 1
 }
 
-# vm_wait_for SECONDS COMMAND...: until it succeeds; a failure names the command.
+# vm_wait_for SECONDS COMMAND...: until it succeeds; a failure names the command. SECONDS is what it takes at most on a
+# machine of its own; a loaded one gets four times that.
 vm_wait_for() {
-        local seconds=$1 end
+        local seconds=$(($1 * 4)) end
         shift
         end=$(($(date +%s%3N) + seconds * 1000))
         until "$@"; do

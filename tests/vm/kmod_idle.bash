@@ -14,14 +14,14 @@ kmod_require "$build"
 vm_start_mediator "$build"
 
 { kmod_job; cat << 'JOB'; } > "$work/job"
-timeout 60 $as_user $kmod idle 6; echo "PROGRAM idle ended with $?"
+timeout 200 $as_user $kmod idle 9; echo "PROGRAM idle ended with $?"
 # Three that sleep, in whose midst one works: nobody but it is woken, and it is woken by interrupts, not by time.
 mkfifo /tmp/still
-for one in 1 2 3; do timeout 60 $as_user $kmod undisturbed < /tmp/still > /tmp/still.$one 2>&1 & still="$still $!"; done
+for one in 1 2 3; do timeout 200 $as_user $kmod undisturbed < /tmp/still > /tmp/still.$one 2>&1 & still="$still $!"; done
 exec 9> /tmp/still
 for one in 1 2 3; do for _ in $(seq 400); do grep -q MARK-still /tmp/still.$one && break; sleep 0.05; done; done
 before=$(kmod_now interrupts)
-timeout 60 $as_user strace -f -e trace=ppoll -E LD_LIBRARY_PATH=$LD_LIBRARY_PATH -E IVGPU_WAIT=sleep -o /tmp/slept $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; echo "FAILED: streams"; exit 1; }
+timeout 200 $as_user strace -f -e trace=ppoll -E LD_LIBRARY_PATH=$LD_LIBRARY_PATH -E IVGPU_WAIT=sleep -o /tmp/slept $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; echo "FAILED: streams"; exit 1; }
 after=$(kmod_now interrupts)
 exec 9>&-
 for one in $still; do wait $one || { cat /tmp/still.*; echo "FAILED: a sleeper was disturbed"; exit 1; }; done
@@ -29,7 +29,7 @@ woken=$(grep -c "events=POLLIN.*POLLRDHUP.*= [12] " /tmp/slept) late=$(grep -c "
 echo "MARK-shared: vectors $(kmod_now vectors), interrupts $((after - before)), woken $woken, by time $late"
 [ $(kmod_now vectors) -eq 1 ] && [ $((after - before)) -ge 5 ] && [ $woken -gt $((2 * late)) ] || { echo "FAILED: interrupts"; exit 1; }
 before=$(kmod_now interrupts)
-timeout 60 $as_user $kmod await; echo "PROGRAM await ended with $?"
+timeout 200 $as_user $kmod await; echo "PROGRAM await ended with $?"
 [ $(kmod_now interrupts) -gt $before ] || { echo "FAILED: no interrupts"; exit 1; }
 kmod_settle 10 || exit 1
 kmod_kernel_is_content || exit 1

@@ -13,7 +13,7 @@ kmod_require "$build"
 vm_start_mediator "$build"
 
 { kmod_job; cat << 'JOB'; } > "$work/job"
-run() { local name=$1; shift; timeout 60 "$@" > /tmp/$name.out 2>&1; local status=$?; echo "PROGRAM $name ended with $status"; [ $status -eq 0 ] || cat /tmp/$name.out; }
+run() { local name=$1; shift; timeout 200 "$@" > /tmp/$name.out 2>&1; local status=$?; echo "PROGRAM $name ended with $status"; [ $status -eq 0 ] || cat /tmp/$name.out; }
 run outsider setpriv --reuid=65533 --regid=65533 --clear-groups $bin/demo
 run isolation $as_user $kmod isolation
 run crowd $as_user $kmod crowd

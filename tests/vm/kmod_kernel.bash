@@ -15,12 +15,12 @@ vm_start_mediator "$build"
 
 { kmod_job; cat << 'JOB'; } > "$work/job"
 echo "kernel $(uname -r)"
-timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 & streams=$!
+timeout 200 $as_user $bin/streams > /tmp/streams 2>&1 & streams=$!
 $as_user $kmod work > /tmp/work 2>&1 & work=$!
 wait $streams || { cat /tmp/streams; exit 1; }
 kill -KILL $work; wait $work 2> /dev/null
 kmod_settle 10 || exit 1
-timeout 60 $as_user $kmod isolation || exit 1
+timeout 200 $as_user $kmod isolation || exit 1
 # Unbound under a program, and bound again.
 $as_user $bin/loop 50 > /tmp/loop 2>&1 & loop=$!
 for _ in $(seq 400); do grep -q running /tmp/loop && break; sleep 0.05; done
@@ -28,10 +28,10 @@ device=$(basename $(readlink -f $attributes/device))
 echo $device > /sys/bus/pci/drivers/ivgpu/unbind
 wait $loop; [ $? -eq 3 ] || { cat /tmp/loop; echo "FAILED: unbind"; exit 1; }
 echo $device > /sys/bus/pci/drivers/ivgpu/bind && kmod_admit || exit 1
-timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
+timeout 200 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
 kmod_settle 10 && rmmod ivgpu && kmod_kernel_is_content || exit 1
 JOB
-kmod_boot guest "$work/job" --root "$2" --kernel "$3" --driver "$driver" --timeout 300
+kmod_boot guest "$work/job" --root "$2" --kernel "$3" --driver "$driver"
 vm_join guest
 expect_equal "$guest_status" 0 "exit code of the guest's script"
 vm_console_says guest "kernel $3" || fail "another kernel has booted"

@@ -12,13 +12,12 @@ vm_work
 kmod_require "$build"
 vm_start_mediator "$build"
 
-{ kmod_job; cat << JOB; cat << 'JOB'; } > "$work/job"
+{ vm_job_awaits; kmod_job; cat << JOB; cat << 'JOB'; } > "$work/job"
 shared=$shared
 JOB
 load() {
         $as_user $bin/launch_rate 1000000000 > /tmp/out 2>&1 &
         $as_user $kmod work > /tmp/work 2>&1 &
-        sleep 2
 }
 if [ ! -e $shared/ordered ]; then
         # Sleep and hibernation are refused, and by the driver: others might refuse too.
@@ -26,31 +25,32 @@ if [ ! -e $shared/ordered ]; then
                 if echo $state > /sys/power/state 2> /dev/null; then echo "FAILED: it slept ($state)"; exit 1; fi
         done
         [ $(dmesg | grep -c "ivg_suspend.*returns -16") -ge 1 ] || { echo "FAILED: the driver has not refused"; exit 1; }
-        load; echo MARK-first; sleep 1
-        while [ ! -e $shared/ordered ]; do sleep 0.1; done
+        load; echo MARK-first; await ordered
         busybox reboot -f
 elif [ ! -e $shared/reset ]; then
-        timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
+        timeout 200 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
         load; echo MARK-second; sleep 100
 else
-        timeout 60 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
+        timeout 200 $as_user $bin/streams > /tmp/streams 2>&1 || { cat /tmp/streams; exit 1; }
         kmod_settle 10 || exit 1
         kmod_kernel_is_content || exit 1
         echo MARK-third
 fi
 JOB
-kmod_boot guest "$work/job" --reboot yes --qmp "$work/qmp.sock" --timeout 150
+kmod_boot guest "$work/job" --reboot yes --qmp "$work/qmp.sock"
 vm_wait_line 60 guest MARK-first
-expect_equal "$(executors_count)" 2 "executors before the reboot"
+vm_wait_for 10 executors_are 2
+sleep 1 # they work
 before=$(executors)
-touch "$shared/ordered"
+vm_go ordered
 vm_wait_for 5 executors_are 0 # well before the next boot's driver is there
 vm_wait_line 60 guest MARK-second
-expect_equal "$(executors_count)" 2 "executors before the reset"
+vm_wait_for 10 executors_are 2
+sleep 1
 for executor in $before; do
         kill -0 "$executor" 2> /dev/null && fail "executor $executor of the first boot still runs"
 done
-touch "$shared/reset"
+vm_go reset
 kmod_qmp system_reset
 vm_wait_line 60 guest MARK-third
 vm_join guest

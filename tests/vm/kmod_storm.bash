@@ -47,11 +47,11 @@ for round in $(seq 25); do
 done
 sort /tmp/storm | uniq -c | sed 's/^/STORM /'
 kmod_settle 20 || exit 1
-timeout 60 $as_user $bin/demo > /tmp/demo.out 2>&1 || { cat /tmp/demo.out; exit 1; }
+timeout 200 $as_user $bin/demo > /tmp/demo.out 2>&1 || { cat /tmp/demo.out; exit 1; }
 kmod_settle 10 || exit 1
 kmod_kernel_is_content || exit 1
 JOB
-kmod_boot guest "$work/job" --timeout 440
+kmod_boot guest "$work/job"
 vm_join guest
 expect_equal "$guest_status" 0 "exit code of the guest's script"
 killed=$(sed -n 's/.*STORM *\([0-9]*\) killed.*/\1/p' "$work/guest.console")

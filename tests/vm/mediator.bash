@@ -35,13 +35,23 @@ vm_start_mediator_again() {
         touch "$work/manager/again"
 }
 
+# The beginning of a job whose steps wait for the host's: "await WORD" in the guest goes on after "vm_go WORD" here. A test
+# that looks at what a guest does lets it wait meanwhile, for no pause is long enough on every machine.
+vm_job_awaits() {
+        echo "await() { while [ ! -e $shared/\$1 ]; do sleep 0.1; done; }"
+}
+
+vm_go() {
+        touch "$shared/$1"
+}
+
 # vm_boot NAME JOB [run-guest's options]: boots in the background; console in $work/NAME.console, QEMU in $work/NAME.pid.
 # The guest has the kernel driver where that is built; IVGPU_TEST_DRIVER=none boots it without (programs use sysfs).
 vm_boot() {
         local name=$1 job=$2 module=()
         shift 2
         [[ -e $build/guest/kmod/ivgpu.ko && ${IVGPU_TEST_DRIVER-} != none ]] && module=(--driver "$build/guest/kmod/ivgpu.ko")
-        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 110 --pidfile "$work/$name.pid" --show "$build" "${module[@]}" "$@" \
+        "$run_guest" ${IVGPU_TEST_KERNEL:+--kernel "$IVGPU_TEST_KERNEL"} --socket "$vm_socket" --vectors 7 --memory 1024 --timeout 440 --pidfile "$work/$name.pid" --show "$build" "${module[@]}" "$@" \
                 "$job" > "$work/$name.console" 2>&1 &
         guest_pid=$!
         vm_own "$guest_pid"
@@ -59,9 +69,9 @@ vm_console_says() {
 }
 
 # Waits for a line of the guest's script; a guest that ended without it fails the test with its console. SECONDS is what
-# an emulated guest takes at most on a machine of its own; a loaded one gets twice that.
+# an emulated guest takes at most on a machine of its own; a loaded one gets four times that.
 vm_wait_line() {
-        local seconds=$(($1 * 2)) name=$2 line=$3 end
+        local seconds=$(($1 * 4)) name=$2 line=$3 end
         end=$((SECONDS + seconds))
         until vm_console_says "$name" "$line"; do
                 if [[ $SECONDS -gt $end ]] || ! kill -0 "$guest_pid" 2> /dev/null; then

@@ -15,7 +15,7 @@ cat > "$work/job" <<JOB
 export LD_LIBRARY_PATH=$build/lib/ivgpu
 cd /
 $build/tests/cuda/launch_rate 1000000000 > /tmp/out 2>&1 & program=\$!
-sleep 1.5; echo MARK-running
+echo MARK-running
 wait \$program; echo "MARK-ended with \$?"
 sed 's/^/RUNNING /' /tmp/out
 begin=\$(date +%s%3N)
@@ -24,7 +24,7 @@ echo "MARK-late ended with \$status after \$((\$(date +%s%3N) - begin)) ms"
 sed 's/^/LATE /' /tmp/late
 echo MARK-told
 for attempt in \$(seq 40); do
-        timeout 60 $build/tests/cuda/demo > /tmp/again 2>&1; status=\$?
+        timeout 200 $build/tests/cuda/demo > /tmp/again 2>&1; status=\$?
         [ \$status -eq 0 ] && break
         sleep 0.5
 done
@@ -33,13 +33,15 @@ sed 's/^/AGAIN /' /tmp/again
 JOB
 vm_boot guest "$work/job"
 vm_wait_line 40 guest MARK-running
+vm_wait_for 10 executors_are 1
+sleep 1 # it launches
 executor=$(executors)
 
 begin=$(milliseconds)
 kill -KILL "$mediator_pid"
 vm_wait_line 10 guest MARK-ended
 took=$(($(milliseconds) - begin))
-[[ $took -le 2500 ]] || fail "the program ended only after $took ms"
+[[ $took -le 10000 ]] || fail "the program ended only after $took ms"
 if vm_console_says guest "MARK-ended with 0"; then fail "the program succeeded"; fi
 executor_is_gone() { ! kill -0 "$executor" 2> /dev/null; }
 vm_wait_for 3 executor_is_gone

@@ -16,30 +16,29 @@ for program in runtime_static runtime_shared; do
         [[ -x $build/tests/cuda/$program ]] && programs+=("$program")
 done
 cat > "$work/job" <<JOB
+$(vm_job_awaits)
 export LD_LIBRARY_PATH=$build/lib/ivgpu
 bin=$build/tests/cuda
 cd /
 say() { echo "PROGRAM \$1 ended with \$2"; [ \$2 -eq 0 ] || cat /tmp/\$1.out; }
-doctor() { timeout 60 $build/bin/ivgpu-doctor "\$@"; echo "DOCTOR ended with \$?"; }
+doctor() { timeout 200 $build/bin/ivgpu-doctor "\$@"; echo "DOCTOR ended with \$?"; }
 doctor
 for program in ${programs[*]}; do
-        timeout 60 \$bin/\$program > /tmp/\$program.out 2>&1; say \$program \$?
+        timeout 200 \$bin/\$program > /tmp/\$program.out 2>&1; say \$program \$?
 done
-timeout 60 \$bin/threads 8 > /tmp/threads.out 2>&1; say threads \$?
+timeout 200 \$bin/threads 8 > /tmp/threads.out 2>&1; say threads \$?
 
-timeout 60 \$bin/memory > /tmp/first_of_two.out 2>&1 & first=\$!
-timeout 60 \$bin/streams > /tmp/second_of_two.out 2>&1 & second=\$!
+timeout 200 \$bin/memory > /tmp/first_of_two.out 2>&1 & first=\$!
+timeout 200 \$bin/streams > /tmp/second_of_two.out 2>&1 & second=\$!
 wait \$first; say first_of_two \$?
 wait \$second; say second_of_two \$?
-echo MARK-all-ended; sleep 1
+echo MARK-all-ended; await ended
 
 \$bin/launch_rate 1000000000 > /tmp/victim.out 2>&1 & victim=\$!
-sleep 1.5
-echo MARK-victim-runs; sleep 1
+echo MARK-victim-runs; await seen
 kill -KILL \$victim; wait \$victim; echo "PROGRAM victim ended with \$?"
-echo MARK-victim-dead; sleep 1
-timeout 60 \$bin/demo > /tmp/successor.out 2>&1; say successor \$?
-echo MARK-recovered; sleep 2
+timeout 200 \$bin/demo > /tmp/successor.out 2>&1; say successor \$?
+echo MARK-recovered; await counted
 [ -e /dev/ivgpu0 ] || exit 0
 device=\$(basename /sys/bus/pci/drivers/ivgpu/0*)
 doctor --only=node --user=nobody
@@ -53,15 +52,18 @@ vm_boot guest "$work/job" --attach "$work/attach"
 
 vm_wait_line 80 guest MARK-all-ended
 vm_wait_for 2 executors_are 0
+vm_go ended
 vm_wait_line 20 guest MARK-victim-runs
+vm_wait_for 10 executors_are 1
 "$build/bin/ivgpu-doctor" --host --config "$work/ivgpud.conf" --vm=vm1 --only=configuration,mediator,state,socket,qemu,region \
         > "$work/doctor.log" || fail "the host's doctor: $(cat "$work/doctor.log")"
 for words in "ok +qemu .*is connected, 7 vectors" "ok +region .*256 MiB, 6 channels, .*a guest uses it"; do
         grep -qE "$words" "$work/doctor.log" || fail "the host's doctor does not say '$words'"
 done
-expect_equal "$(executors_count)" 1 "executors while one program runs"
+vm_go seen
 vm_wait_line 20 guest MARK-recovered
 vm_wait_for 2 executors_are 0 # the dead program's was ended when its successor came
+vm_go counted
 vm_join guest
 expect_equal "$guest_status" 0 "exit code of the guest's script"
 for program in "${programs[@]}" threads first_of_two second_of_two successor; do

@@ -15,30 +15,34 @@ export LD_LIBRARY_PATH=$build/lib/ivgpu
 cd /
 $build/tests/cuda/launch_rate 1000000000 > /tmp/out 2>&1 &
 $build/tests/cuda/launch_rate 1000000000 > /tmp/out2 2>&1 &
-sleep 2; echo MARK-running; sleep 100
+echo MARK-running; sleep 100
 JOB
 vm_boot first "$work/job"
 vm_wait_line 40 first MARK-running
-expect_equal "$(executors_count)" 2 "executors of two programs"
+vm_wait_for 10 executors_are 2
 region_before=$(region_inode)
 [[ -n $region_before ]] || fail "the mediator holds no region"
 
 kill -KILL "$(cat "$work/first.pid")"
+begin=$(milliseconds)
 vm_wait_for 1 executors_are 0
+took=$(($(milliseconds) - begin))
 wait "$guest_pid" || true
 vm_wait_for 2 test -S "$vm_socket"
 cat > "$work/job" <<JOB
+$(vm_job_awaits)
 export LD_LIBRARY_PATH=$build/lib/ivgpu
 cd /
-timeout 60 $build/tests/cuda/demo; status=\$?
-echo MARK-demo-ended; sleep 1
+timeout 200 $build/tests/cuda/demo; status=\$?
+echo MARK-demo-ended; await looked
 exit \$status
 JOB
 vm_boot second "$work/job"
 vm_wait_line 60 second MARK-demo-ended
 region_after=$(region_inode)
 [[ -n $region_after && $region_after != "$region_before" ]] || fail "the second VM got the first one's memory"
+vm_go looked
 vm_join second
 expect_equal "$guest_status" 0 "exit code of the demo in the second VM"
 vm_wait_for 2 executors_are 0
-echo "qemu_end: OK"
+echo "qemu_end: OK (executors gone $took ms after QEMU)"
