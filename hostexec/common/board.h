@@ -9,10 +9,11 @@
  * its consumer waits on `wake`. Looking costs one load a batch, telling one store; no lock, no trip to the mediator.
  *
  *   mediator                                    executor
- *   Q1 granted_ns, then `wake`, futex     ->    Q2 `wake`, then granted_ns, then futex on `wake`
+ *   Q1 granted_ns, then `wake`            ->    Q2 `wake`, then granted_ns
  *   Q4 waiting_ns (at each kick)          <-    Q3 waiting_ns, then kick (eventfd, IVG_EXEC_SLOT_KICK)
- * Q1, Q2: a grant that comes between the look and the sleep moves `wake`, so that the sleep ends at once; waits are
- * bounded all the same (gate.c). */
+ *   Q1, then Q5 waiting_ns, then futex    <->   Q3, then futex on `wake` as Q2 has seen it
+ * A grant that comes between the look and the sleep moves `wake`, so that the sleep ends at once; one that comes when
+ * the other sleeps finds it waiting. Waits are bounded all the same (gate.c). */
 #ifndef IVG_BOARD_H
 #define IVG_BOARD_H
 

@@ -76,9 +76,11 @@ static void tell(struct ivg_board *board, uint32_t device, struct ivg_sched_seat
                         &grant->announce,
                         ((ivg_load_relaxed_u32(&grant->announce) | 1) + 1) |
                                 (client->ask == IVG_SCHED_ASK_IDLE ? IVG_BOARD_ASK_IDLE : IVG_BOARD_ASK_BEGIN));
-        /* Q1, release, pairs with Q2: whoever sees it move sees these. */
-        atomic_fetch_add_explicit(&grant->wake, 1, memory_order_release);
-        if (client->waiting)
+        /* Q1, pairs with Q2: whoever sees it move sees these. A full barrier, for Q5. */
+        atomic_fetch_add_explicit(&grant->wake, 1, memory_order_seq_cst);
+        /* Q5, pairs with Q3: who began to wait since Q4, and slept before Q1. No later look would wake it: to that one
+         * nothing changes. */
+        if (ivg_load_seq_cst_u64(&board->uses[device].waiting_ns) != 0)
                 (void)syscall(SYS_futex, &grant->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 

@@ -90,6 +90,8 @@ static uint32_t fill_answer(struct played_host *host, uint16_t number, const uin
                 range.greatestPriority = -5;
                 memcpy(answer, &range, sizeof(range));
                 return sizeof(range);
+        case IVG_CALL_ivgFunctionDescribe: /* no parameters, no attribute known */
+                return sizeof(struct ivg_answer_ivgFunctionDescribe);
         default:
                 return PLAYED_ANSWER_BYTES;
         }
