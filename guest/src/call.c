@@ -12,10 +12,14 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A full ring is 4096 slots of work ahead: worth a short spin (about 50 us of PAUSE), then sleeps that double. */
+/* A full ring is 4096 slots of work ahead: worth a short spin (about 50 us of PAUSE), then sleeps that double. A ring
+ * that stays full, as that of a paused VM, costs next to nothing: sleeps grow with the wait, which they lengthen by 1
+ * %. */
 #define FULL_SPINS_MAX 1000u
 #define FULL_SLEEP_NS_MIN 20000
-#define FULL_SLEEP_NS_MAX 1000000
+#define FULL_SLEEP_NS_DOUBLED 1000000
+#define FULL_SLEEP_PART 100
+#define FULL_SLEEP_NS_MAX 50000000
 /* Answers of short calls come within microseconds; a thread that sleeps pays a wake-up of several. */
 #define ANSWER_SPIN_NS 50000
 #define ANSWER_SPINS_PER_CLOCK 32u
@@ -128,6 +132,7 @@ __attribute__((cold)) static void log_record(uint16_t number, const void *reques
 static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes, struct ivg_record *record, int rc)
 {
         struct timespec pause = {.tv_nsec = FULL_SLEEP_NS_MIN};
+        uint64_t waited_ns = 0;
 
         for (uint32_t spin = 0; rc == -EAGAIN && spin < FULL_SPINS_MAX; spin++) {
                 ivg_cpu_relax();
@@ -139,8 +144,11 @@ static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes, s
                 if (alive != 0)
                         return ivg_process_lose(alive, "waiting for room in the ring");
                 nanosleep(&pause, NULL);
-                if (pause.tv_nsec < FULL_SLEEP_NS_MAX)
+                waited_ns += (uint64_t)pause.tv_nsec;
+                if (pause.tv_nsec < FULL_SLEEP_NS_DOUBLED)
                         pause.tv_nsec *= 2;
+                else if (pause.tv_nsec < FULL_SLEEP_NS_MAX && waited_ns / FULL_SLEEP_PART > (uint64_t)pause.tv_nsec)
+                        pause.tv_nsec = (long)(waited_ns / FULL_SLEEP_PART);
                 rc = ivg_producer_reserve(producer, bytes, record);
         }
         if (rc == 0)

@@ -31,6 +31,7 @@ if(TARGET ring_killed)
   target_compile_definitions(ring_killed PRIVATE IVG_POINT_HOOK)
   target_include_directories(ring_killed PRIVATE $<TARGET_PROPERTY:ivg_ring,INTERFACE_INCLUDE_DIRECTORIES>)
 endif()
+ivg_add_test(ring_full_for_long SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_full_for_long.c LIBS ivg_ring LABELS stress ring)
 ivg_add_test(ring_consumer_killed SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_consumer_killed.c LIBS ivg_ring LABELS stress ring)
 ivg_add_test(ring_processes SOURCES ${CMAKE_SOURCE_DIR}/tests/stress/ring_processes.c LIBS ivg_ring LABELS stress ring)
 

@@ -17,6 +17,7 @@
 
 #define STRESS_WAKE_MS 20000 /* far beyond any scheduling delay of a loaded machine */
 #define STRESS_SPINS 4u      /* before either side sleeps */
+#define STRESS_FULL_YIELDS 1000u
 #define STRESS_PRODUCERS_MAX 8u
 #define STRESS_GENERATION 3u
 
@@ -85,6 +86,7 @@ struct stress_producer {
         uint32_t owner;
         uint64_t records;
         bool dawdle;         /* stays long between claim and commit: for those who kill it there */
+        bool asks_nothing;   /* wants no answers, for which it would wait: fills the ring */
         uint64_t doorbells;  /* out: rung */
         const char *failure; /* out: NULL when all went well */
 };
@@ -120,12 +122,16 @@ static inline const char *stress_send(struct stress_producer *self, struct ivg_p
         uint8_t bytes[IVG_RECORD_PAYLOAD_BYTES_MAX];
         struct ivg_record record;
         const uint64_t give_up_ns = stress_now_ns() + STRESS_WAKE_MS * 1000000ull;
+        uint32_t full = 0;
         int rc;
 
         while ((rc = ivg_producer_reserve(producer, header->bytes, &record)) == -EAGAIN) {
                 if (stress_now_ns() > give_up_ns)
                         return "ring stays full";
-                sched_yield();
+                if (full++ < STRESS_FULL_YIELDS)
+                        sched_yield();
+                else
+                        usleep(100);
         }
         if (rc != 0)
                 return "reserve refused";
@@ -162,7 +168,7 @@ static inline void stress_produce(struct stress_producer *self)
                         .bytes = (uint32_t)sizeof(header) + (dice % 8 == 0 ? (uint32_t)(dice >> 32) % 3500 : dice % 24),
                         .last = number == self->records - 1,
                         .number = number,
-                        .sequence = dice % 32 == 1 ? ++producer.sequence : 0,
+                        .sequence = dice % 32 == 1 && !self->asks_nothing ? ++producer.sequence : 0,
                 };
 
                 self->failure = stress_send(self, &producer, &header);

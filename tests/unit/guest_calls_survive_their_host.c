@@ -206,6 +206,68 @@ static void a_full_ring_is_waited_for(void **state)
         assert_int_equal(played_lines(said), 0);
 }
 
+#define SENDERS 3u
+#define SENDER_CALLS (2 * IVG_RING_SLOTS)
+
+static void *send_many(void *argument)
+{
+        for (uint32_t i = 1; i <= SENDER_CALLS; i++)
+                REQUIRE_RESULT(send_counted(i), CUDA_SUCCESS);
+        return argument;
+}
+
+static void *ask_once(void *argument)
+{
+        int32_t result;
+
+        REQUIRE_RESULT(ivg_send_ivgTakeAsyncError(&result), CUDA_SUCCESS);
+        return argument;
+}
+
+static int64_t cpu_ms(void)
+{
+        struct timespec used;
+
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+        return used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* Threads that wait for room and one that waits for an answer, while the host takes nothing. */
+static void ring_stays_full(void)
+{
+        pthread_t threads[SENDERS], asker;
+        int64_t used_ms;
+
+        start();
+        atomic_store(&host.paused, 1);
+        REQUIRE(pthread_create(&asker, NULL, ask_once, NULL) == 0);
+        for (uint32_t i = 0; i < SENDERS; i++)
+                REQUIRE(pthread_create(&threads[i], NULL, send_many, NULL) == 0);
+        while (ivg_load_relaxed_u64(&ivg_process.ring.guest->tail) -
+                       ivg_load_relaxed_u64(&ivg_process.ring.host->head) <
+               IVG_RING_SLOTS)
+                usleep(1000);
+        usleep(300000); /* the sleeps have grown */
+        used_ms = cpu_ms();
+        usleep(1000000);
+        REQUIRE(cpu_ms() - used_ms < 250); /* of this whole process; a thread that spins takes all it can get */
+        atomic_store(&host.paused, 0);
+        for (uint32_t i = 0; i < SENDERS; i++)
+                REQUIRE(pthread_join(threads[i], NULL) == 0);
+        REQUIRE(pthread_join(asker, NULL) == 0);
+        ask_once(NULL); /* all before it has been taken */
+        REQUIRE(atomic_load(&host.calls[IVG_CALL_ivgExtentsUnregister]) == SENDERS * SENDER_CALLS);
+        REQUIRE(atomic_load(&host.calls[IVG_CALL_ivgTakeAsyncError]) == 2);
+        REQUIRE(atomic_load(&host.order_errors) == 0);
+}
+
+static void a_ring_that_stays_full_costs_nothing(void **state)
+{
+        (void)state;
+        played_scenario(ring_stays_full, said, sizeof(said));
+        assert_int_equal(played_lines(said), 0);
+}
+
 static pthread_barrier_t together;
 static _Atomic(uint32_t) lines_shared;
 
@@ -457,6 +519,7 @@ int main(void)
                 cmocka_unit_test(the_window_moves_on_when_refused),
                 cmocka_unit_test(a_missing_or_foreign_mediator_is_named_once),
                 cmocka_unit_test(a_full_ring_is_waited_for),
+                cmocka_unit_test(a_ring_that_stays_full_costs_nothing),
                 cmocka_unit_test(more_threads_than_lines_share_one),
                 cmocka_unit_test(a_lost_host_is_a_sticky_error_and_one_line),
                 cmocka_unit_test(fork_leaves_the_parent_alone),

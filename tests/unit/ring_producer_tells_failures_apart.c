@@ -12,12 +12,11 @@ static void expect_refusal(struct ring_fixture *f, uint32_t bytes, int expected)
         assert_int_equal(ivg_load_relaxed_u32(&f->guest->producers[f->producer.index].slots), 0);
 }
 
-static void full_claims_nothing_and_ends_when_space_returns(void **state)
+static void full_claims_nothing_and_ends_when_space_returns_at(uint64_t start)
 {
         struct ring_fixture f;
 
-        (void)state;
-        fixture_open(&f, (1ull << 32) - 100);
+        fixture_open(&f, start);
         for (uint32_t i = 0; i < IVG_RING_SLOTS - 1; i++)
                 (void)fixture_send(&f, i, 56, 1);
         expect_refusal(&f, 57, -EAGAIN); /* one slot is left */
@@ -30,6 +29,13 @@ static void full_claims_nothing_and_ends_when_space_returns(void **state)
         (void)fixture_send(&f, 0, IVG_RECORD_PAYLOAD_BYTES_MAX, 2);
         expect_refusal(&f, 0, -EAGAIN);
         fixture_close(&f);
+}
+
+static void full_claims_nothing_and_ends_when_space_returns(void **state)
+{
+        (void)state;
+        full_claims_nothing_and_ends_when_space_returns_at((1ull << 32) - 100);
+        full_claims_nothing_and_ends_when_space_returns_at(UINT64_MAX - 100);
 }
 
 static void stale_view_of_tail_is_not_full(void **state)

@@ -131,7 +131,7 @@ static void consumed_and_overwritten_claim_is_left_alone(void **state)
 
 static void abandoned_claim_becomes_skip_and_rings(void **state)
 {
-        const uint64_t starts[] = {0, IVG_RING_SLOTS - 2, (1ull << 32) - 3};
+        const uint64_t starts[] = {0, IVG_RING_SLOTS - 2, (1ull << 32) - 3, UINT64_MAX - 3};
 
         (void)state;
         for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
