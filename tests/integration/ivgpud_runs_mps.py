@@ -99,7 +99,8 @@ control = {{ socket = "{self.control_path}"; }};
         server = self.wait_server(1)
         self.end()
         self.assertEqual(self.process.returncode, 0)
-        self.assertFalse(process_is_there(daemon["pid"]) or process_is_there(server))
+        self.assertFalse(process_is_there(daemon["pid"]))
+        wait_until(lambda: not process_is_there(server), "the server's end")  # its daemon has told it
         self.assertEqual(os.listdir(pipes), [])
         with open(os.path.join(self.mps_dir, "0", "log", "said")) as said:
             self.assertIn("hello from the control daemon", said.read())

@@ -186,11 +186,15 @@ control = {{ socket = "{self.control_path}"; }};""")
         self.assertGreater(trace.totals["calls"], 0, said)
         trace.check_order(self)
 
+    def written(self, words):
+        with open(self.path) as file:
+            return words in file.read()
+
     def test_a_mediator_that_goes_away(self):
         self.program("loop", "60")
         tracer = self.trace()
         wait_until(lambda: ": trace local" in self.log(), "a trace")
-        wait_until(lambda: os.path.getsize(self.path) > 0, "calls")
+        wait_until(lambda: self.written('"cat":"async"'), "calls of both kinds")
         self.end()
         self.assertIn(f"the mediator at {self.control_path}: ", self.over(tracer, 3))
         Trace(self, self.path).check_order(self)
