@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The mediator with executors that succeed, fail, hang, crash and cheat; programs, QEMUs and mediators that vanish."""
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -75,9 +76,10 @@ class LocalPrograms(Mediator):
         self.mode("silent")
         guest = self.attach_local()
         generation = guest.ask(0, GUEST_OPEN)
-        pid = wait_until(self.notes, "executor's start")[0]["pid"]
         guest.wait_host(0, generation, FAILED)
         self.assertEqual(guest.region.reason(0), TIMEOUT)
+        self.assert_logged_like(r"the executor \(pid \d+\) was not ready within 1500 ms")
+        pid = int(re.search(r"the executor \(pid (\d+)\) was not ready", self.log()).group(1))
         wait_until(lambda: not process_is_there(pid), "executor's end")
         guest.close()
 

@@ -151,7 +151,8 @@ class Holds(Machine):
             for name in ("ring_wait", "execution", "total"):
                 latency = account[name]
                 self.assertGreater(latency["count"], 0, name)
-                self.assertTrue(0 < latency["p50_ns"] <= latency["p95_ns"] <= latency["p99_ns"] < WAIT_S * 1e9, latency)
+                least = 0 if name == "ring_wait" else 1  # a call alone in its batch waits for none
+                self.assertTrue(least <= latency["p50_ns"] <= latency["p95_ns"] <= latency["p99_ns"] < WAIT_S * 1e9, latency)
             self.assertGreaterEqual(account["total"]["p99_ns"], account["execution"]["p50_ns"])
         self.assertGreater(slow["throttled_seconds"], 0.5)
         self.assertEqual(fast["throttled_seconds"], 0)
