@@ -51,6 +51,7 @@ static struct {
 static void prepare(enum call call)
 {
         memset(&thing, 0, sizeof(thing));
+        CU(cuStreamSynchronize(other)); /* a query is to find nothing pending */
         if (call == EVENT_DESTROY || call == EVENT_RECORD)
                 CU(cuEventCreate(&thing.event, 0));
         if (call == STREAM_DESTROY)
