@@ -128,15 +128,23 @@ __attribute__((cold)) static void log_record(uint16_t number, const void *reques
         ivg_log("  -> %s", text);
 }
 
+/* Out of line: the hot path has its own. */
+__attribute__((noinline)) static int reserve_again(struct ivg_producer *producer, uint32_t bytes,
+                                                   struct ivg_record *record)
+{
+        return ivg_producer_reserve(producer, bytes, record);
+}
+
 /* The ring is full: waits for room as long as somebody lives who makes some. */
-static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes, struct ivg_record *record, int rc)
+__attribute__((cold, noinline)) static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes,
+                                                                struct ivg_record *record, int rc)
 {
         struct timespec pause = {.tv_nsec = FULL_SLEEP_NS_MIN};
         uint64_t waited_ns = 0;
 
         for (uint32_t spin = 0; rc == -EAGAIN && spin < FULL_SPINS_MAX; spin++) {
                 ivg_cpu_relax();
-                rc = ivg_producer_reserve(producer, bytes, record);
+                rc = reserve_again(producer, bytes, record);
         }
         while (rc == -EAGAIN) { /* bounded by the peer's life */
                 const int alive = ivg_link_alive(ivg_process.link);
@@ -149,31 +157,20 @@ static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes, s
                         pause.tv_nsec *= 2;
                 else if (pause.tv_nsec < FULL_SLEEP_NS_MAX && waited_ns / FULL_SLEEP_PART > (uint64_t)pause.tv_nsec)
                         pause.tv_nsec = (long)(waited_ns / FULL_SLEEP_PART);
-                rc = ivg_producer_reserve(producer, bytes, record);
+                rc = reserve_again(producer, bytes, record);
         }
         if (rc == 0)
                 return CUDA_SUCCESS;
         return rc == -EMSGSIZE ? CUDA_ERROR_INVALID_VALUE : ivg_process_lose(rc, "sending a call");
 }
 
-/* Slot by slot: for a whole one the length is known, so that it is a few wide moves. */
-static void write_request(const struct ivg_producer *producer, const struct ivg_record *record, const void *request,
-                          uint32_t request_bytes)
+/* Inline: the flags of the two callers are constants or nearly so. */
+__attribute__((always_inline)) static inline CUresult
+send_record(struct ivg_thread *thread, struct ivg_producer *producer, uint16_t number, struct ivg_call_header *header,
+            uint32_t request_bytes, uint8_t flags, uint32_t sequence_low)
 {
-        const uint8_t *from = request;
-        uint32_t offset = 0;
-
-        for (; request_bytes - offset >= IVG_SLOT_PAYLOAD_BYTES; offset += IVG_SLOT_PAYLOAD_BYTES)
-                ivg_record_write(producer, record, offset, from + offset, IVG_SLOT_PAYLOAD_BYTES);
-        if (offset < request_bytes)
-                ivg_record_write(producer, record, offset, from + offset, request_bytes - offset);
-}
-
-static CUresult send_record(struct ivg_producer *producer, uint16_t number, struct ivg_call_header *header,
-                            uint32_t request_bytes, uint8_t flags, uint32_t sequence_low)
-{
-        const struct ivg_object *context = ivg_context_current();
-        struct ivg_ring_producer *line;
+        const struct ivg_object *context = ivg_context_current_of(thread);
+        struct ivg_ring_producer *line = ivg_producer_line(producer);
         struct ivg_record record;
         const int rc = ivg_producer_reserve(producer, request_bytes, &record);
 
@@ -190,15 +187,14 @@ static CUresult send_record(struct ivg_producer *producer, uint16_t number, stru
         header->producer = (uint8_t)producer->index;
         header->flags = flags;
         header->reserved = 0;
-        write_request(producer, &record, header, request_bytes);
+        ivg_record_fill(producer, &record, header);
         if (__builtin_expect(ivg_log_calls, 0))
                 log_record(number, header, request_bytes);
 
-        line = ivg_producer_line(producer);
         if (__builtin_expect(ivg_producer_commit(producer, &record, number), 0)) {
                 ivg_store_relaxed_u64(&line->doorbells, ivg_load_relaxed_u64(&line->doorbells) + 1);
                 ivg_link_doorbell(ivg_process.link);
-                ivg_thread_local()->rang = true;
+                thread->rang = true;
         }
         /* Relaxed: counters to look at, of which this thread is the only writer. */
         ivg_store_relaxed_u64(&line->calls, ivg_load_relaxed_u64(&line->calls) + 1);
@@ -207,18 +203,18 @@ static CUresult send_record(struct ivg_producer *producer, uint16_t number, stru
         return CUDA_SUCCESS;
 }
 
-/* This thread's line; NULL with *result when nothing may go out. */
-static struct ivg_thread *thread_for_call(CUresult *result)
+/* This thread's line; NULL when nothing may go out. */
+static inline struct ivg_thread *thread_for_call(void)
 {
         struct ivg_thread *thread = ivg_thread_self();
         const uint32_t lost = ivg_load_relaxed_u32(&ivg_process.lost); /* as in ivg_process_check */
 
-        *result = CUDA_SUCCESS;
-        if (__builtin_expect(thread == NULL || lost != 0, 0)) {
-                *result = ivg_thread_local()->in_callback ? CUDA_ERROR_NOT_PERMITTED : ivg_process_refusal();
-                return NULL;
-        }
-        return thread;
+        return __builtin_expect(lost == 0, 1) ? thread : NULL;
+}
+
+__attribute__((cold)) static CUresult no_thread_for_call(void)
+{
+        return ivg_thread_local()->in_callback ? CUDA_ERROR_NOT_PERMITTED : ivg_process_refusal();
 }
 
 CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes)
@@ -227,10 +223,10 @@ CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes)
 
         if (ivg_capturing() || __builtin_expect(ivg_load_relaxed_u32(&ivg_faulted) != 0, 0))
                 return ivg_call_sync(number, request, request_bytes, NULL, 0, 0, NULL);
-        struct ivg_thread *thread = thread_for_call(&result);
-        if (thread == NULL)
-                return result;
-        result = send_record(ivg_thread_producer_take(thread), number, request, request_bytes, 0, 0);
+        struct ivg_thread *thread = thread_for_call();
+        if (__builtin_expect(thread == NULL, 0))
+                return no_thread_for_call();
+        result = send_record(thread, ivg_thread_producer_take(thread), number, request, request_bytes, 0, 0);
         ivg_thread_producer_give(thread);
         return result;
 }
@@ -354,16 +350,16 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
                        uint32_t answer_bytes_min, uint32_t answer_bytes_max, uint32_t *answer_bytes)
 {
         CUresult result;
-        struct ivg_thread *thread = thread_for_call(&result);
+        struct ivg_thread *thread = thread_for_call();
         struct ivg_producer *producer;
         struct answer answer;
 
         if (thread == NULL)
-                return result;
+                return no_thread_for_call();
         producer = ivg_thread_producer_take(thread);
         answer.producer = producer;
         answer.sequence = ++producer->sequence;
-        result = send_record(producer, number, request, request_bytes,
+        result = send_record(thread, producer, number, request, request_bytes,
                              IVG_CALL_WANTS_ANSWER | capture_flags(thread, number), (uint32_t)answer.sequence);
         if (result == CUDA_SUCCESS && !answer_spin(&answer) && !ivg_wait_yielding(answer_look, &answer))
                 result = answer_sleep(producer, &answer);

@@ -11,48 +11,14 @@ static struct {
 
 /* ---- the stack (hot) ---- */
 
-struct ivg_object *ivg_context_current(void)
-{
-        const struct ivg_thread *thread = ivg_thread_local();
-
-        return thread->context_depth != 0 ? thread->context_stack[thread->context_depth - 1] : NULL;
-}
-
-/* The top is what was pushed, and lives. */
-static CUresult top_check(const struct ivg_thread *thread)
-{
-        const uint32_t top = thread->context_depth - 1;
-        struct ivg_object *context = thread->context_stack[top];
-
-        if (__builtin_expect(context->id != thread->context_ids[top], 0))
-                return CUDA_ERROR_CONTEXT_IS_DESTROYED; /* its cell is another object's now */
-        return ivg_context_check(context);
-}
-
 CUresult ivg_context_check(struct ivg_object *context)
 {
-        const struct ivg_context_state *state;
-
-        /* Acquire, pairs with the release in create or retain: the state is complete. */
-        if (__builtin_expect(ivg_load_acquire_u32(&context->kind) != IVG_KIND_CONTEXT, 0))
-                return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-        state = ivg_context_state(context);
-        return state != NULL && ivg_load_acquire_u32(&state->active) != 0 ? CUDA_SUCCESS
-                                                                          : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        return ivg_context_lives(context) ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
 CUresult ivg_context_require(struct ivg_object **context)
 {
-        const struct ivg_thread *thread = ivg_thread_local();
-        CUresult result = ivg_process_check();
-
-        if (__builtin_expect(result != CUDA_SUCCESS, 0))
-                return result;
-        if (__builtin_expect(thread->context_depth == 0, 0))
-                return CUDA_ERROR_INVALID_CONTEXT;
-        result = top_check(thread);
-        *context = thread->context_stack[thread->context_depth - 1];
-        return result;
+        return ivg_context_require_inline(context);
 }
 
 static void stack_set(struct ivg_thread *thread, uint32_t at, struct ivg_object *context)

@@ -28,6 +28,35 @@ static inline struct ivg_context_state *ivg_context_state(const struct ivg_objec
         return context->data;
 }
 
+static inline bool ivg_context_lives(const struct ivg_object *context)
+{
+        const struct ivg_context_state *state;
+
+        /* Acquire, pairs with the release in create or retain: the state is complete. */
+        if (__builtin_expect(ivg_load_acquire_u32(&context->kind) != IVG_KIND_CONTEXT, 0))
+                return false;
+        state = ivg_context_state(context);
+        return state != NULL && ivg_load_acquire_u32(&state->active) != 0;
+}
+
+/* ivg_context_require for the hottest calls. */
+static inline CUresult ivg_context_require_inline(struct ivg_object **context)
+{
+        const struct ivg_thread *thread = ivg_thread_local();
+        const CUresult result = ivg_process_check();
+        const uint32_t depth = thread->context_depth;
+
+        if (__builtin_expect(result != CUDA_SUCCESS, 0))
+                return result;
+        if (__builtin_expect(depth == 0, 0))
+                return CUDA_ERROR_INVALID_CONTEXT;
+        *context = thread->context_stack[depth - 1];
+        /* Another number: its cell is another object's now. */
+        return (*context)->id == thread->context_ids[depth - 1] && ivg_context_lives(*context)
+                       ? CUDA_SUCCESS
+                       : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
 static inline bool ivg_cached_get(const struct ivg_cached *cached, uint64_t *value)
 {
         /* Acquire, pairs with ivg_cached_set: the value belongs to the mark. */

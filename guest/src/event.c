@@ -1,6 +1,6 @@
 /* Events: handles are minted here, records go out; waiting and asking are generated calls. */
+#include "context.h"
 #include "cuda_api.h"
-#include "guest.h"
 #include "guest_send.h"
 #include <string.h>
 
@@ -72,7 +72,7 @@ static CUresult record(CUevent handle, CUstream stream, unsigned int flags, ivg_
         const struct ivg_object *event;
         struct ivg_request_cuEventRecordWithFlags request;
         ivg_id stream_id;
-        CUresult result = ivg_context_require(&context);
+        CUresult result = ivg_context_require_inline(&context);
 
         if (result != CUDA_SUCCESS)
                 return result;

@@ -132,11 +132,37 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         struct ivg_object *context_stack[IVG_CONTEXT_STACK_MAX]; /* current = top; depth 0 = none */
         ivg_id context_ids[IVG_CONTEXT_STACK_MAX];               /* as pushed: a reused cell has another number */
 };
-struct ivg_thread *ivg_thread_local(void); /* this thread's, with or without a line; never NULL */
-struct ivg_thread *ivg_thread_self(void);  /* with a line, its own or the shared one; NULL: the process is not READY */
+extern _Thread_local struct ivg_thread ivg_thread_here;
+static inline struct ivg_thread *ivg_thread_local(void) /* this thread's, with or without a line; never NULL */
+{
+        struct ivg_thread *thread = &ivg_thread_here;
+
+        __asm__("" : "+r"(thread)); /* keeps it: a compiler would ask the thread's block again for each use */
+        return thread;
+}
+/* First call of a thread, or the first since its line was given back. False: the process is not READY. */
+bool ivg_thread_take_line(struct ivg_thread *thread);
+/* With a line, its own or the shared one; NULL: the process is not READY. */
+static inline struct ivg_thread *ivg_thread_self(void)
+{
+        struct ivg_thread *thread = ivg_thread_local();
+
+        if (__builtin_expect(thread->open || thread->shared, 1))
+                return thread;
+        return ivg_thread_take_line(thread) ? thread : NULL;
+}
 /* The producer to send with, and back. Own line: free of charge. Shared line: a mutex is held between the two. */
-struct ivg_producer *ivg_thread_producer_take(struct ivg_thread *thread);
-void ivg_thread_producer_give(struct ivg_thread *thread);
+struct ivg_producer *ivg_thread_shared_take(void);
+void ivg_thread_shared_give(void);
+static inline struct ivg_producer *ivg_thread_producer_take(struct ivg_thread *thread)
+{
+        return __builtin_expect(!thread->shared, 1) ? &thread->producer : ivg_thread_shared_take();
+}
+static inline void ivg_thread_producer_give(struct ivg_thread *thread)
+{
+        if (__builtin_expect(thread->shared, 0))
+                ivg_thread_shared_give();
+}
 CUresult ivg_threads_start(void); /* process.c, once, when the ring is bound: takes the shared line */
 void ivg_thread_forked(void);     /* process.c, in a fork()ed child: this thread has no line any more */
 
@@ -187,10 +213,49 @@ void ivg_object_destroy(struct ivg_object *object); /* the number's generation m
 void ivg_object_set_release(enum ivg_kind kind, void (*release)(struct ivg_object *object));
 /* Ends every object that belongs to `context`, without telling the host, which ends them with the context. */
 void ivg_objects_destroy_of_context(const struct ivg_object *context);
+/* Where objects lie: objects.c writes both words, the base first. */
+struct ivg_object_window {
+        _Atomic(uintptr_t) base;        /* 0: not reserved yet */
+        _Atomic(uint64_t) usable_bytes; /* cells below are readable; only grows */
+};
+extern struct ivg_object_window ivg_object_window;
+/* The cell behind a pointer, alive or not; NULL: not one of ours. */
+static inline struct ivg_object *ivg_object_cell(const void *handle)
+{
+        /* Acquire, pairs with commit_more. 0 before the first object: nothing is inside. */
+        const uint64_t usable = ivg_load_acquire_u64(&ivg_object_window.usable_bytes);
+        const uint64_t offset = (uintptr_t)handle - atomic_load_explicit(&ivg_object_window.base, memory_order_relaxed);
+
+        return offset < usable && offset % sizeof(struct ivg_object) == 0 ? (struct ivg_object *)handle : NULL;
+}
 /* The live object of `kind` behind a handle, else NULL. Lock-free; hot. */
-struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle);
-/* A stream handle as a number: NULL and special handles too. `null_stream` is IVG_ID_STREAM_LEGACY or _PER_THREAD. */
-CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id);
+static inline struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle)
+{
+        struct ivg_object *object = ivg_object_cell(handle);
+
+        /* Acquire, pairs with the release in ivg_object_create. */
+        return object != NULL && ivg_load_acquire_u32(&object->kind) == (uint32_t)kind ? object : NULL;
+}
+/* A stream handle as a number: NULL and special handles too. `null_stream` is IVG_ID_STREAM_LEGACY or _PER_THREAD.
+ * INVALID_HANDLE: no stream. Hot. */
+static inline CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id)
+{
+        const struct ivg_object *object;
+
+        if (stream == NULL) {
+                *id = null_stream;
+                return CUDA_SUCCESS;
+        }
+        if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) {
+                *id = stream == CU_STREAM_LEGACY ? IVG_ID_STREAM_LEGACY : IVG_ID_STREAM_PER_THREAD;
+                return CUDA_SUCCESS;
+        }
+        object = ivg_object_of(IVG_KIND_STREAM, stream);
+        if (object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        *id = object->id;
+        return CUDA_SUCCESS;
+}
 /* What a stream handle stands for: *stream is NULL for the special ones, whose context is the current one. */
 CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context);
 /* The live object of `kind` with this number, else NULL. */
@@ -200,10 +265,27 @@ struct ivg_object *ivg_object_at(enum ivg_kind kind, uint32_t index);
 /* Live objects of `kind`; of graph nodes: whether a graph's end has any to look for. */
 uint32_t ivg_objects_live(enum ivg_kind kind);
 /* Function or kernel handle (CUDA accepts both at a launch). */
-struct ivg_object *ivg_object_of_function(const void *handle);
+static inline struct ivg_object *ivg_object_of_function(const void *handle)
+{
+        struct ivg_object *object = ivg_object_cell(handle);
+        uint32_t kind;
+
+        if (object == NULL)
+                return NULL;
+        kind = ivg_load_acquire_u32(&object->kind); /* as in ivg_object_of */
+        return kind == IVG_KIND_FUNCTION || kind == IVG_KIND_KERNEL ? object : NULL;
+}
 
 /* ---- contexts (context.c) ---- */
-struct ivg_object *ivg_context_current(void); /* NULL: none. It may have ended: see ivg_context_require */
+/* NULL: none. It may have ended: see ivg_context_require. */
+static inline struct ivg_object *ivg_context_current_of(const struct ivg_thread *thread)
+{
+        return thread->context_depth != 0 ? thread->context_stack[thread->context_depth - 1] : NULL;
+}
+static inline struct ivg_object *ivg_context_current(void)
+{
+        return ivg_context_current_of(ivg_thread_local());
+}
 /* The context that owns memory and code made in `context`: the primary one for that of a part of a device. */
 static inline struct ivg_object *ivg_context_owner(struct ivg_object *context)
 {

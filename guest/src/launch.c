@@ -5,6 +5,7 @@
  * function's limit. Before a refusal by a cached limit the limit is fetched again: errors are rare, a wrong one is not
  * allowed. Everything else surfaces later, as the interface allows for launches. */
 #include "launch.h"
+#include "context.h"
 #include "cuda_api.h"
 #include "guest_send.h"
 #include <stdlib.h>
@@ -15,6 +16,16 @@
 struct shape {
         uint32_t grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
 };
+
+/* A launch as it crosses, with its parameters in the record: what every launch is whose parameters are that few. */
+struct launch_record {
+        struct ivg_request_ivgLaunch request;
+        uint8_t parameters[IVG_RECORD_PAYLOAD_BYTES_MAX - sizeof(struct ivg_request_ivgLaunch)];
+};
+_Static_assert(sizeof(struct launch_record) == IVG_RECORD_PAYLOAD_BYTES_MAX, "parameters follow the fixed part");
+_Static_assert(offsetof(struct ivg_request_ivgLaunch, reserved_1) - offsetof(struct ivg_request_ivgLaunch, grid_x) ==
+                       sizeof(struct shape),
+               "a request names its shape as struct shape does");
 
 /* ---- checks ---- */
 
@@ -60,7 +71,7 @@ static bool shape_exceeds_device(const struct limits *limits, const struct shape
                is_beyond(limits, 4, shape->block_y) || is_beyond(limits, 5, shape->block_z);
 }
 
-static bool shape_exceeds_function(const struct ivg_function_attributes *attributes, const struct shape *shape)
+static inline bool shape_exceeds_function(const struct ivg_function_attributes *attributes, const struct shape *shape)
 {
         int value;
         const uint64_t threads = (uint64_t)shape->block_x * shape->block_y * shape->block_z;
@@ -71,9 +82,22 @@ static bool shape_exceeds_function(const struct ivg_function_attributes *attribu
                shape->shared_bytes > (uint64_t)value;
 }
 
+__attribute__((cold, noinline)) static CUresult shape_check_again(struct ivg_object *function, int device,
+                                                                  const struct shape *shape,
+                                                                  struct ivg_function_attributes *attributes)
+{
+        const CUresult fetched = ivg_function_fetch(function, device, true);
+
+        if (fetched != CUDA_SUCCESS)
+                return fetched;
+        return shape_exceeds_function(attributes, shape) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
 /* After ivg_function_need, which has looked at the device's number. */
-static CUresult shape_check(struct ivg_object *function, const struct ivg_object *context, const struct shape *shape,
-                            struct ivg_function_attributes *attributes)
+__attribute__((always_inline)) static inline CUresult shape_check(struct ivg_object *function,
+                                                                  const struct ivg_object *context,
+                                                                  const struct shape *shape,
+                                                                  struct ivg_function_attributes *attributes)
 {
         struct limits *limits = &limits_of_device[context->device];
 
@@ -85,18 +109,15 @@ static CUresult shape_check(struct ivg_object *function, const struct ivg_object
         }
         if (shape_exceeds_device(limits, shape))
                 return CUDA_ERROR_INVALID_VALUE;
-        if (__builtin_expect(!shape_exceeds_function(attributes, shape), 1))
-                return CUDA_SUCCESS;
-        const CUresult fetched = ivg_function_fetch(function, context->device, true);
-        if (fetched != CUDA_SUCCESS)
-                return fetched;
-        return shape_exceeds_function(attributes, shape) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+        if (__builtin_expect(shape_exceeds_function(attributes, shape), 0))
+                return shape_check_again(function, context->device, shape, attributes);
+        return CUDA_SUCCESS;
 }
 
 /* ---- parameters ---- */
 
 /* Nearly all are pointers, counts and floats: a length that the compiler knows is one move instead of a call. */
-static void copy_parameter(uint8_t *to, const void *from, uint32_t bytes)
+static inline void copy_parameter(uint8_t *to, const void *from, uint32_t bytes)
 {
         switch (bytes) {
         case 8:
@@ -110,10 +131,12 @@ static void copy_parameter(uint8_t *to, const void *from, uint32_t bytes)
         }
 }
 
-static void pack(const struct ivg_function_layout *layout, void *const *parameters, uint8_t *packed)
+static inline void pack(const struct ivg_function_layout *layout, void *const *parameters, uint8_t *packed)
 {
-        for (uint32_t i = 0; i < layout->count; i++)
-                copy_parameter(packed + layout->parameters[i].offset, parameters[i], layout->parameters[i].bytes);
+        const struct ivg_wire_parameter *parameter = layout->parameters, *const end = parameter + layout->count;
+
+        for (; parameter != end; parameter++, parameters++)
+                copy_parameter(packed + parameter->offset, *parameters, parameter->bytes);
 }
 
 /* The other way to give parameters: one buffer, packed by the caller. */
@@ -173,13 +196,14 @@ static CUresult pack_and_send(const struct launch *launch, const struct ivg_func
         return result;
 }
 
-static CUresult launch_with(struct launch *launch, CUfunction handle, CUstream stream, ivg_id null_stream,
-                            void *const *parameters, void *const *extra)
+/* All that is checked of a launch but its parameters; completes `launch`. */
+__attribute__((always_inline)) static inline CUresult launch_check(struct launch *launch, CUfunction handle,
+                                                                   CUstream stream, ivg_id null_stream,
+                                                                   const struct ivg_function_layout **layout)
 {
         struct ivg_object *context;
-        const struct ivg_function_layout *layout;
         struct ivg_function_attributes *attributes;
-        CUresult result = ivg_context_require(&context);
+        CUresult result = ivg_context_require_inline(&context);
         if (result != CUDA_SUCCESS)
                 return result;
         struct ivg_object *function = ivg_object_of_function(handle);
@@ -188,21 +212,32 @@ static CUresult launch_with(struct launch *launch, CUfunction handle, CUstream s
         result = ivg_stream_id(stream, null_stream, &launch->stream);
         if (result != CUDA_SUCCESS)
                 return result;
-        result = ivg_function_need(function, context->device, &layout, &attributes);
-        if (result == CUDA_SUCCESS)
-                result = shape_check(function, context, launch->shape, attributes);
-        if (result != CUDA_SUCCESS)
-                return result;
         launch->function = function;
+        result = ivg_function_need(function, context->device, layout, &attributes);
+        return result == CUDA_SUCCESS ? shape_check(function, context, launch->shape, attributes) : result;
+}
+
+static CUresult send_with(const struct launch *launch, const struct ivg_function_layout *layout,
+                          void *const *parameters, void *const *extra)
+{
         if (parameters != NULL)
                 return extra != NULL ? CUDA_ERROR_INVALID_VALUE : pack_and_send(launch, layout, parameters);
         if (extra != NULL) {
                 const void *buffer;
                 uint64_t bytes;
-                result = find_buffer(extra, &buffer, &bytes);
+                const CUresult result = find_buffer(extra, &buffer, &bytes);
                 return result != CUDA_SUCCESS ? result : send(launch, buffer, bytes);
         }
         return layout->count > 0 ? CUDA_ERROR_INVALID_VALUE : send(launch, "", 0); /* an empty range, not NULL */
+}
+
+static CUresult launch_with(struct launch *launch, CUfunction handle, CUstream stream, ivg_id null_stream,
+                            void *const *parameters, void *const *extra)
+{
+        const struct ivg_function_layout *layout;
+        const CUresult result = launch_check(launch, handle, stream, null_stream, &layout);
+
+        return result == CUDA_SUCCESS ? send_with(launch, layout, parameters, extra) : result;
 }
 
 CUresult ivg_launch_packed(const struct ivg_packed_launch *packed)
@@ -258,11 +293,41 @@ CUresult ivg_launch_node(const struct ivg_node_launch *launch, ivg_id *id, void 
 
 /* ---- cuLaunchKernel ---- */
 
-static CUresult launch_kernel(CUfunction function, const struct shape *shape, CUstream stream, ivg_id null_stream,
-                              void *const *parameters, void *const *extra)
+/* The hottest of all: parameters go where the record is made, without a copy between. */
+__attribute__((always_inline)) static inline CUresult
+send_packed(const struct launch *launch, const struct ivg_function_layout *layout, void *const *parameters)
+{
+        struct launch_record record;
+        struct ivg_request_ivgLaunch *const request = &record.request;
+        const uint32_t bytes = layout->bytes, padded = (bytes + 7) & ~7u;
+
+        request->function = launch->function->id;
+        request->stream = launch->stream;
+        memcpy(&request->grid_x, launch->shape, sizeof(*launch->shape));
+        memset(request->reserved_1, 0, sizeof(request->reserved_1));
+        request->params = (struct ivg_wire_range){
+                .bytes = bytes, .where = IVG_RANGE_INLINE, .offset = offsetof(struct launch_record, parameters)};
+        if (padded != bytes)
+                memset(record.parameters + padded - 8, 0, 8);
+        pack(layout, parameters, record.parameters);
+        return ivg_call_async(IVG_CALL_ivgLaunch, &record,
+                              (uint32_t)offsetof(struct launch_record, parameters) + padded);
+}
+
+__attribute__((noinline)) static CUresult launch_kernel(CUfunction function, const struct shape *shape, CUstream stream,
+                                                        ivg_id null_stream, void *const *parameters, void *const *extra)
 {
         struct launch launch = {.shape = shape};
-        const CUresult result = launch_with(&launch, function, stream, null_stream, parameters, extra);
+        const struct ivg_function_layout *layout;
+        CUresult result = launch_check(&launch, function, stream, null_stream, &layout);
+
+        if (__builtin_expect(result == CUDA_SUCCESS, 1)) {
+                if (parameters != NULL && extra == NULL &&
+                    layout->bytes <= sizeof(((struct launch_record *)0)->parameters))
+                        result = send_packed(&launch, layout, parameters);
+                else
+                        result = send_with(&launch, layout, parameters, extra);
+        }
         if (__builtin_expect(ivg_log_calls, 0))
                 ivg_log("cuLaunchKernel(f=%p, grid=%u,%u,%u, block=%u,%u,%u, shared=%u, stream=%p) = %d",
                         (void *)function, shape->grid_x, shape->grid_y, shape->grid_z, shape->block_x, shape->block_y,

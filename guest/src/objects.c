@@ -18,10 +18,10 @@
 #define QUARANTINE_CELLS 256u
 #define GENERATIONS 256u
 
+struct ivg_object_window ivg_object_window;
+
 static struct {
         pthread_mutex_t lock;
-        _Atomic(uintptr_t) base;        /* 0: not reserved yet */
-        _Atomic(uint64_t) usable_bytes; /* cells below are readable; only grows */
         uint32_t committed;             /* cells with memory */
         uint32_t fresh;                 /* first cell never used */
         uint32_t free_first, free_last; /* queue through next_free(); 0: empty (cell 0 is never used) */
@@ -42,7 +42,7 @@ static struct {
 static struct ivg_object *cell_at(uint32_t index)
 {
         /* Relaxed: the base is set before the first index exists. */
-        return (struct ivg_object *)atomic_load_explicit(&objects.base, memory_order_relaxed) + index;
+        return (struct ivg_object *)atomic_load_explicit(&ivg_object_window.base, memory_order_relaxed) + index;
 }
 
 static uint32_t cell_index(const struct ivg_object *object)
@@ -60,12 +60,12 @@ static bool reserve_window(void)
 {
         void *window;
 
-        if (atomic_load_explicit(&objects.base, memory_order_relaxed) != 0) /* under the lock */
+        if (atomic_load_explicit(&ivg_object_window.base, memory_order_relaxed) != 0) /* under the lock */
                 return true;
         window = mmap(NULL, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (window == MAP_FAILED)
                 return false;
-        atomic_store_explicit(&objects.base, (uintptr_t)window, memory_order_release);
+        atomic_store_explicit(&ivg_object_window.base, (uintptr_t)window, memory_order_release);
         return true;
 }
 
@@ -78,7 +78,7 @@ static bool commit_more(void)
         leak_checker_looks_at(cell_at(objects.committed), COMMIT_CELLS * CELL_BYTES);
         objects.committed += COMMIT_CELLS;
         /* Release, pairs with the acquire in ivg_object_of: the pages are readable, the base is set. */
-        ivg_store_release_u64(&objects.usable_bytes, objects.committed * CELL_BYTES);
+        ivg_store_release_u64(&ivg_object_window.usable_bytes, objects.committed * CELL_BYTES);
         return true;
 }
 
@@ -178,27 +178,9 @@ void ivg_objects_destroy_of_context(const struct ivg_object *context)
         }
 }
 
-/* The cell behind a pointer, alive or not; NULL: not one of ours. */
-static struct ivg_object *cell_of(const void *handle)
-{
-        /* Acquire, pairs with commit_more. 0 before the first object: nothing is inside. */
-        const uint64_t usable = ivg_load_acquire_u64(&objects.usable_bytes);
-        const uint64_t offset = (uintptr_t)handle - atomic_load_explicit(&objects.base, memory_order_relaxed);
-
-        return offset < usable && offset % CELL_BYTES == 0 ? (struct ivg_object *)handle : NULL;
-}
-
-struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle)
-{
-        struct ivg_object *object = cell_of(handle);
-
-        /* Acquire, pairs with the release in ivg_object_create. */
-        return object != NULL && ivg_load_acquire_u32(&object->kind) == (uint32_t)kind ? object : NULL;
-}
-
 struct ivg_object *ivg_object_at(enum ivg_kind kind, uint32_t index)
 {
-        if (index * CELL_BYTES >= ivg_load_acquire_u64(&objects.usable_bytes)) /* pairs with commit_more */
+        if (index * CELL_BYTES >= ivg_load_acquire_u64(&ivg_object_window.usable_bytes)) /* pairs with commit_more */
                 return NULL;
         return ivg_object_of(kind, cell_at(index));
 }
@@ -213,34 +195,4 @@ struct ivg_object *ivg_object_of_id(enum ivg_kind kind, ivg_id id)
 uint32_t ivg_objects_live(enum ivg_kind kind)
 {
         return atomic_load_explicit(&objects.live[kind], memory_order_relaxed);
-}
-
-struct ivg_object *ivg_object_of_function(const void *handle)
-{
-        struct ivg_object *object = cell_of(handle);
-        uint32_t kind;
-
-        if (object == NULL)
-                return NULL;
-        kind = ivg_load_acquire_u32(&object->kind);
-        return kind == IVG_KIND_FUNCTION || kind == IVG_KIND_KERNEL ? object : NULL;
-}
-
-CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id)
-{
-        const struct ivg_object *object;
-
-        if (stream == NULL) {
-                *id = null_stream;
-                return CUDA_SUCCESS;
-        }
-        if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) {
-                *id = stream == CU_STREAM_LEGACY ? IVG_ID_STREAM_LEGACY : IVG_ID_STREAM_PER_THREAD;
-                return CUDA_SUCCESS;
-        }
-        object = ivg_object_of(IVG_KIND_STREAM, stream);
-        if (object == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
-        *id = object->id;
-        return CUDA_SUCCESS;
 }

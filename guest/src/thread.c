@@ -7,7 +7,7 @@
 #include "guest_send.h"
 #include <unistd.h>
 
-static _Thread_local struct ivg_thread thread_self;
+_Thread_local struct ivg_thread ivg_thread_here;
 
 static struct {
         pthread_once_t once;
@@ -17,15 +17,10 @@ static struct {
         struct ivg_producer shared;
 } threads = {.once = PTHREAD_ONCE_INIT, .shared_lock = PTHREAD_MUTEX_INITIALIZER};
 
-struct ivg_thread *ivg_thread_local(void)
-{
-        return &thread_self;
-}
-
 /* Hot: every locally answered call. */
 void ivg_count_local(void)
 {
-        struct ivg_ring_producer *line = thread_self.line;
+        struct ivg_ring_producer *line = ivg_thread_local()->line;
 
         /* Own line, one writer: relaxed load and store suffice. A shared line has many and is not counted. */
         if (__builtin_expect(line != NULL, 1))
@@ -68,14 +63,15 @@ CUresult ivg_threads_start(void)
 
 void ivg_thread_forked(void)
 {
-        thread_self.open = false;
-        thread_self.line = NULL;
-        thread_self.shared = false;
-        thread_self.connecting = false;
+        struct ivg_thread *thread = ivg_thread_local();
+
+        thread->open = false;
+        thread->line = NULL;
+        thread->shared = false;
+        thread->connecting = false;
 }
 
-/* First call of a thread, or the first since its line was given back. */
-static bool take_line(struct ivg_thread *thread)
+bool ivg_thread_take_line(struct ivg_thread *thread)
 {
         const uint32_t state = ivg_load_acquire_u32(&ivg_process.state);
 
@@ -97,25 +93,13 @@ static bool take_line(struct ivg_thread *thread)
         return true;
 }
 
-struct ivg_thread *ivg_thread_self(void)
+struct ivg_producer *ivg_thread_shared_take(void)
 {
-        struct ivg_thread *thread = &thread_self;
-
-        if (__builtin_expect(thread->open || thread->shared, 1))
-                return thread;
-        return take_line(thread) ? thread : NULL;
-}
-
-struct ivg_producer *ivg_thread_producer_take(struct ivg_thread *thread)
-{
-        if (__builtin_expect(!thread->shared, 1))
-                return &thread->producer;
         pthread_mutex_lock(&threads.shared_lock);
         return &threads.shared;
 }
 
-void ivg_thread_producer_give(struct ivg_thread *thread)
+void ivg_thread_shared_give(void)
 {
-        if (__builtin_expect(thread->shared, 0))
-                pthread_mutex_unlock(&threads.shared_lock);
+        pthread_mutex_unlock(&threads.shared_lock);
 }

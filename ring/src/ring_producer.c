@@ -34,6 +34,7 @@ int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer
                     !ivg_compare_exchange_acq_rel_u32(&line->owner, &free_owner, owner))
                         continue;
                 producer->ring = ring;
+                producer->line = line;
                 producer->index = i;
                 producer->head_seen = ivg_load_acquire_u64(&ring->host->head); /* P1 */
                 /* The upper half counts the line's owners, so that no answer to an earlier one can match. */

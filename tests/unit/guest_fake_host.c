@@ -38,7 +38,11 @@ static struct {
 } host = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER};
 
 static _Atomic(uint64_t) words[IVG_COMPLETION_WORDS];
+/* The one object there is, current in every thread. */
 static struct ivg_object context = {.kind = IVG_KIND_CONTEXT, .id = 0x1000010};
+struct ivg_object_window ivg_object_window = {.base = (uintptr_t)&context, .usable_bytes = sizeof(context)};
+_Thread_local struct ivg_thread ivg_thread_here = {
+        .context_depth = 1, .context_stack = {&context}, .context_ids = {0x1000010}};
 static struct ivg_region region;
 
 static void die(const char *what)
@@ -371,27 +375,9 @@ CUresult ivg_result_from_errno(int negative_errno)
         return CUDA_ERROR_UNKNOWN;
 }
 
-struct ivg_object *ivg_context_current(void)
-{
-        return &context;
-}
-
 CUresult ivg_context_require(struct ivg_object **out)
 {
         *out = &context;
-        return CUDA_SUCCESS;
-}
-
-struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *handle)
-{
-        return kind == IVG_KIND_CONTEXT && handle == &context ? &context : NULL;
-}
-
-CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id)
-{
-        if (stream != NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
-        *id = null_stream;
         return CUDA_SUCCESS;
 }
 

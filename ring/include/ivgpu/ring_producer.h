@@ -46,7 +46,7 @@ void ivg_point_hook(enum ivg_producer_point point);
 
 static inline struct ivg_ring_producer *ivg_producer_line(const struct ivg_producer *producer)
 {
-        return &producer->ring->guest->producers[producer->index];
+        return producer->line;
 }
 
 static inline struct ivg_ring_waiter *ivg_producer_waiter(const struct ivg_producer *producer)
@@ -97,7 +97,8 @@ static inline bool ivg_producer_has_room(struct ivg_producer *producer, uint64_t
         return (int64_t)(tail + slots - producer->head_seen) <= (int64_t)IVG_RING_SLOTS;
 }
 
-static inline int ivg_producer_reserve(struct ivg_producer *producer, uint32_t payload_bytes, struct ivg_record *record)
+__attribute__((always_inline)) static inline int ivg_producer_reserve(struct ivg_producer *producer,
+                                                                      uint32_t payload_bytes, struct ivg_record *record)
 {
         struct ivg_ring *ring = producer->ring;
         struct ivg_ring_producer *line = ivg_producer_line(producer);
@@ -147,6 +148,32 @@ static inline int ivg_producer_reserve(struct ivg_producer *producer, uint32_t p
         return 0;
 }
 
+static inline void ivg_record_fill(const struct ivg_producer *producer, const struct ivg_record *record,
+                                   const void *source)
+{
+        struct ivg_ring_slot *const ring_slots = producer->ring->guest->slots;
+        const uint8_t *from = (const uint8_t *)source;
+        uint64_t position = record->position;
+        uint32_t left = record->payload_bytes;
+
+        /* P3: plain, ordered by P4. Of a whole slot the length is known: a few wide moves. */
+        for (; left >= IVG_SLOT_PAYLOAD_BYTES; left -= IVG_SLOT_PAYLOAD_BYTES, from += IVG_SLOT_PAYLOAD_BYTES) {
+                memcpy(ring_slots[position++ & IVG_RING_SLOT_MASK].payload, from, IVG_SLOT_PAYLOAD_BYTES);
+                ivg_point_hook(IVG_POINT_WRITTEN);
+        }
+        if (left == 0)
+                return;
+        uint8_t *to = (uint8_t *)ring_slots[position & IVG_RING_SLOT_MASK].payload;
+        for (; left >= sizeof(uint64_t); left -= (uint32_t)sizeof(uint64_t)) {
+                memcpy(to, from, sizeof(uint64_t));
+                to += sizeof(uint64_t);
+                from += sizeof(uint64_t);
+        }
+        if (__builtin_expect(left != 0, 0))
+                memcpy(to, from, left);
+        ivg_point_hook(IVG_POINT_WRITTEN);
+}
+
 static inline void ivg_record_write(const struct ivg_producer *producer, const struct ivg_record *record,
                                     uint32_t offset, const void *source, uint32_t bytes)
 {
@@ -170,10 +197,12 @@ static inline void ivg_record_write(const struct ivg_producer *producer, const s
 static inline bool ivg_ring_publish_record(struct ivg_ring *ring, uint64_t position, uint32_t slots,
                                            enum ivg_slot_kind kind, uint16_t opcode)
 {
+        struct ivg_ring_slot *const ring_slots = ring->guest->slots;
+
         /* P3: continuation words, relaxed, ordered by P4. Each slot has its own tag, so that no payload of an earlier
          * lap can ever be read as a commit word. */
         for (uint32_t i = 1; i < slots; i++)
-                ivg_store_relaxed_u64(&ivg_ring_slot_at(ring, position + i)->commit,
+                ivg_store_relaxed_u64(&ring_slots[(position + i) & IVG_RING_SLOT_MASK].commit,
                                       ivg_commit_word(position + i, 0, IVG_SLOT_CONT, 0));
 
         ivg_point_hook(IVG_POINT_CONTINUED);
@@ -182,7 +211,7 @@ static inline bool ivg_ring_publish_record(struct ivg_ring *ring, uint64_t posit
          * without it P5 may be served while P4 still waits in the store buffer, the consumer (C4, C5) misses the
          * record, this side misses the sleeper, and nobody rings. Not an exchange: that takes the line once more when a
          * polling consumer has taken it between payload and commit. */
-        ivg_store_release_u64(&ivg_ring_slot_at(ring, position)->commit,
+        ivg_store_release_u64(&ring_slots[position & IVG_RING_SLOT_MASK].commit,
                               ivg_commit_word(position, slots, kind, opcode));
         ivg_fence_seq_cst();
         ivg_point_hook(IVG_POINT_COMMITTED);
@@ -192,12 +221,13 @@ static inline bool ivg_ring_publish_record(struct ivg_ring *ring, uint64_t posit
 
 static inline bool ivg_producer_commit(struct ivg_producer *producer, const struct ivg_record *record, uint16_t opcode)
 {
+        struct ivg_ring_producer *line = ivg_producer_line(producer);
         const bool asleep =
                 ivg_ring_publish_record(producer->ring, record->position, record->slots, IVG_SLOT_DATA, opcode);
 
         ivg_point_hook(IVG_POINT_LOOKED);
         /* The note ends, after P4 (release), pairs with R2 (ring_recover.c): who sees it gone sees the commit. */
-        ivg_store_release_u32(&ivg_producer_line(producer)->slots, 0);
+        ivg_store_release_u32(&line->slots, 0);
         return asleep;
 }
 
