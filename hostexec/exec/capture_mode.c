@@ -9,21 +9,21 @@
 
 _Thread_local uint32_t ivg_thread_captures;
 
-static _Thread_local uint32_t thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL; /* the driver's initial one */
+_Thread_local uint32_t ivg_thread_capture_mode = CU_STREAM_CAPTURE_MODE_GLOBAL; /* the driver's initial one */
 
-void ivg_capture_mode_enter(struct ivg_exec *exec, uint32_t mode)
+void ivg_capture_mode_change(struct ivg_exec *exec, uint32_t mode)
 {
         CUstreamCaptureMode wanted = (CUstreamCaptureMode)mode;
 
-        if (__builtin_expect(thread_mode == mode, 1) || !exec->driver.cuThreadExchangeStreamCaptureMode)
+        if (!exec->driver.cuThreadExchangeStreamCaptureMode)
                 return;
         if (exec->driver.cuThreadExchangeStreamCaptureMode(&wanted) == CUDA_SUCCESS)
-                thread_mode = mode;
+                ivg_thread_capture_mode = mode;
 }
 
 uint32_t ivg_capture_mode_relax(struct ivg_exec *exec)
 {
-        const uint32_t before = thread_mode;
+        const uint32_t before = ivg_thread_capture_mode;
 
         ivg_capture_mode_enter(exec, CU_STREAM_CAPTURE_MODE_RELAXED);
         return before;

@@ -410,7 +410,13 @@ void ivg_green_close(struct ivg_exec *exec, ivg_id context);
 
 /* ---- capture_mode.c ---- */
 /* The calling thread's interaction mode in the driver; costs one compare when it is the wanted one already. */
-void ivg_capture_mode_enter(struct ivg_exec *exec, uint32_t mode);
+extern _Thread_local uint32_t ivg_thread_capture_mode;
+void ivg_capture_mode_change(struct ivg_exec *exec, uint32_t mode);
+static inline void ivg_capture_mode_enter(struct ivg_exec *exec, uint32_t mode)
+{
+        if (__builtin_expect(ivg_thread_capture_mode != mode, 0))
+                ivg_capture_mode_change(exec, mode);
+}
 /* The same for calls of the executor's own; gives the mode to go back to. */
 uint32_t ivg_capture_mode_relax(struct ivg_exec *exec);
 /* Captures that this thread has begun and nobody has ended on it: its lane stays. */

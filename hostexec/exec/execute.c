@@ -147,18 +147,23 @@ static CUresult execute(struct ivg_exec_call *call, const struct ivg_call_descri
         return result;
 }
 
+static inline struct ivg_exec_call fresh_call(struct ivg_exec *exec, const struct ivg_exec_request *request,
+                                              uint8_t *answer)
+{
+        return (struct ivg_exec_call){.exec = exec,
+                                      .request = request->bytes,
+                                      .request_bytes = request->bytes_count,
+                                      .producer = request->producer,
+                                      .context = request->context,
+                                      .answer = answer};
+}
+
 void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
 {
         /* Zero at first, and afterwards holding only this guest's own earlier answers. */
         static _Thread_local _Alignas(16) uint8_t answer[IVG_ANSWER_AREA_BYTES];
         const struct ivg_call_descriptor *descriptor = request->descriptor;
-        struct ivg_exec_call call = {.exec = exec,
-                                     .request = request->bytes,
-                                     .request_bytes = request->bytes_count,
-                                     .producer = request->producer,
-                                     .context = request->context,
-                                     .answer = answer};
-        const struct ivg_exec_call fresh = call;
+        struct ivg_exec_call call = fresh_call(exec, request, answer);
         CUresult result;
 
         /* On the consumer, that is: the reaper is given no such calls. */
@@ -172,7 +177,7 @@ void ivg_exec_run(struct ivg_exec *exec, const struct ivg_exec_request *request)
         /* Frees of other guest threads may still be queued, though the program knows that they came first. */
         if (result == CUDA_ERROR_OUT_OF_MEMORY && call.fault == IVG_FAULT_NONE && request->wants_answer &&
             ivg_exec_settle_frees(&call)) {
-                call = fresh;
+                call = fresh_call(exec, request, answer);
                 result = execute(&call, descriptor);
         }
         /* The driver prints what kernels have printed when it synchronizes, which only calls of lanes make it do.

@@ -6,7 +6,10 @@
  *   remove     |                           one wins       likewise
  * All are lock-free for the callers here (fixed bucket count, so no resize). A node is freed after a grace period; what
  * it names, the driver's object, is protected by the order of calls and not by RCU: see lane.c. Numbers of per-thread
- * default streams are made here: bit 63, the guest thread's producer index, the context. */
+ * default streams are made here: bit 63, the guest thread's producer index, the context.
+ *
+ * Calls name the same few objects again and again: each thread keeps what it has found lately, until any handle ends.
+ */
 #include "exec_internal.h"
 #include "rcu.h"
 #include <stdlib.h>
@@ -17,6 +20,7 @@
 /* Live objects of one guest process; bounds the executor's memory (64 bytes each). */
 #define IVG_HANDLES_MAX (1u << 20)
 #define IVG_THREAD_STREAM_BIT (1ull << 63)
+#define IVG_FOUND_HANDLES 64u     /* kept by each thread, by the low part of the key: numbers are dense */
 #define IVG_NAME_BIT (1ull << 62) /* of a key that is a driver handle, with a number for its value */
 
 struct ivg_handle {
@@ -34,7 +38,17 @@ struct ivg_handles {
         struct cds_lfht *table;
         _Atomic(uint32_t) count;
         _Atomic(uint32_t) parts; /* handles that end with another: as long as there are none, nobody looks for them */
+        _Atomic(uint64_t) ended; /* how many have: no two tables of a process ever show the same number */
 };
+
+struct found_handle {
+        const struct ivg_handles *handles; /* NULL: nothing was found yet */
+        uint64_t ended;                    /* of the table, before it was asked */
+        uint64_t key;
+        void *value;
+        uint32_t kind;
+};
+static _Thread_local struct found_handle found_here[IVG_FOUND_HANDLES];
 
 static struct ivg_handle *handle_of(struct cds_lfht_node *node)
 {
@@ -57,10 +71,13 @@ static int match_key(struct cds_lfht_node *node, const void *key)
 
 struct ivg_handles *ivg_handles_create(void)
 {
+        static _Atomic(uint64_t) tables;
         struct ivg_handles *handles = calloc(1, sizeof(*handles));
 
         if (!handles)
                 return NULL;
+        /* Relaxed: numbers, before anybody has the table. */
+        ivg_store_relaxed_u64(&handles->ended, atomic_fetch_add_explicit(&tables, 1, memory_order_relaxed) << 40);
         handles->table = cds_lfht_new(IVG_HANDLE_BUCKETS, IVG_HANDLE_BUCKETS, IVG_HANDLE_BUCKETS, 0, NULL);
         if (!handles->table) {
                 free(handles);
@@ -98,20 +115,40 @@ static struct ivg_handle *find(const struct ivg_handles *handles, uint64_t key, 
         return node ? handle_of(node) : NULL;
 }
 
-static bool lookup(const struct ivg_handles *handles, enum ivg_kind kind, uint64_t key, void **driver_handle)
+/* A set of kinds. */
+#define KIND(kind) (1u << (kind))
+_Static_assert(IVG_KIND_COUNT <= 32, "a kind is a bit");
+
+static __attribute__((noinline)) bool lookup_in_table(const struct ivg_handles *handles, uint32_t kinds, uint64_t key,
+                                                      uint64_t ended, struct found_handle *found)
 {
         const struct ivg_handle *handle;
         struct cds_lfht_iter iter;
-        bool found = false;
+        bool is_there = false;
 
         ivg_rcu_read_lock();
         handle = find(handles, key, &iter);
-        if (handle && handle->kind == (uint32_t)kind) {
-                *driver_handle = handle->value;
-                found = true;
+        if (handle && KIND(handle->kind) & kinds) {
+                *found = (struct found_handle){
+                        .handles = handles, .ended = ended, .key = key, .value = handle->value, .kind = handle->kind};
+                is_there = true;
         }
         ivg_rcu_read_unlock();
-        return found;
+        return is_there;
+}
+
+static inline bool lookup(const struct ivg_handles *handles, uint32_t kinds, uint64_t key, void **driver_handle)
+{
+        struct found_handle *found = &found_here[key % IVG_FOUND_HANDLES];
+        /* H1, pairs with H2: read before the table is asked, so that an answer is kept only until the next end. */
+        const uint64_t ended = ivg_load_acquire_u64(&handles->ended);
+
+        if (!(__builtin_expect(found->key == key && found->ended == ended && found->handles == handles, 1) &&
+              KIND(found->kind) & kinds) &&
+            !lookup_in_table(handles, kinds, key, ended, found))
+                return false;
+        *driver_handle = found->value;
+        return true;
 }
 
 static void uncount(struct ivg_handles *handles, const struct ivg_handle *handle)
@@ -119,6 +156,16 @@ static void uncount(struct ivg_handles *handles, const struct ivg_handle *handle
         atomic_fetch_sub_explicit(&handles->count, 1, memory_order_relaxed);
         if (handle->whole != IVG_ID_NONE)
                 atomic_fetch_sub_explicit(&handles->parts, 1, memory_order_relaxed);
+}
+
+/* It is out of the table: nobody may find it again. */
+static void handle_end(struct ivg_handles *handles, struct ivg_handle *handle)
+{
+        uncount(handles, handle);
+        /* H2, release, pairs with H1: who sees the number asks a table that does not hold the handle any more. Who does
+         * not, calls at the same time as what ends it, in the guest too. */
+        atomic_fetch_add_explicit(&handles->ended, 1, memory_order_release);
+        ivg_rcu_free(&handle->rcu);
 }
 
 /* 0, -EEXIST or -ENOMEM. */
@@ -171,8 +218,7 @@ static void *take_out(struct ivg_handles *handles, enum ivg_kind kind, uint64_t 
         handle = find(handles, key, &iter);
         if (handle && handle->kind == (uint32_t)kind && cds_lfht_del(handles->table, &handle->node) == 0) {
                 value = handle->value;
-                uncount(handles, handle);
-                ivg_rcu_free(&handle->rcu);
+                handle_end(handles, handle);
         }
         ivg_rcu_read_unlock();
         return value;
@@ -182,7 +228,7 @@ static void *take_out(struct ivg_handles *handles, enum ivg_kind kind, uint64_t 
 
 CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id, void **driver_handle)
 {
-        return lookup(exec->handles, kind, id, driver_handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+        return lookup(exec->handles, KIND(kind), id, driver_handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
 bool ivg_handle_put(struct ivg_exec_call *call, enum ivg_kind kind, ivg_id id, void *driver_handle)
@@ -232,8 +278,8 @@ ivg_id ivg_handle_name_get(struct ivg_exec *exec, const void *driver_handle)
 {
         void *number = NULL;
 
-        return lookup(exec->handles, IVG_KIND_NONE, name_key(driver_handle), &number) ? (ivg_id)(uintptr_t)number
-                                                                                      : IVG_ID_NONE;
+        return lookup(exec->handles, KIND(IVG_KIND_NONE), name_key(driver_handle), &number) ? (ivg_id)(uintptr_t)number
+                                                                                            : IVG_ID_NONE;
 }
 
 ivg_id ivg_handle_name_remove(struct ivg_exec *exec, const void *driver_handle)
@@ -302,10 +348,8 @@ static void remove_those(struct ivg_handles *handles, bool (*belongs)(const stru
              cds_lfht_next(handles->table, &iter)) {
                 struct ivg_handle *handle = handle_of(node);
 
-                if (belongs(handle, owner) && cds_lfht_del(handles->table, node) == 0) {
-                        uncount(handles, handle);
-                        ivg_rcu_free(&handle->rcu);
-                }
+                if (belongs(handle, owner) && cds_lfht_del(handles->table, node) == 0)
+                        handle_end(handles, handle);
         }
         ivg_rcu_read_unlock();
 }
@@ -325,9 +369,8 @@ CUresult ivg_handle_function(struct ivg_exec_call *call, ivg_id id, CUfunction *
 {
         void *handle;
 
-        /* The driver takes a CUkernel in a CUfunction's place at a launch; functions are asked for more often. */
-        if (!lookup(call->exec->handles, IVG_KIND_FUNCTION, id, &handle) &&
-            !lookup(call->exec->handles, IVG_KIND_KERNEL, id, &handle))
+        /* The driver takes a CUkernel in a CUfunction's place at a launch. */
+        if (!lookup(call->exec->handles, KIND(IVG_KIND_FUNCTION) | KIND(IVG_KIND_KERNEL), id, &handle))
                 return CUDA_ERROR_INVALID_HANDLE;
         *function = handle;
         return CUDA_SUCCESS;
@@ -368,7 +411,7 @@ static CUresult make_thread_stream(struct ivg_exec_call *call, uint64_t key, CUs
                 return CUDA_SUCCESS;
         /* The lane and the consumer may both be here for one guest thread: the other was first. */
         driver->cuStreamDestroy_v2(*stream);
-        if (!lookup(call->exec->handles, IVG_KIND_STREAM, key, &present))
+        if (!lookup(call->exec->handles, KIND(IVG_KIND_STREAM), key, &present))
                 return CUDA_ERROR_OUT_OF_MEMORY;
         *stream = present;
         return CUDA_SUCCESS;
@@ -392,12 +435,12 @@ CUresult ivg_handle_stream(struct ivg_exec_call *call, ivg_id id, CUstream *stre
         if (id == IVG_ID_STREAM_PER_THREAD) {
                 const uint64_t key = thread_stream_key(call->producer, call->context);
 
-                if (!lookup(call->exec->handles, IVG_KIND_STREAM, key, &handle)) {
+                if (!lookup(call->exec->handles, KIND(IVG_KIND_STREAM), key, &handle)) {
                         const CUresult result = make_thread_stream(call, key, stream);
 
                         return result == CUDA_SUCCESS ? stream_found(call, *stream, stream) : result;
                 }
-        } else if (!lookup(call->exec->handles, IVG_KIND_STREAM, id, &handle)) {
+        } else if (!lookup(call->exec->handles, KIND(IVG_KIND_STREAM), id, &handle)) {
                 return CUDA_ERROR_INVALID_HANDLE;
         }
         return stream_found(call, handle, stream);

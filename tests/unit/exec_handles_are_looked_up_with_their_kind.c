@@ -31,6 +31,51 @@ static void a_number_is_found_with_its_kind_only(void **state)
         assert_int_equal(call.fault, IVG_FAULT_NONE);
 }
 
+static void *remove_elsewhere(void *exec)
+{
+        void *removed;
+
+        urcu_memb_register_thread();
+        removed = ivg_handle_remove(exec, IVG_KIND_EVENT, 1000);
+        urcu_memb_unregister_thread();
+        return removed;
+}
+
+/* Threads keep what they have found: never beyond the handle's end, whoever ends it. */
+static void a_number_is_not_found_after_its_end(void **state)
+{
+        struct exec_fixture *f = *state;
+        struct ivg_exec_call call = call_in(f, FIXTURE_CONTEXT);
+        void *handle = NULL;
+        int first, second;
+        pthread_t remover;
+
+        for (uint32_t turn = 0; turn < 3; turn++) {
+                void *object = turn % 2 == 0 ? &first : &second;
+
+                assert_true(ivg_handle_put(&call, IVG_KIND_EVENT, 1000, object));
+                for (uint32_t look = 0; look < 2; look++) {
+                        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_EVENT, 1000, &handle), CUDA_SUCCESS);
+                        assert_ptr_equal(handle, object);
+                        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_STREAM, 1000, &handle),
+                                         CUDA_ERROR_INVALID_HANDLE);
+                        /* In the same place of what is kept. */
+                        assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_EVENT, 1000 + 4096, &handle),
+                                         CUDA_ERROR_INVALID_HANDLE);
+                }
+                if (turn == 0)
+                        assert_ptr_equal(ivg_handle_remove(f->exec, IVG_KIND_EVENT, 1000), object);
+                if (turn == 1) {
+                        assert_int_equal(pthread_create(&remover, NULL, remove_elsewhere, f->exec), 0);
+                        assert_int_equal(pthread_join(remover, &handle), 0);
+                        assert_ptr_equal(handle, object);
+                }
+                if (turn == 2)
+                        ivg_handles_remove_context(f->exec, FIXTURE_CONTEXT);
+                assert_int_equal(ivg_handle_get(f->exec, IVG_KIND_EVENT, 1000, &handle), CUDA_ERROR_INVALID_HANDLE);
+        }
+}
+
 static void a_taken_or_malformed_number_is_a_fault(void **state)
 {
         struct exec_fixture *f = *state;
@@ -190,6 +235,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(a_number_is_found_with_its_kind_only, fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(a_number_is_not_found_after_its_end, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_taken_or_malformed_number_is_a_fault, fixture_setup,
                                                 fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_whole_takes_its_parts_with_it, fixture_setup, fixture_teardown),

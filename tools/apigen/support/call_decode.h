@@ -46,8 +46,11 @@ static inline bool ivg_decode_range(struct ivg_exec_call *call, const struct ivg
                         if (call->request[*cursor + i] != 0)
                                 return ivg_decode_fault(call, parameter);
                 }
+                *data = call->request + *cursor;
                 *cursor += padded;
-        } else if (range->where != IVG_RANGE_ARENA) {
+                return true;
+        }
+        if (range->where != IVG_RANGE_ARENA) {
                 return ivg_decode_fault(call, parameter);
         }
         return ivg_exec_range_in(call, range, bytes_max, data);
