@@ -1,4 +1,4 @@
-/* What the benchmarks share: a clock, and the order of samples. */
+/* What the benchmarks share: a clock, the order of samples, and an end with a reason. */
 #ifndef IVG_BENCH_MEASURE_H
 #define IVG_BENCH_MEASURE_H
 
@@ -19,5 +19,8 @@ static inline int bench_compare_double(const void *a, const void *b)
 
         return x < y ? -1 : x > y;
 }
+
+/* Ends the program: its name and the reason on stderr, exit status 1. */
+_Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -124,8 +124,6 @@ struct ivg_process_view {
 /* Calls `look` for each process, until it answers true. */
 void ivg_processes_look(struct ivg_doctor *doctor, bool (*look)(struct ivg_process_view *process, void *argument),
                         void *argument);
-/* The process that holds a descriptor of this inode's socket; 0: none, or not to be seen by this user. */
-pid_t ivg_socket_holder(struct ivg_doctor *doctor, uint64_t inode);
 
 struct ivg_socket_view {   /* of a path, by /proc/net/unix */
         uint64_t listener; /* inode; 0: nobody listens */

@@ -114,37 +114,14 @@ static bool process_holds(struct ivg_doctor *doctor, pid_t pid, const char *want
         return found;
 }
 
-struct holder_search {
-        struct ivg_doctor *doctor;
-        char wanted[64];
-        pid_t pid;
-};
-
-static bool holder_look(struct ivg_process_view *process, void *argument)
-{
-        struct holder_search *search = argument;
-
-        if (process_holds(search->doctor, process->pid, search->wanted))
-                search->pid = process->pid;
-        return search->pid != 0;
-}
-
-pid_t ivg_socket_holder(struct ivg_doctor *doctor, uint64_t inode)
-{
-        struct holder_search search = {.doctor = doctor};
-
-        snprintf(search.wanted, sizeof(search.wanted), "socket:[%llu]", (unsigned long long)inode);
-        ivg_processes_look(doctor, holder_look, &search);
-        return search.pid;
-}
-
 /* ---- the mediator's process ---- */
 
 struct mediator_search {
         const char *config;
         pid_t pid, named; /* by what it holds; by its name and the configuration on its command line */
         char state, named_state;
-        struct holder_search sockets[2];
+        struct ivg_doctor *doctor;
+        char sockets[2][64]; /* as /proc/PID/fd names them */
         unsigned int socket_count;
 };
 
@@ -160,7 +137,7 @@ static bool mediator_look(struct ivg_process_view *process, void *argument)
                         search->named_state = process->state;
                 }
         for (unsigned int i = 0; i < search->socket_count; i++)
-                if (process_holds(search->sockets[i].doctor, process->pid, search->sockets[i].wanted)) {
+                if (process_holds(search->doctor, process->pid, search->sockets[i])) {
                         search->pid = process->pid;
                         search->state = process->state;
                         return true;
@@ -168,26 +145,25 @@ static bool mediator_look(struct ivg_process_view *process, void *argument)
         return false;
 }
 
-static void mediator_search_add(struct ivg_doctor *doctor, struct mediator_search *search, const char *path)
+static void mediator_search_add(struct mediator_search *search, const char *path)
 {
         struct ivg_socket_view view;
 
-        if (!path || path[0] == '\0' || search->socket_count == 2 || ivg_socket_look(doctor, path, &view) < 0 ||
+        if (!path || path[0] == '\0' || search->socket_count == 2 || ivg_socket_look(search->doctor, path, &view) < 0 ||
             view.listener == 0)
                 return;
-        search->sockets[search->socket_count].doctor = doctor;
-        snprintf(search->sockets[search->socket_count++].wanted, sizeof(search->sockets[0].wanted), "socket:[%llu]",
+        snprintf(search->sockets[search->socket_count++], sizeof(search->sockets[0]), "socket:[%llu]",
                  (unsigned long long)view.listener);
 }
 
 pid_t ivg_mediator_process(struct ivg_doctor *doctor, char *state)
 {
-        struct mediator_search search = {.config = ivg_config_place(doctor)};
+        struct mediator_search search = {.doctor = doctor, .config = ivg_config_place(doctor)};
         char name[64];
         const struct ivg_vm_config *vm = ivg_next_vm(doctor, NULL, name);
 
-        mediator_search_add(doctor, &search, ivg_control_place(doctor));
-        mediator_search_add(doctor, &search, vm ? vm->socket : NULL);
+        mediator_search_add(&search, ivg_control_place(doctor));
+        mediator_search_add(&search, vm ? vm->socket : NULL);
         ivg_processes_look(doctor, mediator_look, &search);
         if (search.pid == 0) {
                 search.pid = search.named;

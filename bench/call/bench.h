@@ -32,7 +32,6 @@ struct bench {
 /* The bench ends with a line that names call and answer: a figure of a call that failed means nothing. */
 void bench_require(CUresult result, const char *call, const char *file, int line);
 #define CU(call) bench_require((call), #call, __FILE__, __LINE__)
-_Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- device.c ---- */
 

@@ -41,18 +41,6 @@ static struct distribution distributions[DISTRIBUTIONS_MAX];
 static struct skipped skipped[FIGURES_MAX];
 static uint32_t figures_kept, distributions_kept, skipped_kept;
 
-void bench_die(const char *format, ...)
-{
-        va_list arguments;
-
-        va_start(arguments, format);
-        fputs("ivgpu-call-bench: ", stderr);
-        vfprintf(stderr, format, arguments);
-        fputc('\n', stderr);
-        va_end(arguments);
-        exit(1);
-}
-
 void bench_require(CUresult result, const char *call, const char *file, int line)
 {
         const char *name = NULL;

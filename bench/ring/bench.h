@@ -15,6 +15,7 @@
 #ifndef IVG_RING_BENCH_H
 #define IVG_RING_BENCH_H
 
+#include "../measure.h"
 #include "ivgpu/histogram.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,9 +44,6 @@ struct bench_options {
         double (*floor_line_ns)(const struct bench_options *options); /* between whom the cases run */
         double floor_min_ns; /* a run with a shorter way of a line is rejected */
 };
-
-/* common.c, part of each module too */
-_Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- what a run's workers share: in one mapping, also between processes ---- */
 

@@ -4,18 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void bench_die(const char *format, ...)
-{
-        va_list arguments;
-
-        va_start(arguments, format);
-        fputs("ivgpu-ring-bench: ", stderr);
-        vfprintf(stderr, format, arguments);
-        fputc('\n', stderr);
-        va_end(arguments);
-        exit(1);
-}
-
 void *bench_memory(struct bench_run *run, size_t bytes, size_t alignment)
 {
         uint8_t *at = (uint8_t *)(((uintptr_t)run->memory + alignment - 1) & ~(uintptr_t)(alignment - 1));

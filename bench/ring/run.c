@@ -178,20 +178,13 @@ static const char *run_once(struct bench_run *run, struct bench_figures *figures
 
 /* ---- the case ---- */
 
-static int compare_double(const void *a, const void *b)
-{
-        const double x = *(const double *)a, y = *(const double *)b;
-
-        return x < y ? -1 : x > y;
-}
-
 static double median_of(const struct bench_figures *runs, uint32_t count, size_t offset)
 {
         double values[PASSES_MAX];
 
         for (uint32_t i = 0; i < count; i++)
                 memcpy(&values[i], (const uint8_t *)&runs[i] + offset, sizeof(double));
-        qsort(values, count, sizeof(values[0]), compare_double);
+        qsort(values, count, sizeof(values[0]), bench_compare_double);
         return values[count / 2];
 }
 
