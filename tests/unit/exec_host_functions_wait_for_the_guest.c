@@ -14,6 +14,9 @@
 
 static _Atomic(uint32_t) begun, returned;
 static _Atomic(CUresult) callback_status = CUDA_SUCCESS;
+static uint64_t
+        effect; /* plain, of the guest's latest function; only B2 (callbacks.c) lets the driver's thread see it */
+static _Atomic(uint64_t) effect_wanted;
 
 struct run {
         CUhostFn function;
@@ -30,6 +33,8 @@ static void *run_main(void *argument)
                 run->function(run->data);
         else
                 run->callback(NULL, callback_status, run->data);
+        if (ivg_load_relaxed_u64(&effect_wanted) != 0 && effect != ivg_load_relaxed_u64(&effect_wanted))
+                abort();
         atomic_fetch_add(&returned, 1);
         free(run);
         return NULL;
@@ -141,6 +146,8 @@ static void it_is_handed_over_and_waited_for(void **state)
                          (uint64_t)IVG_CALLBACK_STREAM_CALLBACK << 32 | CUDA_ERROR_LAUNCH_FAILED);
         fixture_settle(f, &f->producer); /* others go on */
         assert_int_equal(atomic_load(&returned), 0);
+        ivg_store_relaxed_u64(&effect_wanted, 1);
+        effect = 1;
         count(f, 1);
         assert_true(fixture_reaches(&returned, 1));
         assert_int_equal(eventfd_read(f->interrupt_fd, &interrupts), 0);
@@ -149,8 +156,11 @@ static void it_is_handed_over_and_waited_for(void **state)
         slot += IVG_CALLBACK_WORDS;
         assert_int_equal(ivg_load_relaxed_u64(&slot[IVG_CALLBACK_FUNCTION]), 0x2000);
         assert_int_equal(ivg_load_relaxed_u64(&slot[IVG_CALLBACK_STATUS]), 0);
+        ivg_store_relaxed_u64(&effect_wanted, 2);
+        effect = 2;
         count(f, 2);
         assert_true(fixture_reaches(&returned, 2));
+        ivg_store_relaxed_u64(&effect_wanted, 0);
 }
 
 /* More at once than the queue has places: the rest waits, none is lost. */

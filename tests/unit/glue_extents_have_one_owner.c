@@ -106,9 +106,11 @@ static void another_channels_extents_stay_its_own(void **state)
 
 struct claimer {
         struct ivg_link *link;
-        _Atomic(uint32_t) *users; /* per extent: threads that believe to own it */
+        _Atomic(uint32_t) *users; /* per extent: threads that believe to own it; relaxed, so as to order nothing */
+        uint32_t *notes;          /* per extent, plain, of its owner: only E1 and E2 (link_extents.c) pass them on */
         uint32_t seed;
         uint32_t claims, refusals, doubly_owned;
+        uint64_t extents;
 };
 
 static uint32_t next_random(uint32_t *seed)
@@ -132,10 +134,14 @@ static void *claim_and_release(void *arg)
                         continue;
                 }
                 claimer->claims++;
+                for (uint32_t i = first; i < first + count; i++) {
+                        claimer->doubly_owned +=
+                                atomic_fetch_add_explicit(&claimer->users[i], 1, memory_order_relaxed) != 0;
+                        claimer->notes[i]++;
+                }
+                claimer->extents += count;
                 for (uint32_t i = first; i < first + count; i++)
-                        claimer->doubly_owned += atomic_fetch_add(&claimer->users[i], 1) != 0;
-                for (uint32_t i = first; i < first + count; i++)
-                        atomic_fetch_sub(&claimer->users[i], 1);
+                        atomic_fetch_sub_explicit(&claimer->users[i], 1, memory_order_relaxed);
                 ivg_link_extents_release(claimer->link, first, count);
         }
         return NULL;
@@ -145,11 +151,16 @@ static void four_threads_never_own_one_extent_twice(void **state)
 {
         struct ivg_link *link = &((struct extents_fixture *)*state)->link;
         _Atomic(uint32_t) *users = calloc(link->region.extent_count, sizeof(*users));
+        uint32_t *notes = calloc(link->region.extent_count, sizeof(*notes));
+        uint64_t noted = 0, extents = 0;
+        static struct ivg_link links[THREADS]; /* as of so many processes: no lock of theirs is shared */
         struct claimer claimers[THREADS];
         pthread_t threads[THREADS];
 
         for (uint32_t i = 0; i < THREADS; i++) {
-                claimers[i] = (struct claimer){.link = link, .users = users, .seed = 77 + i};
+                memcpy(&links[i], link, sizeof(*link));
+                links[i].channel = i;
+                claimers[i] = (struct claimer){.link = &links[i], .users = users, .notes = notes, .seed = 77 + i};
                 assert_int_equal(pthread_create(&threads[i], NULL, claim_and_release, &claimers[i]), 0);
         }
         for (uint32_t i = 0; i < THREADS; i++) {
@@ -158,9 +169,15 @@ static void four_threads_never_own_one_extent_twice(void **state)
                 assert_int_equal(claimers[i].claims + claimers[i].refusals, ROUNDS);
                 /* How many are refused depends on who is preempted while it holds extents. */
                 assert_true(claimers[i].claims > 0);
+                extents += claimers[i].extents;
         }
-        assert_int_equal(extents_owned(link, 1), 0);
+        for (uint32_t i = 0; i < link->region.extent_count; i++)
+                noted += notes[i];
+        assert_int_equal(noted, extents); /* no owner lost another's note */
+        for (uint32_t i = 0; i < THREADS; i++)
+                assert_int_equal(extents_owned(link, i), 0);
         free(users);
+        free(notes);
 }
 
 /* Two runs fit, two threads want one each: neither may be told that there is no room because the other was in its way.

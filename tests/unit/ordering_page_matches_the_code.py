@@ -15,6 +15,7 @@ COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 NOT_LABELS = set()
 NOT_FUNCTIONS = {"_Atomic", "__attribute__", "_Alignas", "_Static_assert"}
 ROW = re.compile(r"^\| ([A-Z][0-9]) \| (.+?) \|(.*)\|$")
+FILES = {"model": "ring/models/{}.pml", "vm": "tests/vm/{}.bash", "cuda": "tests/cuda/{}.c"}  # of tests by kind
 REASON = re.compile(r"none: (as [A-Z][0-9]$|(\S+ ){6})")  # why nothing can show it, in so many words at least
 ORDERS = {"plain", "relaxed", "acquire", "release", "acq_rel", "seq_cst", "barrier", "lock"}
 
@@ -92,9 +93,8 @@ def main():
     wrong += mentions_unknown(root, sites)
     registered = "".join(path.read_text(encoding="utf-8") for path in (root / "tests" / "cmake").glob("*.cmake"))
     for test in sorted(tests):
-        model = test.removeprefix("model_")
-        scenario = root / "tests" / "vm" / f"{test.removeprefix('vm_')}.bash"
-        there = scenario.is_file() if test.startswith("vm_") else (root / "ring" / "models" / f"{model}.pml").is_file() if model != test else re.search(
+        kind, _, name = test.partition("_")
+        there = (root / FILES[kind].format(name)).is_file() if kind in FILES else re.search(
             rf"\b{re.escape(test)}\b", registered)
         if not there:
             wrong.append(f"no test or model is called {test}")
