@@ -136,7 +136,7 @@ static CUresult map_describe(CUarrayMapInfo *map, ivg_id *resource, ivg_id *memo
 static CUresult map_arrays(const CUarrayMapInfo *list, unsigned int count, CUstream stream, ivg_id null_stream)
 {
         struct ivg_object *context;
-        ivg_id stream_id;
+        ivg_id stream_id = IVG_ID_NONE;
         CUresult result = ivg_context_require(&context);
 
         if (result == CUDA_SUCCESS)
