@@ -18,7 +18,11 @@
  * variant INTERRUPT_BEFORE_I1: assertion lives == LIVES
  * variant I2_BEFORE_STATE: assertion lives == LIVES
  */
+#ifdef B1_BEFORE_WORDS
+#define LIVES 1 /* shows it sooner */
+#else
 #define LIVES 2
+#endif
 #define GUEST 0
 #define HANDLER 1
 #define MEDIATOR 2
