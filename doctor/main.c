@@ -1,6 +1,7 @@
 /* ivgpu-doctor: walks the whole path, on the host or in a guest, and says of each part whether it is right, what was
  * seen, and what to do. */
 #include "doctor.h"
+#include "ivgpu/number.h"
 #include "link_internal.h"
 #include "sysfs_device.h"
 #include <getopt.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #define BOTH (IVG_HOST_SIDE | IVG_GUEST_SIDE)
+
+#define PATIENCE_S_MAX 3600u
 
 enum exit_status { EXIT_HEALTHY = 0, EXIT_FAULTS = 1, EXIT_USAGE = 2 };
 
@@ -215,7 +218,7 @@ int main(int argc, char **argv)
                 {NULL, 0, NULL, 0},
         };
         bool as_json = false;
-        char *end;
+        uint64_t number;
         int option;
 
         while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
@@ -227,11 +230,9 @@ int main(int argc, char **argv)
                         doctor.sides |= IVG_GUEST_SIDE;
                         break;
                 case 'p':
-                        doctor.patience_ms = (unsigned int)strtoul(optarg, &end, 10) * 1000;
-                        if (doctor.patience_ms == 0 || doctor.patience_ms > 3600000 || *end != '\0') {
-                                fprintf(stderr, "ivgpu-doctor: --patience: \"%s\" is none of 1 to 3600\n", optarg);
+                        if (!ivg_number_option("patience", optarg, 1, PATIENCE_S_MAX, &number))
                                 return EXIT_USAGE;
-                        }
+                        doctor.patience_ms = (unsigned int)number * 1000;
                         break;
                 case 'j':
                         as_json = true;

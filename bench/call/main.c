@@ -1,6 +1,7 @@
 /* What CUDA calls cost their caller: a plain Driver API program. Run natively and through ivgpu-run, it shows what lies
  * between; tools/bench-gpu does that and compares with the budgets. */
 #include "bench.h"
+#include "ivgpu/number.h"
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -52,19 +53,6 @@ static uint64_t numbers_max(int option)
         }
 }
 
-/* False, with a line: `text` is no number up to `max`. */
-static bool number_read(const char *option, const char *text, uint64_t max, uint64_t *number)
-{
-        char *end;
-
-        errno = 0;
-        *number = strtoull(text, &end, 10);
-        if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *number <= max)
-                return true;
-        fprintf(stderr, "ivgpu-call-bench: --%s: \"%s\" is no number up to %" PRIu64 "\n", option, text, max);
-        return false;
-}
-
 static bool options_read(int argc, char **argv, struct bench *bench, struct options *options)
 {
         static const struct option names[] = {
@@ -85,7 +73,8 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
         *bench = (struct bench){.passes = 5};
         *options = (struct options){.json = NULL};
         while ((option = getopt_long(argc, argv, "h", names, &index)) != -1) {
-                if (numbers_max(option) != 0 && !number_read(names[index].name, optarg, numbers_max(option), &number))
+                if (numbers_max(option) != 0 &&
+                    !ivg_number_option(names[index].name, optarg, 0, numbers_max(option), &number))
                         return false;
                 switch (option) {
                 case 'q':

@@ -22,6 +22,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define BENCH_PASSES_MAX 101u
+#define BENCH_MILLISECONDS_MAX 10000u
 #define BENCH_PRODUCERS_MAX 16u
 #define BENCH_PAYLOAD_MAX 65536u
 #define BENCH_ANSWERED_GROUP 16u  /* round trips timed together for the median: some clocks step by 10 ns and more */

@@ -1,5 +1,6 @@
 /* ivgpu-ring-bench: the ring against the machine's floor and against what Debian packages. bench/README.md says how to
  * read it. */
+#include "ivgpu/number.h"
 #include "ours.h"
 #include <getopt.h>
 #include <stdio.h>
@@ -167,6 +168,7 @@ static bool parse_options(int argc, char **argv, struct sweep *sweep)
         (void)parse_list("1,2,4,16", 1, BENCH_PRODUCERS_MAX, &sweep->producers);
         (void)parse_list("8,56,512,4096,65536", 8, BENCH_PAYLOAD_MAX, &sweep->payloads);
         while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
+                uint64_t number = 0;
                 bool right = true;
 
                 switch (option) {
@@ -196,10 +198,14 @@ static bool parse_options(int argc, char **argv, struct sweep *sweep)
                         choose_quick(sweep);
                         break;
                 case 'p':
-                        sweep->options.passes = (uint32_t)strtoul(optarg, NULL, 10);
+                        if (!ivg_number_option("passes", optarg, 1, BENCH_PASSES_MAX, &number))
+                                return false;
+                        sweep->options.passes = (uint32_t)number;
                         break;
                 case 'm':
-                        sweep->options.milliseconds = (uint32_t)strtoul(optarg, NULL, 10);
+                        if (!ivg_number_option("milliseconds", optarg, 1, BENCH_MILLISECONDS_MAX, &number))
+                                return false;
+                        sweep->options.milliseconds = (uint32_t)number;
                         break;
                 case 'P':
                         right = processors_given = sscanf(optarg, "%d,%d", &sweep->options.processors[0],
@@ -221,7 +227,8 @@ static bool parse_options(int argc, char **argv, struct sweep *sweep)
                         sweep->bars = true;
                         break;
                 case 's':
-                        sweep->sleeps = strtoull(optarg, NULL, 10);
+                        if (!ivg_number_option("sleeps", optarg, 1, UINT64_MAX, &sweep->sleeps))
+                                return false;
                         break;
                 case 'S':
                         sweep->shm = optarg;
@@ -240,8 +247,7 @@ static bool parse_options(int argc, char **argv, struct sweep *sweep)
                         return false;
                 }
         }
-        if (optind != argc || sweep->options.passes < 1 || sweep->options.passes > 101 ||
-            sweep->options.milliseconds < 1 || sweep->options.milliseconds > 10000 || sweep->sleeps < 1)
+        if (optind != argc)
                 return false;
         if (!processors_given && !bench_choose_processors(sweep->options.processors)) {
                 fprintf(stderr, "ivgpu-ring-bench: two processors are needed, this process may use fewer\n");

@@ -13,7 +13,6 @@
 #define MEMORY_BYTES (128u << 20) /* of one run; touched only where used */
 #define FLOORS_RATIO_MAX 1.5      /* between the two of one run: beyond, the machine changed under it */
 #define RUNS_PER_PASS_MAX 4u      /* rejected ones are repeated, not for ever */
-#define PASSES_MAX 101u
 
 /* ---- workers ---- */
 
@@ -180,7 +179,7 @@ static const char *run_once(struct bench_run *run, struct bench_figures *figures
 
 static double median_of(const struct bench_figures *runs, uint32_t count, size_t offset)
 {
-        double values[PASSES_MAX];
+        double values[BENCH_PASSES_MAX];
 
         for (uint32_t i = 0; i < count; i++)
                 memcpy(&values[i], (const uint8_t *)&runs[i] + offset, sizeof(double));
@@ -196,7 +195,7 @@ static bool is_steady(const struct bench_options *options, double before_ns, dou
 
 void bench_measure(const struct bench_options *options, const struct bench_case *is, struct bench_case_result *result)
 {
-        struct bench_figures runs[PASSES_MAX];
+        struct bench_figures runs[BENCH_PASSES_MAX];
         struct bench_run run = {.is = *is, .options = *options};
         double before_ns;
 

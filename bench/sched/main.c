@@ -1,4 +1,5 @@
 /* ivgpu-sched-sim: the scheduler's policy on a simulated machine. Prints a table or JSON; draws with gnuplot. */
+#include "ivgpu/number.h"
 #include "sim.h"
 #include <errno.h>
 #include <getopt.h>
@@ -39,15 +40,6 @@ static void usage(FILE *out)
 }
 
 /* ---- loads ---- */
-
-static bool number(const char *text, unsigned long long min, unsigned long long max, unsigned long long *value)
-{
-        char *end;
-
-        errno = 0;
-        *value = strtoull(text, &end, 10);
-        return errno == 0 && *text >= '0' && *text <= '9' && *end == '\0' && *value >= min && *value <= max;
-}
 
 static bool read_recorded(struct sim_load *load, const char *path)
 {
@@ -104,7 +96,7 @@ static bool set_key(struct sim_load *load, uint32_t *count, const char *key, con
                 {"on_ms", 1, 100000000, MS, &load->on_ns, NULL},
                 {"off_ms", 0, 100000000, MS, &load->off_ns, NULL},
         };
-        unsigned long long value;
+        uint64_t value;
 
         if (strcmp(key, "priority") == 0)
                 return read_word(text, priorities, &load->priority);
@@ -112,7 +104,7 @@ static bool set_key(struct sim_load *load, uint32_t *count, const char *key, con
                 return load->kind == SIM_RECORDED && read_recorded(load, text);
         for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
                 if (strcmp(keys[i].name, key) == 0) {
-                        if (!number(text, keys[i].min, keys[i].max, &value))
+                        if (!ivg_number_read(text, keys[i].min, keys[i].max, &value))
                                 return false;
                         if (keys[i].wide)
                                 *keys[i].wide = value * keys[i].unit;
@@ -283,7 +275,7 @@ static const struct option options[] = {
 static bool set_option(struct sim_settings *settings, int option, const char *text)
 {
         static const char *const policies[] = {"fair", "turns", "none", NULL};
-        unsigned long long value = 0;
+        uint64_t value = 0;
         uint32_t policy = 0;
 
         switch (option) {
@@ -294,17 +286,17 @@ static bool set_option(struct sim_settings *settings, int option, const char *te
                 settings->scheduled = policy != 2;
                 return true;
         case 'd':
-                if (!number(text, 1, SIM_DEVICES_MAX, &value))
+                if (!ivg_number_read(text, 1, SIM_DEVICES_MAX, &value))
                         return false;
                 settings->device_count = (uint32_t)value;
                 return true;
         case 's':
-                if (!number(text, 1, 100000, &value))
+                if (!ivg_number_read(text, 1, 100000, &value))
                         return false;
                 settings->length_ns = value * 1000 * MS;
                 return true;
         default:
-                if (!number(text, option == 'i' || option == 'L' || option == 'w' ? 0 : 1, 1000000, &value))
+                if (!ivg_number_read(text, option == 'i' || option == 'L' || option == 'w' ? 0 : 1, 1000000, &value))
                         return false;
                 *(option == 'i'   ? &settings->ignore_ns
                   : option == 'l' ? &settings->slice_ns

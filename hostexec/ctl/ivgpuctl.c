@@ -3,6 +3,7 @@
 #include "attach.h"
 #include "config.h"
 #include "control_client.h"
+#include "ivgpu/number.h"
 #include "show.h"
 #include "trace_session.h"
 #include <errno.h>
@@ -162,11 +163,12 @@ static struct json_object *ask(struct json_object *request, bool as_json)
 
 static bool parse_number(const char *text, uint32_t *number)
 {
-        char *end;
-        const unsigned long long wide = strtoull(text, &end, 10);
+        uint64_t wide;
 
+        if (!ivg_number_read(text, 0, UINT32_MAX, &wide))
+                return false;
         *number = (uint32_t)wide;
-        return text[0] >= '0' && text[0] <= '9' && *end == '\0' && wide <= UINT32_MAX;
+        return true;
 }
 
 static void request_add(struct json_object *request, const char *key, const char *text)

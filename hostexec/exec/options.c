@@ -1,5 +1,6 @@
 /* Reads the executor's command line. Every mistake is named with its option and value. */
 #include "options.h"
+#include "ivgpu/number.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -36,25 +37,13 @@ static const char usage[] =
         "  --mps            an MPS server is to serve it: without one it fails\n"
         "  --log-level error|warning|info|debug  what it says\n";
 
-static bool parse_number(const char *option, const char *text, int *number)
-{
-        char *rest;
-        long value;
-
-        errno = 0;
-        value = strtol(text, &rest, 10);
-        if (errno || rest == text || *rest || value < 0 || value > INT_MAX) {
-                fprintf(stderr, "ivgpu-exec: --%s: '%s' is not a number from 0 to %d\n", option, text, INT_MAX);
-                return false;
-        }
-        *number = (int)value;
-        return true;
-}
-
 static bool parse_control_fd(const char *text, int *fd)
 {
-        if (!parse_number("control-fd", text, fd))
+        uint64_t number;
+
+        if (!ivg_number_option("control-fd", text, 0, INT_MAX, &number))
                 return false;
+        *fd = (int)number;
         if (fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0) {
                 fprintf(stderr, "ivgpu-exec: --control-fd: descriptor %d: %s\n", *fd, strerror(errno));
                 return false;
@@ -64,6 +53,8 @@ static bool parse_control_fd(const char *text, int *fd)
 
 static bool parse_one(struct ivg_exec_options *options, int key, const char *value)
 {
+        uint64_t number;
+
         switch (key) {
         case OPTION_CONTROL_FD:
                 return parse_control_fd(value, &options->control_fd);
@@ -72,7 +63,10 @@ static bool parse_one(struct ivg_exec_options *options, int key, const char *val
                 return true;
         case OPTION_WARM:
                 options->warm = true;
-                return parse_number("warm", value, &options->warm_unused_ms);
+                if (!ivg_number_option("warm", value, 0, INT_MAX, &number))
+                        return false;
+                options->warm_unused_ms = (int)number;
+                return true;
         case OPTION_MPS:
                 return options->mps = true;
         case OPTION_LOG_LEVEL:

@@ -3,6 +3,7 @@
  * Started by ivgpud with one socket, ends with it. Holds no guest's secret but the images themselves, loads no driver,
  * opens nothing. */
 #include "image_control.h"
+#include "ivgpu/number.h"
 #include "keeper.h"
 #include <getopt.h>
 #include <limits.h>
@@ -21,18 +22,6 @@ struct options {
         int control_fd;
         struct ivg_image_limits limits;
 };
-
-static bool number(const char *name, const char *text, unsigned long long high, unsigned long long *value)
-{
-        char *rest;
-
-        errno = 0;
-        *value = strtoull(text, &rest, 10);
-        if (errno == 0 && rest != text && *rest == '\0' && text[0] != '-' && *value <= high)
-                return true;
-        fprintf(stderr, "ivgpu-images: --%s: '%s' is not a number from 0 to %llu\n", name, text, high);
-        return false;
-}
 
 static void usage(FILE *out)
 {
@@ -55,7 +44,7 @@ static bool parse(int argc, char **argv, struct options *options)
                 {"help", no_argument, NULL, 'h'},
                 {NULL, 0, NULL, 0},
         };
-        unsigned long long value = 0;
+        uint64_t value = 0;
         int key, index = 0;
 
         *options = (struct options){.control_fd = -1};
@@ -64,8 +53,8 @@ static bool parse(int argc, char **argv, struct options *options)
                         usage(stdout);
                         exit(0);
                 }
-                if (key == '?' ||
-                    !number(names[index].name, optarg, key == 'c' || key == 'n' ? INT_MAX : LLONG_MAX, &value))
+                if (key == '?' || !ivg_number_option(names[index].name, optarg, 0,
+                                                     key == 'c' || key == 'n' ? INT_MAX : LLONG_MAX, &value))
                         return false;
                 if (key == 'c')
                         options->control_fd = (int)value;

@@ -1,4 +1,5 @@
 #include "command_request.h"
+#include "ivgpu/number.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,8 @@ static int find_member(struct request *request, const char *name)
 {
         struct ivg_mediator *mediator = request->mediator;
         struct ivg_member *member = NULL;
-        char *end;
-        const unsigned long number = strtoul(name, &end, 10);
-        const bool is_number = name[0] >= '0' && name[0] <= '9' && *end == '\0';
+        uint64_t number = 0;
+        const bool is_number = ivg_number_read(name, 0, UINT64_MAX, &number);
 
         while ((member = ivg_member_next(mediator, member)) != NULL) {
                 const struct ivg_vm_config *vm =

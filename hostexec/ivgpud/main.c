@@ -5,6 +5,7 @@
  * It must not die of anything a guest, a QEMU, a program or a driver does: it parses no record, maps no arena, loads no
  * driver, and waits for nobody. */
 #include "driver_find.h"
+#include "ivgpu/number.h"
 #include "manager.h"
 #include "mediator.h"
 #include <errno.h>
@@ -32,6 +33,8 @@ struct options {
         enum ivg_log_form log;
         int stats_fd, ready_fd;
 };
+
+#define DESCRIPTOR_MAX (1u << 20)
 
 static struct ivg_mediator mediator;
 static struct options options;
@@ -63,14 +66,6 @@ static void usage(FILE *out)
                 "in order.\n");
 }
 
-static int parse_fd(const char *text)
-{
-        char *end;
-        const long value = strtol(text, &end, 10);
-
-        return *text == '\0' || *end != '\0' || value < 0 || value > 1 << 20 ? -1 : (int)value;
-}
-
 static bool parse_options(int argc, char **argv)
 {
         static const struct option names[] = {
@@ -85,6 +80,7 @@ static bool parse_options(int argc, char **argv)
         };
         static const char *const log_words[] = {
                 [IVG_LOG_AUTO] = "auto", [IVG_LOG_TEXT] = "text", [IVG_LOG_JOURNAL] = "journal", NULL};
+        uint64_t number;
         uint32_t word;
         int option;
 
@@ -132,11 +128,10 @@ static bool parse_options(int argc, char **argv)
                         break;
                 case 's':
                 case 'r':
-                        *(option == 's' ? &options.stats_fd : &options.ready_fd) = parse_fd(optarg);
-                        if (parse_fd(optarg) < 0) {
-                                fprintf(stderr, "ivgpud: \"%s\" is no descriptor\n", optarg);
+                        if (!ivg_number_option(option == 's' ? "stats-fd" : "ready-fd", optarg, 0, DESCRIPTOR_MAX,
+                                               &number))
                                 return false;
-                        }
+                        *(option == 's' ? &options.stats_fd : &options.ready_fd) = (int)number;
                         break;
                 case 'h':
                         usage(stdout);
@@ -163,10 +158,9 @@ static int path_take(char *to, size_t capacity, const char *option, const char *
 /* For every pool, whatever the file says. */
 static int warm_take(struct ivg_config *config, struct ivg_error *error)
 {
-        char *end;
-        const unsigned long number = strtoul(options.warm, &end, 10);
+        uint64_t number;
 
-        if (options.warm[0] < '0' || options.warm[0] > '9' || *end != '\0' || number > IVG_WARM_EXECUTORS_MAX) {
+        if (!ivg_number_read(options.warm, 0, IVG_WARM_EXECUTORS_MAX, &number)) {
                 ivg_error_set(error, "--warm%s: \"%s\" is no number from 0 to %u", options.warm_once ? "-once" : "",
                               options.warm, IVG_WARM_EXECUTORS_MAX);
                 return -EINVAL;
@@ -180,11 +174,10 @@ static int warm_take(struct ivg_config *config, struct ivg_error *error)
 
 static int arena_take(uint32_t *region_mib, const char *text, struct ivg_error *error)
 {
-        char *end;
-        const unsigned long value = strtoul(text, &end, 10);
+        uint64_t value;
 
-        if (*text < '0' || *text > '9' || *end != '\0' || value < IVG_REGION_BYTES_MIN >> 20 ||
-            value > IVG_REGION_BYTES_MAX >> 20 || (value & (value - 1)) != 0) {
+        if (!ivg_number_read(text, IVG_REGION_BYTES_MIN >> 20, IVG_REGION_BYTES_MAX >> 20, &value) ||
+            (value & (value - 1)) != 0) {
                 ivg_error_set(error, "--arena: \"%s\" is no power of two in %llu..%llu (MiB)", text,
                               IVG_REGION_BYTES_MIN >> 20, IVG_REGION_BYTES_MAX >> 20);
                 return -EINVAL;

@@ -1,6 +1,7 @@
 /* ivgpu-dump: what stands in a region, for people and scripts. Reads only. */
 #include "control_client.h"
 #include "dump.h"
+#include "ivgpu/number.h"
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -243,14 +244,11 @@ static int show_mediators(const struct arguments *arguments)
 
 static uint32_t number_of(const char *name, const char *text, uint32_t max)
 {
-        char *end;
-        const unsigned long long wide = strtoull(text, &end, 10);
+        uint64_t number;
 
-        if (text[0] < '0' || text[0] > '9' || *end != '\0' || wide > max) {
-                fprintf(stderr, "ivgpu-dump: --%s: \"%s\" is no number from 0 to %u\n", name, text, max);
+        if (!ivg_number_option(name, text, 0, max, &number))
                 exit(EXIT_USAGE);
-        }
-        return (uint32_t)wide;
+        return (uint32_t)number;
 }
 
 int main(int argc, char **argv)

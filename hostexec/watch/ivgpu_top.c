@@ -1,5 +1,6 @@
 /* ivgpu-top: what pools, VMs and programs do now, by the mediator's counters. */
 #include "dump.h"
+#include "ivgpu/number.h"
 #include "top_table.h"
 #include <errno.h>
 #include <getopt.h>
@@ -442,8 +443,7 @@ int main(int argc, char **argv)
                         is_batch = true;
                         break;
                 case 'n':
-                        view.count = strtoull(optarg, NULL, 10);
-                        right = view.count > 0;
+                        right = ivg_number_option("count", optarg, 1, UINT64_MAX, &view.count);
                         break;
                 case 'd':
                         right = delay_parse(optarg, &view.delay_ms);

@@ -6,6 +6,7 @@ set(glue_unit_tests
     glue_extents_have_one_owner
     glue_link_wait_loses_no_wakeup
     glue_clock_steps_end_no_wait
+    glue_numbers_are_read_whole
     glue_sysfs_link_shares_channels_between_processes)
 set(glue_link_opens_through_a_local_socket_extra glue_fake_mediator.c)
 set(glue_link_wait_loses_no_wakeup_extra glue_fake_mediator.c)

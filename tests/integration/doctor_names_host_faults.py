@@ -399,7 +399,7 @@ vms = ( {{ vm_id = 7; name = "seven"; pool = "A"; socket = "{self.vm_path}"; }} 
         def run(*words):
             return subprocess.run([os.path.join(BIN, "ivgpu-doctor"), *words], capture_output=True, text=True, timeout=WAIT_S)
 
-        for words, text in ((("--only=nonsense",), '"nonsense" is no check'), (("--patience=x",), "none of 1 to 3600"),
+        for words, text in ((("--only=nonsense",), '"nonsense" is no check'), (("--patience=x",), "no number from 1 to 3600"),
                             (("more",), '"more" is not expected'), (("--nonsense",), "usage")):
             result = run(*words)
             self.assertEqual(result.returncode, 2)

@@ -298,7 +298,7 @@ class Ends(Mediator):
                  (["--local", self.local_path, "--device", "soft", "--driver", "/nonexistent"], 3, "/nonexistent"),
                  (["--local", self.local_path, "--executor", "/nonexistent/e"], 3, "/nonexistent/e"),
                  (["--local", "x" * 200, "--device", "soft"], 2, "200 bytes"),
-                 (["--stats-fd", "x"], 2, '"x" is no descriptor')]
+                 (["--stats-fd", "x"], 2, '--stats-fd: "x" is no number')]
         for arguments, code, words in cases:
             with self.subTest(arguments):
                 self.assertEqual(self.spawn(arguments).wait(WAIT_S), code)
