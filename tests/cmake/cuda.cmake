@@ -18,7 +18,7 @@ endfunction()
 # ivg_cuda_test(NAME PROGRAM [ARGS...]): in local mode on the soft GPU.
 function(ivg_cuda_test name program)
   add_test(NAME cuda_${name} COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft -- ${program} ${ARGN})
-  set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 120 LABELS cuda)
+  set_tests_properties(cuda_${name} PROPERTIES TIMEOUT 300 LABELS cuda)
 endfunction()
 
 set(cuda_programs
@@ -113,7 +113,7 @@ endforeach()
 # The log names the functions that the program called; records only below them.
 add_test(NAME cuda_calls_are_logged_by_name
          COMMAND ${CMAKE_BINARY_DIR}/bin/ivgpu-run --device soft --log=calls -- ${cuda_bin}/modules)
-set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 120 LABELS cuda
+set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 300 LABELS cuda
                      PASS_REGULAR_EXPRESSION "ivgpu: cuModuleLoadData\\(module=" FAIL_REGULAR_EXPRESSION "ivgpu: ivg")
 
 ivg_cuda_program(queries)
@@ -166,7 +166,7 @@ if(BUILD_TESTING)
   add_test(NAME ipc_handles_stay_in_their_machine
            COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/ipc_handles_stay_in_their_machine.py
                    ${cuda_bin}/ipc ${cuda_bin}/vmm)
-  set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 120 LABELS "integration;cuda"
+  set_tests_properties(ipc_handles_stay_in_their_machine PROPERTIES TIMEOUT 300 LABELS "integration;cuda"
                        ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endif()
 

@@ -20,7 +20,7 @@ function(ivg_fuzz_target name runs)
            COMMAND sh -c "rm -rf '${new}' && mkdir -p '${new}' && exec \"$@\"" sh $<TARGET_FILE:fuzz_${name}> -runs=${runs} -seed=1 -timeout=20 -rss_limit_mb=2048 -verbosity=0
                                      -print_final_stats=1 -artifact_prefix=${CMAKE_BINARY_DIR}/fuzz/${name}- ${ARG_ARGS}
                                      ${new} ${fuzz_dir}/corpus/${name})
-  set_tests_properties(fuzz_${name} PROPERTIES LABELS fuzz TIMEOUT 120
+  set_tests_properties(fuzz_${name} PROPERTIES LABELS fuzz TIMEOUT 300
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1:${ARG_ENVIRONMENT}")
 endfunction()
 

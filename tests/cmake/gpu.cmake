@@ -9,11 +9,11 @@ if(BUILD_TESTING)
   if(NOT IVG_SANITIZE)
     add_test(NAME gpu_four_processes_on_the_soft_gpu COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/gpu/four_processes
                                                              --device soft --build ${CMAKE_BINARY_DIR})
-    set_tests_properties(gpu_four_processes_on_the_soft_gpu PROPERTIES TIMEOUT 120 LABELS "integration;cuda")
+    set_tests_properties(gpu_four_processes_on_the_soft_gpu PROPERTIES TIMEOUT 300 LABELS "integration;cuda")
     add_test(NAME gpu_shares_on_the_soft_gpu
              COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/gpu/shares --device soft --seconds 0.6
                      --only fair-3-1-kernels,two-native,high-fair-kernel,idle,caps,slices,fault --build ${CMAKE_BINARY_DIR})
-    set_tests_properties(gpu_shares_on_the_soft_gpu PROPERTIES TIMEOUT 120 LABELS "integration;cuda;sched")
+    set_tests_properties(gpu_shares_on_the_soft_gpu PROPERTIES TIMEOUT 300 LABELS "integration;cuda;sched")
     add_test(NAME gpu_run_on_the_soft_gpu
              COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/gpu/run --device soft --build ${CMAKE_BINARY_DIR})
     set_tests_properties(gpu_run_on_the_soft_gpu PROPERTIES TIMEOUT 240 LABELS "integration;cuda")

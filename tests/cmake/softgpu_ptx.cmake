@@ -22,7 +22,7 @@ if(TARGET ivg_softgpu_ptx)
                softgpu_ptx_integer_instructions_match_c softgpu_ptx_math_is_accurate)
     if(TARGET ${name})
       add_test(NAME ${name}_without_avx2 COMMAND ${name})
-      set_tests_properties(${name}_without_avx2 PROPERTIES ENVIRONMENT IVGPU_SOFT_BASELINE=1 TIMEOUT 120
+      set_tests_properties(${name}_without_avx2 PROPERTIES ENVIRONMENT IVGPU_SOFT_BASELINE=1 TIMEOUT 300
                                                            LABELS "unit;softgpu")
     endif()
   endforeach()
