@@ -13,8 +13,7 @@
 #include <unistd.h>
 
 /* A full ring is 4096 slots of work ahead: worth a short spin (about 50 us of PAUSE), then sleeps that double. A ring
- * that stays full, as that of a paused VM, costs next to nothing: sleeps grow with the wait, which they lengthen by 1
- * %. */
+ * that stays full, as that of a paused VM, costs next to nothing: sleeps grow with the wait and lengthen it by 1 %. */
 #define FULL_SPINS_MAX 1000u
 #define FULL_SLEEP_NS_MIN 20000
 #define FULL_SLEEP_NS_DOUBLED 1000000

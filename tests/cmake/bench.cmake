@@ -16,9 +16,8 @@ set_target_properties(guard_guest_burst PROPERTIES OUTPUT_NAME guest_burst SKIP_
                                                    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 target_include_directories(guard_guest_burst PRIVATE ${CMAKE_SOURCE_DIR}/tests/cuda)
 target_link_libraries(guard_guest_burst PRIVATE ivg_calls ivg_libcuda)
-ivg_add_test(exec_burst SOURCES ${CMAKE_SOURCE_DIR}/tests/guard/exec_burst.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c
-                                ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
-             LIBS ivg_exec_core LABELS unit exec bench)
+ivg_add_test(exec_burst SOURCES ${CMAKE_SOURCE_DIR}/tests/guard/exec_burst.c
+             LIBS exec_fixture ivg_exec_core LABELS unit exec bench)
 if(BUILD_TESTING AND NOT IVG_SANITIZE AND CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
   # Its bounds are about optimised code of gcc, and valgrind 3.19 cannot read clang's debug information.
   add_test(NAME fast_path_guard COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/guard/fast_path.py)

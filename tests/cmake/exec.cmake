@@ -12,11 +12,16 @@ set(exec_unit_tests
     exec_tickets_are_whole
     exec_traces_what_ran
     exec_vram_table_outlives_its_holders)
+if(BUILD_TESTING)
+  add_library(exec_fixture OBJECT ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c
+                                  ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c)
+  target_include_directories(exec_fixture PRIVATE ${IVG_CMOCKA_INCLUDE})
+  target_link_libraries(exec_fixture PRIVATE ivg_exec_core)
+endif()
 foreach(test ${exec_unit_tests})
   ivg_add_test(${test}
-               SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c
-                       ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
-               LIBS ivg_exec_core LABELS unit exec)
+               SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c
+               LIBS exec_fixture ivg_exec_core LABELS unit exec)
 endforeach()
 if(TARGET exec_images_tell_whether_they_print)
   target_compile_definitions(exec_images_tell_whether_they_print
@@ -41,8 +46,7 @@ endif()
 # Loads by name, with the keeper itself behind them.
 ivg_add_test(exec_images_are_asked_for_by_name
              SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/exec_images_are_asked_for_by_name.c
-                     ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
-             LIBS ivg_exec_core ivg_image_keeper LABELS unit exec images)
+             LIBS exec_fixture ivg_exec_core ivg_image_keeper LABELS unit exec images)
 
 # The executor once more, with every fetch of a shared word handed to the test, which then changes the word.
 get_target_property(exec_core_sources ivg_exec_core SOURCES)

@@ -17,10 +17,10 @@ if(TARGET ivg_softgpu_ptx)
       target_compile_definitions(${name} PRIVATE SOFTGPU_PTX="${CMAKE_CURRENT_LIST_DIR}/../unit/ptx")
     endif()
   endforeach()
-  # The handlers that a processor without AVX2 runs.
+  # The handlers that a processor without AVX2 runs; with sanitizers there are no others.
   foreach(name softgpu_ptx_float_instructions_match_c softgpu_ptx_halves_round_once
                softgpu_ptx_integer_instructions_match_c softgpu_ptx_math_is_accurate)
-    if(TARGET ${name})
+    if(TARGET ${name} AND NOT IVG_SANITIZE)
       add_test(NAME ${name}_without_avx2 COMMAND ${name})
       set_tests_properties(${name}_without_avx2 PROPERTIES ENVIRONMENT IVGPU_SOFT_BASELINE=1 TIMEOUT 300
                                                            LABELS "unit;softgpu")
