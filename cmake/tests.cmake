@@ -24,10 +24,9 @@ function(ivg_add_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}" SKIP_RETURN_CODE 77)
 endfunction()
 
-# A test that boots a guest: one at a time of those with a label of their own (the kernel driver's) and one of the others,
-# skipped with words where QEMU or a kernel is missing. First of all, since together they take as long as all others,
-# which then run beside them.
+# A test that boots a guest: one at a time, skipped with words where QEMU or a kernel is missing. First of all, since
+# together they take as long as all others, which then run beside them.
 function(ivg_test_boots_guest name)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 500 LABELS "vm;${ARGN}" SKIP_RETURN_CODE 77 RESOURCE_LOCK "vm_${ARGN}"
+  set_tests_properties(${name} PROPERTIES TIMEOUT 500 LABELS "vm;${ARGN}" SKIP_RETURN_CODE 77 RESOURCE_LOCK vm
                        COST 1000)
 endfunction()
