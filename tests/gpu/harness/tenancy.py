@@ -61,12 +61,10 @@ class Bench:
             (again,) = machine.run([(0, *self.work("kernel", "closed", 0.3))])
         self.report.row(FIGURE, "a kernel that fills the GPU", f"{again['p50_us']:.0f} us", f"{self.rounds} rounds")
 
-    def holds(self, got, promised):
-        """Shares within 5 %. On the soft GPU tests/integration/scheduler.py holds them to that, on a machine without other
-        work; here the order is looked at."""
-        if self.device == "cuda":
-            return all(abs(share / wanted - 1) <= 0.05 for share, wanted in zip(got, promised))
-        return got.index(max(got)) == promised.index(max(promised))
+    def verdict(self, holds, at_all):
+        """Of a promise. On the soft GPU a figure will do where something is seen at all: a program that gets no processor
+        asks for no GPU. What the policy promises there, tests/integration/scheduler.py holds, with nothing beside it."""
+        return OK if holds else FIGURE if self.device == "soft" and at_all else MISSED
 
 
 def with_mps(bench, question, name):
@@ -116,10 +114,10 @@ def shares(bench, key, policy, weights, mix, more=None, judged=True):
 def show_shares(bench, name, weights, progress, gpu, judged):
     total, promised = sum(progress), [weight / sum(weights) for weight in weights]
     got = [part / total for part in progress]
+    off = max(abs(share / wanted - 1) for share, wanted in zip(got, promised))
     verdict = FIGURE
     if judged:
-        verdict = OK if bench.holds(got, promised) else MISSED
-    off = max(abs(share / wanted - 1) for share, wanted in zip(got, promised))
+        verdict = bench.verdict(off <= 0.05, min(got) > 0)
     words = f"off by {off:.1%}; sum of progress {total:.2f}"
     if gpu:
         words += ", periods with work by ivgpu's events " + "/".join(f"{part / (sum(gpu) or 1):.3f}" for part in gpu)
@@ -191,12 +189,10 @@ def idle_share(bench, key, policy, more=None):
             [(0, *bench.work("kernel", "saturate", bench.seconds)),
              (1, *bench.work("kernel", "closed", bench.seconds, IDLE_US))])  # fmt: skip
     used = rate(busy) / alone
-    soft = bench.device == "soft"
     bench.report.row(
-        OK if used >= (0.5 if soft else 0.9) else MISSED, f"{key}: idle share used by another", f"{used:.2f} of alone",
-        "", ">= 0.9")  # fmt: skip
+        bench.verdict(used >= 0.9, used > 0), f"{key}: idle share used by another", f"{used:.2f} of alone", "", ">= 0.9")  # fmt: skip
     bench.report.row(
-        OK if idler["p95_us"] <= (100000 if soft else 10000) else MISSED, f"{key}: and taken back: kernel after 0.2 s idle",
+        bench.verdict(idler["p95_us"] <= 10000, idler["kernels"] > 0), f"{key}: and taken back: kernel after 0.2 s idle",
         latency(idler), f"max {idler['max_us']:.0f} us, {idler['kernels']} times", "p95 <= 10 ms")  # fmt: skip
 
 
