@@ -9,9 +9,7 @@ import unittest
 from scheduler_harness import BLOCK_NS, Machine
 
 SECONDS = float(os.environ.get("IVGPU_SCHED_SECONDS", "3"))
-# Sanitizers slow the programs, not the device: what these leave unused others get. Their runs look for faults, not figures.
-SANITIZED = "IVGPU_SANITIZED" in os.environ
-SHARES_SECONDS = 3 if SANITIZED else 10
+SHARES_SECONDS = 10
 RUNS = 4
 
 
@@ -28,7 +26,6 @@ class Scheduler(Machine):
 
     def shares(self, weights, policy="fair", blocks=30, within=0.05):
         """Each within 5 %, and what the device stood idle."""
-        within = 0.3 if SANITIZED else within
         self.start([{"weight": weight} for weight in weights], policy)
 
         def run():
