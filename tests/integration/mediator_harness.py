@@ -166,13 +166,10 @@ class Mediator(unittest.TestCase):
             return file.read()
 
     def assert_logged(self, words):
-        """What the mediator tells of a step comes after the step itself, which others see at once."""
-        end = time.monotonic() + WAIT_S
-        while words not in self.log() and time.monotonic() < end:
-            time.sleep(0.002)
-        self.assertIn(words, self.log())
+        self.assert_logged_like(re.escape(words))
 
     def assert_logged_like(self, pattern):
+        """What the mediator tells of a step comes after the step itself, which others see at once."""
         end = time.monotonic() + WAIT_S
         while not re.search(pattern, self.log()) and time.monotonic() < end:
             time.sleep(0.002)

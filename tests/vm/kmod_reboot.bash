@@ -12,9 +12,7 @@ vm_work
 kmod_require "$build"
 vm_start_mediator "$build"
 
-{ vm_job_awaits; kmod_job; cat << JOB; cat << 'JOB'; } > "$work/job"
-shared=$shared
-JOB
+{ vm_job_awaits; kmod_job; cat << 'JOB'; } > "$work/job"
 load() {
         $as_user $bin/launch_rate 1000000000 > /tmp/out 2>&1 &
         $as_user $kmod work > /tmp/work 2>&1 &

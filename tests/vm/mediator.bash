@@ -38,7 +38,8 @@ vm_start_mediator_again() {
 # The beginning of a job whose steps wait for the host's: "await WORD" in the guest goes on after "vm_go WORD" here. A test
 # that looks at what a guest does lets it wait meanwhile, for no pause is long enough on every machine.
 vm_job_awaits() {
-        echo "await() { while [ ! -e $shared/\$1 ]; do sleep 0.1; done; }"
+        echo "shared=$shared"
+        echo 'await() { while [ ! -e $shared/$1 ]; do sleep 0.1; done; }'
 }
 
 vm_go() {
