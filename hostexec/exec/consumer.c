@@ -120,7 +120,7 @@ static void run_here(struct ivg_exec *exec, const struct ivg_exec_request *reque
 {
         exec->gate.calls[request->wants_answer ? IVG_BOARD_CONSUMER_SYNC : IVG_BOARD_CONSUMER_ASYNC]++;
         if (!request->descriptor->gpu) {
-                if (__builtin_expect(exec->gate.legacy_dirty, 0))
+                if (__builtin_expect(exec->gate.legacy_dirty, 0) && request->descriptor->orders_streams)
                         ivg_meter_flush_now(exec);
                 ivg_exec_run(exec, request);
         } else if (__builtin_expect(exec->gate.over_rate, 0) && is_launch(request->descriptor->number)) {
@@ -295,20 +295,26 @@ static void sleep_for_records(struct ivg_exec *exec)
 /* Looks again and again for about one wake-up's cost, then with pauses for as long as it has been worth it. */
 static bool spin_for_records(struct ivg_exec *exec)
 {
-        const uint64_t end = ivg_clock_ns() + IVG_CONSUMER_SPIN_NS, last = end + exec->yield_ns;
-        uint64_t now;
+        const uint64_t begin = ivg_clock_ns(), end = begin + IVG_CONSUMER_SPIN_NS, last = end + exec->yield_ns;
+        uint64_t now = begin;
+        bool flushed = false;
 
-        ivg_meter_flush(exec);
         do {
+                flushed = flushed || ivg_meter_pause(exec, begin, now);
                 for (uint32_t look = 0; look < IVG_SPIN_LOOKS; look++) {
-                        if (take_turn(exec) != 0)
+                        if (take_turn(exec) != 0) {
+                                exec->gate.expects_more = now - begin < IVG_METER_DELAY_NS;
                                 return true;
+                        }
                         ivg_cpu_relax();
                 }
                 now = ivg_clock_ns();
                 if (now >= end)
                         sched_yield();
         } while (now < last && may_go_on(exec));
+        if (!flushed)
+                ivg_meter_flush(exec);
+        exec->gate.expects_more = false;
         return false;
 }
 

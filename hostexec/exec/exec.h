@@ -42,11 +42,12 @@ const struct ivg_driver *ivg_exec_driver(const struct ivg_exec *exec);
 enum ivg_call_class { IVG_CLASS_ASYNC, IVG_CLASS_SYNC };
 struct ivg_call_descriptor {
         uint16_t number;
-        uint8_t class_;     /* enum ivg_call_class */
-        bool lane;          /* runs on the guest thread's lane */
-        bool needs_context; /* the record's context is made current before */
-        bool reports_async; /* its answer carries the deferred error of earlier asynchronous calls, if any */
-        bool gpu;           /* gives the device work: the gate may hold it back (gate.c) */
+        uint8_t class_;      /* enum ivg_call_class */
+        bool lane;           /* runs on the guest thread's lane */
+        bool needs_context;  /* the record's context is made current before */
+        bool reports_async;  /* its answer carries the deferred error of earlier asynchronous calls, if any */
+        bool gpu;            /* gives the device work: the gate may hold it back (gate.c) */
+        bool orders_streams; /* may make one stream wait for another: ends in the legacy stream come before (meter.h) */
         uint16_t request_bytes_min, request_bytes_max;
         const char *name;
         CUresult (*execute)(struct ivg_exec_call *call); /* decode, check, look up, call */

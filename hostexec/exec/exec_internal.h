@@ -123,6 +123,8 @@ struct ivg_gate {
         uint64_t gpu_calls; /* to all devices, as the board shows */
         bool metering;      /* streams of calls are noted */
         bool legacy_dirty;  /* work in the legacy stream whose end has not been recorded: it must be the next there */
+        bool expects_more;  /* after the latest pause of the program more came within IVG_METER_DELAY_NS */
+        bool windowed;      /* the number of calls on the device is limited: their ends are waited for one by one */
         bool sampling;
         bool over_rate;     /* this batch's launches fail */
         uint64_t sample_ns; /* when the sample began */
@@ -257,19 +259,30 @@ static inline bool ivg_gate_pass(struct ivg_exec *exec, ivg_id context)
 }
 
 /* ---- meter.c: how long the device worked (meter.h) ---- */
+/* An empty ring is a pause of the program's when it lasts so long: longer than a program takes from the end of a wait
+ * to its next launch, shorter than what ends a period (IVG_METER_GAP_NS) and than the consumer's looks before it
+ * sleeps. */
+#define IVG_METER_DELAY_NS 25000u
+_Static_assert(IVG_METER_DELAY_NS < IVG_CONSUMER_SPIN_NS, "ends are recorded before the consumer sleeps");
 int ivg_meter_create(struct ivg_exec *exec);
 void ivg_meter_destroy(struct ivg_exec *exec);
 int ivg_meter_start(struct ivg_exec *exec); /* -errno */
 bool ivg_meter_gone(struct ivg_exec *exec); /* after `stop`: its thread has ended */
 void ivg_meter_wake(struct ivg_exec *exec);
 /* Consumer: a call has gone to this stream; the ends of all that did are recorded now. The latter before anything that
- * may end a stream, and when the ring is empty. */
+ * may end a stream. */
 void ivg_meter_note_stream(struct ivg_exec *exec, ivg_id context, CUstream stream);
 void ivg_meter_flush_now(struct ivg_exec *exec);
 static inline void ivg_meter_flush(struct ivg_exec *exec)
 {
         if (exec->gate.metering)
                 ivg_meter_flush_now(exec);
+}
+/* Consumer: the ring is empty, since `begin_ns`. Records the ends, or not yet: false, call again. */
+bool ivg_meter_pause_now(struct ivg_exec *exec, uint64_t begin_ns, uint64_t now_ns);
+static inline bool ivg_meter_pause(struct ivg_exec *exec, uint64_t begin_ns, uint64_t now_ns)
+{
+        return !exec->gate.metering || ivg_meter_pause_now(exec, begin_ns, now_ns);
 }
 /* A lane has given work to `device`, in `context`, which is current. */
 void ivg_meter_lane_call(struct ivg_exec *exec, ivg_id context, uint32_t device, CUstream stream);

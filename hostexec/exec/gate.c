@@ -249,9 +249,13 @@ bool ivg_gate_look(struct ivg_exec *exec, ivg_id context)
                 limits = limits_now(exec, gate->device);
                 limited = is_limited(&limits);
                 gate->metering = limited || limits.watched || sample(exec);
-                close = limits.calls != 0 || limits.watched;
+                gate->windowed = limits.calls != 0;
+                close = gate->windowed || limits.watched;
                 view = ivg_meter_update(exec, context, gate->device, gate->metering, close, false);
                 if (!is_open(exec, gate->device, view.used_ns)) {
+                        /* Nothing more comes now: the period need not go on for IVG_METER_GAP_NS. */
+                        if (!close)
+                                (void)ivg_meter_update(exec, context, gate->device, gate->metering, true, false);
                         watchdog_off(exec);
                         wait_for_word(exec, gate->device, gate->wake_seen);
                         continue;

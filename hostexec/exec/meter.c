@@ -84,6 +84,21 @@ void ivg_meter_flush_now(struct ivg_exec *exec)
         exec->gate.legacy_dirty = false;
 }
 
+/* An end costs a driver call, and the device a moment between two kernels. A program that comes again at once is given
+ * no chance to lose that for each kernel: its pause shorter than IVG_METER_DELAY_NS is none. Not so long for a program
+ * that has lately come later: its ends are recorded right behind its work, so that they tell the work's time and not
+ * ours; nor once ends are as old as a period, as records that give the device nothing may come for ever. */
+bool ivg_meter_pause_now(struct ivg_exec *exec, uint64_t begin_ns, uint64_t now_ns)
+{
+        const struct ivg_meter *meter = exec->meter;
+
+        if (meter->dirty_count > 0 && exec->gate.expects_more && !exec->gate.windowed &&
+            now_ns - begin_ns < IVG_METER_DELAY_NS && now_ns - meter->dirty_since_ns < IVG_METER_PERIOD_NS)
+                return false;
+        ivg_meter_flush_now(exec);
+        return true;
+}
+
 void ivg_meter_note_stream(struct ivg_exec *exec, ivg_id context, CUstream stream)
 {
         struct ivg_meter *meter = exec->meter;
@@ -102,6 +117,8 @@ void ivg_meter_note_stream(struct ivg_exec *exec, ivg_id context, CUstream strea
                 ivg_meter_flush_now(exec);
                 place = 0;
         }
+        if (place == 0)
+                meter->dirty_since_ns = ivg_clock_ns();
         meter->dirty[place] = stream;
         meter->dirty_count = place + 1;
         exec->gate.legacy_dirty |= stream == CU_STREAM_LEGACY;

@@ -3,8 +3,17 @@
  * A period begins with an event in a stream of the meter's own (it runs at once: the beginning), collects calls, and
  * ends with an event in each stream that they went to. Its time is from its beginning, or from the end of the period
  * before if that is later, to its last end: streams that overlap count once, waits inside streams count, gaps below
- * IVG_METER_GAP_NS count. Events are recorded by whoever gives the work (streams may be destroyed by the next record),
- * asked and evaluated off the consumer, by the meter's thread, or by a consumer that waits at its gate anyway.
+ * IVG_METER_GAP_NS count. Events are recorded by whoever gives the work, asked and evaluated off the consumer, by the
+ * meter's thread, or by a consumer that waits at its gate anyway.
+ *
+ * An end is recorded at the gate's next look, when the program pauses, and before a record that may end a stream. In
+ * the legacy stream it waits for all that went to blocking streams before, and all that goes there later waits for it.
+ * The work that it ends has done both already, so it adds nothing, if between the two nothing has gone to another
+ * stream that takes time there or waits. So it is recorded before work for another stream (handles.c) and before what
+ * orders streams (consumer.c). What may stand between: calls that name no stream, and marks (a completion word's write,
+ * an event). A mark in another blocking stream waits for what went there before the work, as the work itself does, and
+ * takes no time. A lane that gives work to another stream meanwhile got its call before the work's record came, and has
+ * not answered it: to the program the two are at once, and the work might have waited for it as well.
  *
  * Not every call is measured. An executor that nobody competes with is sampled: one period of about
  * IVG_METER_SAMPLE_NS, then IVG_METER_SAMPLE_EVERY_MS in which calls count with the time that one took before. */
@@ -80,6 +89,7 @@ struct ivg_meter {
         /* the consumer's: streams that calls went to since their ends were recorded last */
         ivg_id dirty_context;
         uint32_t dirty_count;
+        uint64_t dirty_since_ns; /* the oldest of them */
         CUstream dirty[IVG_METER_STREAMS];
 };
 

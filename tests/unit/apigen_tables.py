@@ -226,6 +226,16 @@ class RealTable(unittest.TestCase):
                 seen += 1
         self.assertGreater(seen, 90)
 
+    def test_what_orders_streams_is_told_from_marks(self):
+        rows = {row.symbol: row.orders_streams for row in self.model.wire_rows}
+        for symbol, orders in (("ivgStreamSignal", False), ("cuEventRecord", False), ("cuEventRecordWithFlags", False),
+                               ("cuMemGetInfo_v2", False), ("cuEventDestroy_v2", False), ("cuStreamWaitEvent", True),
+                               ("cuStreamWaitValue32_v2", True), ("cuStreamBatchMemOp_v2", True), ("ivgHostFunction", True),
+                               ("cuMemAllocAsync", True), ("cuMemFreeAsync", True), ("cuCtxRecordEvent", True),
+                               ("cuCtxWaitEvent", True), ("cuGreenCtxWaitEvent", True), ("cuGraphUpload", True)):  # fmt: skip
+            with self.subTest(symbol=symbol):
+                self.assertEqual(orders, rows[symbol])
+
     def test_generated_symbols_are_sorted(self):
         rows = re.findall(r'\{"(\w+)", (\d+), (\d), (\d), \(void \(\*\)\(void\)\)(\w+)\}',
                           emit_guest.symbols_source(self.model))
