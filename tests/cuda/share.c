@@ -3,34 +3,52 @@
  * waits for it, sleeps for argv[4] microseconds, and measures from the launch to its end; "rate" launches as fast as it
  * may without looking, until a launch fails. argv[3]: blocks of a kernel, whose time on the soft GPU is
  * IVGPU_SOFT_BLOCK_NS each. argv[5], argv[6]: rounds of arithmetic in each thread, which is what takes time on a real
- * GPU (none: an empty kernel), and threads of a block. */
+ * GPU (none: an empty kernel), and threads of a block.
+ *
+ * "saturate" tells how long it had the device, too: its kernels note by the device's clock when they began and ended.
+ * Its time is theirs, each with the time of one in the middle of all at most (whoever took longer was interrupted), and
+ * the pauses between two of them that are too short for anybody else to have had the device meanwhile. */
 #include "check.h"
 #include <time.h>
 #include <unistd.h>
 
 #define QUEUED 8 /* kernels: one runs, enough wait */
 #define LATENCIES_MAX 1000000
+#define MARKS_MAX (1u << 21) /* kernels of "saturate" */
+/* On an H200 the device goes to another context and comes back in 300. */
+#define PAUSE_NS 200000u
 
 /* "busy" stores what it has computed where that is one value of 2^32: no compiler can leave the rounds out. */
 static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visible .entry empty()\n{\n\tret;\n}\n"
-                          ".visible .entry busy(.param .u32 rounds, .param .u64 sink)\n{\n"
-                          "\t.reg .pred %p<3>;\n\t.reg .b32 %r<4>;\n\t.reg .b64 %rd<2>;\n"
-                          "\tld.param.u32 %r1, [rounds];\n\tmov.u32 %r2, %tid.x;\n\tmov.u32 %r3, 0;\n"
+                          ".visible .entry busy(.param .u32 rounds, .param .u64 sink, .param .u64 mark)\n{\n"
+                          "\t.reg .pred %p<4>;\n\t.reg .b32 %r<6>;\n\t.reg .b64 %rd<4>;\n"
+                          "\tld.param.u64 %rd2, [mark];\n\tmov.u32 %r4, %tid.x;\n\tmov.u32 %r5, %ctaid.x;\n"
+                          "\tor.b32 %r4, %r4, %r5;\n\tsetp.ne.s32 %p3, %r4, 0;\n"
+                          "\tsetp.eq.or.u64 %p3, %rd2, 0, %p3;\n\t@%p3 bra begin;\n"
+                          "\tmov.u64 %rd3, %globaltimer;\n\tst.global.u64 [%rd2], %rd3;\n"
+                          "begin:\tld.param.u32 %r1, [rounds];\n\tmov.u32 %r2, %tid.x;\n\tmov.u32 %r3, 0;\n"
                           "again:\n\tmad.lo.s32 %r2, %r2, 1664525, 1013904223;\n\tadd.s32 %r3, %r3, 1;\n"
                           "\tsetp.lt.u32 %p1, %r3, %r1;\n\t@%p1 bra again;\n"
                           "\tsetp.ne.s32 %p2, %r2, 1592594996;\n\t@%p2 bra done;\n"
                           "\tld.param.u64 %rd1, [sink];\n\tst.global.u32 [%rd1], %r2;\n"
-                          "done:\n\tret;\n}\n";
+                          "done:\n\t@%p3 bra end;\n\tmov.u64 %rd3, %globaltimer;\n\tst.global.u64 [%rd2+8], %rd3;\n"
+                          "end:\n\tret;\n}\n";
+
+struct mark {
+        uint64_t begin_ns, end_ns;
+};
 
 struct work {
         CUfunction kernel;
-        CUdeviceptr sink;
+        CUdeviceptr sink, marks; /* struct mark for each kernel; 0: none */
         CUstream stream;
         CUevent events[QUEUED];
         unsigned blocks, think_us, rounds, threads;
         uint64_t kernels, first_us;
         uint32_t latency_count;
         double latencies_us[LATENCIES_MAX];
+        struct mark marked[MARKS_MAX];
+        uint64_t times_ns[MARKS_MAX];
 };
 
 static double now_us(void)
@@ -40,16 +58,22 @@ static double now_us(void)
         return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
-static CUresult launch(struct work *work)
+static CUresult launch_marked(struct work *work, CUdeviceptr mark)
 {
-        void *parameters[] = {&work->rounds, &work->sink};
+        void *parameters[] = {&work->rounds, &work->sink, &mark};
         return cuLaunchKernel(work->kernel, work->blocks, 1, 1, work->threads, 1, 1, 0, work->stream,
                               work->rounds ? parameters : NULL, NULL);
 }
 
+static CUresult launch(struct work *work)
+{
+        return launch_marked(work, 0);
+}
+
 static void queue(struct work *work, uint64_t kernel)
 {
-        CU(launch(work));
+        CHECK(kernel < MARKS_MAX, "more kernels than have a place to note their times");
+        CU(launch_marked(work, work->marks + kernel * sizeof(struct mark)));
         CU(cuEventRecord(work->events[kernel % QUEUED], work->stream));
 }
 
@@ -66,6 +90,36 @@ static void saturate(struct work *work, double end_us)
         }
         while (work->kernels < queued && cuEventQuery(work->events[work->kernels % QUEUED]) == CUDA_SUCCESS)
                 work->kernels++;
+}
+
+static int compare_ns(const void *a, const void *b)
+{
+        const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+        return left < right ? -1 : left > right;
+}
+
+static double device_ms(struct work *work)
+{
+        const struct mark *marks = work->marked;
+        uint64_t sum_ns = 0, usual_ns;
+        if (work->kernels == 0)
+                return 0;
+        CU(cuStreamSynchronize(work->stream));
+        CU(cuMemcpyDtoH_v2(work->marked, work->marks, work->kernels * sizeof(struct mark)));
+        for (uint64_t i = 0; i < work->kernels; i++) {
+                CHECK(marks[i].begin_ns != 0 && marks[i].end_ns >= marks[i].begin_ns,
+                      "kernel %" PRIu64 " noted no time", i);
+                work->times_ns[i] = marks[i].end_ns - marks[i].begin_ns;
+        }
+        qsort(work->times_ns, work->kernels, sizeof(uint64_t), compare_ns);
+        usual_ns = work->times_ns[work->kernels / 2];
+        for (uint64_t i = 0; i < work->kernels; i++) {
+                const uint64_t ns = marks[i].end_ns - marks[i].begin_ns;
+                const uint64_t pause_ns =
+                        i > 0 && marks[i].begin_ns > marks[i - 1].end_ns ? marks[i].begin_ns - marks[i - 1].end_ns : 0;
+                sum_ns += (ns < usual_ns ? ns : usual_ns) + (pause_ns < PAUSE_NS ? pause_ns : 0);
+        }
+        return (double)sum_ns * 1e-6;
 }
 
 static void closed(struct work *work, double end_us)
@@ -119,6 +173,10 @@ int main(int argc, char **argv)
         work.think_us = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
         work.rounds = argc > 5 ? (unsigned)atoi(argv[5]) : 0;
         work.threads = argc > 6 ? (unsigned)atoi(argv[6]) : 1;
+        if (strcmp(argv[1], "saturate") == 0) {
+                CU(cuMemAlloc_v2(&work.marks, MARKS_MAX * sizeof(struct mark)));
+                work.rounds += work.rounds == 0; /* an empty kernel notes nothing */
+        }
         work.kernel = test_function(module, work.rounds ? "busy" : "empty");
         CU(cuMemAlloc_v2(&work.sink, 4));
         CU(cuStreamCreate(&work.stream, CU_STREAM_NON_BLOCKING));
@@ -141,11 +199,12 @@ int main(int argc, char **argv)
                 closed(&work, end_us);
         else if (result == CUDA_SUCCESS)
                 result = rate(&work, end_us);
+        const double seconds = (now_us() - begin_us) * 1e-6;
         qsort(work.latencies_us, work.latency_count, sizeof(double), compare);
         printf("{\"kernels\": %" PRIu64 ", \"seconds\": %.3f, \"first_us\": %" PRIu64
                ", \"p50_us\": %.1f, \"p95_us\": %.0f, "
-               "\"p99_us\": %.0f, \"max_us\": %.0f, \"result\": %d}\n",
-               work.kernels, (now_us() - begin_us) * 1e-6, work.first_us, part(&work, 0.5), part(&work, 0.95),
-               part(&work, 0.99), part(&work, 1), (int)result);
+               "\"p99_us\": %.0f, \"max_us\": %.0f, \"device_ms\": %.3f, \"result\": %d}\n",
+               work.kernels, seconds, work.first_us, part(&work, 0.5), part(&work, 0.95), part(&work, 0.99),
+               part(&work, 1), work.marks ? device_ms(&work) : 0, (int)result);
         return 0;
 }

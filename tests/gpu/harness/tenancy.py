@@ -1,8 +1,8 @@
 """What tests/gpu/shares looks at: a function for each kind of question, its answers as rows of the report.
 
-Progress of a program is its kernels a second as a part of those that it makes alone under the same policy; shares are
-parts of the sum of progress, so that kernels of different lengths compare. They owe nothing to ivgpu's own measuring;
-what that says stands beside them."""
+Shares are of GPU time, as the programs' own kernels tell it by the device's clock (tests/cuda/share.c): they owe nothing
+to ivgpu's measuring. What that says stands beside them, and progress: a program's kernels a second as a part of those
+that it makes alone under the same policy. Progress lacks what a program loses of its own time, beside what others have."""
 
 import os
 import signal
@@ -108,22 +108,30 @@ def shares(bench, key, policy, weights, mix, more=None, judged=True):
         results = machine.run([(i, *bench.work(kinds[i], "saturate", bench.seconds)) for i in range(len(weights))])
         gpu = [after - was for after, was in zip(machine.gpu_seconds(), before)]
     name = f"{key} {':'.join(map(str, weights))} {mix}"
-    show_shares(bench, name, weights, [rate(r) / a for r, a in zip(results, alone)], gpu, judged)
+    show_shares(bench, name, weights, results, alone, gpu, judged)
 
 
-def show_shares(bench, name, weights, progress, gpu, judged):
-    total, promised = sum(progress), [weight / sum(weights) for weight in weights]
-    got = [part / total for part in progress]
+def parts(values):
+    return [value / (sum(values) or 1) for value in values]
+
+
+def in_words(values):
+    return "/".join(f"{part:.3f}" for part in parts(values))
+
+
+def show_shares(bench, name, weights, results, alone, gpu, judged):
+    progress, promised = [rate(r) / a for r, a in zip(results, alone)], parts(weights)
+    # The soft GPU's kernels take their stated time after they have run: their clock does not tell it.
+    got = parts(progress if bench.device == "soft" else [result["device_ms"] for result in results])
     off = max(abs(share / wanted - 1) for share, wanted in zip(got, promised))
     verdict = FIGURE
     if judged:
         verdict = bench.verdict(off <= 0.05, min(got) > 0)
-    words = f"off by {off:.1%}; sum of progress {total:.2f}"
+    used = sum(result["device_ms"] / 1000 / result["seconds"] for result in results)
+    words = f"off by {off:.1%}; used in all {used:.2f}; progress {in_words(progress)}, sum {sum(progress):.2f}"
     if gpu:
-        words += ", periods with work by ivgpu's events " + "/".join(f"{part / (sum(gpu) or 1):.3f}" for part in gpu)
-    bench.report.row(
-        verdict, name, "/".join(f"{share:.3f}" for share in got), words, "/".join(f"{share:.3f}" for share in promised)
-    )
+        words += ", by ivgpu's events " + in_words(gpu)
+    bench.report.row(verdict, name, in_words(got), words, in_words(promised))
 
 
 def native_shares(bench, count, mix, more=None, key="native"):
@@ -131,8 +139,7 @@ def native_shares(bench, count, mix, more=None, key="native"):
     with bench.plain(f"{key}-{mix}", more) as machine:
         alone = [solo_rate(bench, machine, key, kind) for kind in kinds]
         results = machine.run([(i, *bench.work(kinds[i], "saturate", bench.seconds)) for i in range(count)])
-    progress = [rate(r) / a for r, a in zip(results, alone)]
-    show_shares(bench, f"{key}, {count} processes, {mix}", [1] * count, progress, [], False)
+    show_shares(bench, f"{key}, {count} processes, {mix}", [1] * count, results, alone, [], False)
 
 
 # ---- latencies ----
