@@ -105,7 +105,7 @@ static void usage(FILE *out)
                 "executors_max, call_timeout_ms, kernel_timeout_ms, faults_max, fault_window_s, quarantine_s,\n"
                 "log_level=error|warning|info. 0 is "
                 "none.\n"
-                "Of a pool: policy=fair|turns, warm_executors.\n"
+                "Of a pool: policy=auto|turns|fair, warm_executors.\n"
                 "What is set holds at once, for programs that run too, and until the configuration is read again.\n\n"
                 "Whoever can connect may look; root, the mediator's user and \"user\" and \"group\" of the group\n"
                 "\"control\" in its configuration may change things and trace. Both are logged.\n\n"
@@ -120,7 +120,7 @@ static void usage(FILE *out)
                 "Examples:\n"
                 "  qemu-system-x86_64 ... $(ivgpuctl attach web)\n"
                 "  ivgpuctl set 7 weight=30 vram_mib=4096\n"
-                "  ivgpuctl set pool:A policy=turns\n"
+                "  ivgpuctl set pool:A policy=fair\n"
                 "  ivgpuctl trace web /tmp/web.json --seconds=5\n"
                 "  ivgpuctl drain web --wait=60 && ivgpuctl kill web\n"
                 "  ivgpuctl --json stats 7 | jq .accounts[0].gpu_seconds\n");

@@ -64,7 +64,7 @@ static void add_pool(struct json_object *object, struct ivg_mediator *mediator, 
         gpus = add_new(object, "gpus", json_object_new_array());
         for (uint32_t i = 0; i < config->gpu_count; i++)
                 json_object_array_add(gpus, json_object_new_int((int)config->gpus[i]));
-        add_text(object, "policy", ivg_policy_words[config->policy]);
+        add_text(object, "policy", ivg_policy_words[ivg_sched_policy(mediator, pool)]);
         add_text(object, "mps", ivg_mps_word(mediator, pool));
         if (ivg_mps_is_used(mediator, pool)) {
                 add_number(object, "mps_daemons_lost", mediator->mps[pool].daemon_losses);
@@ -164,7 +164,7 @@ static int command_show(struct request *request)
 
 /* What of a pool can be set: as limits of VMs, but in its configuration. */
 static const struct ivg_limit pool_settings[] = {
-        {"policy", offsetof(struct ivg_pool_config, policy), 0, IVG_POLICY_TURNS, 0, ivg_policy_words},
+        {"policy", offsetof(struct ivg_pool_config, policy), 0, IVG_POLICY_FAIR, 0, ivg_policy_words},
         {"warm_executors", offsetof(struct ivg_pool_config, warm_executors), 0, IVG_WARM_EXECUTORS_MAX, 0, NULL},
         {NULL, 0, 0, 0, 0, NULL},
 };

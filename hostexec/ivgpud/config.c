@@ -100,7 +100,8 @@ KEY_READER(read_pool_gpus, struct ivg_pool_config, read_gpus(reader, setting, to
 KEY_READER(read_pool_warm, struct ivg_pool_config,
            ivg_setting_number(reader, setting, 0, IVG_WARM_EXECUTORS_MAX, &to->warm_executors))
 
-const char *const ivg_policy_words[] = {[IVG_POLICY_FAIR] = "fair", [IVG_POLICY_TURNS] = "turns", NULL};
+const char *const ivg_policy_words[] = {
+        [IVG_POLICY_AUTO] = "auto", [IVG_POLICY_TURNS] = "turns", [IVG_POLICY_FAIR] = "fair", NULL};
 KEY_READER(read_pool_policy, struct ivg_pool_config, ivg_setting_word(reader, setting, ivg_policy_words, &to->policy))
 
 static int read_pool_mps(struct ivg_config_reader *reader, const config_setting_t *setting, void *into)

@@ -21,8 +21,9 @@
 #define IVG_MPS_DIR_BYTES 80u      /* so that "/31/pipe/control_privileged" can follow, a socket */
 
 enum ivg_device_kind { IVG_DEVICE_CUDA, IVG_DEVICE_SOFT };
-/* How a pool's executors come to run: by weighted shares with several on the GPU at once, or one VM at a time. */
-enum ivg_policy { IVG_POLICY_FAIR, IVG_POLICY_TURNS };
+/* How a pool's executors come to run: one VM at a time, or by weighted shares with several on the GPU at once. Auto: in
+ * turns; under an MPS server, where they need not wait for each other's time slices, several at once. */
+enum ivg_policy { IVG_POLICY_AUTO, IVG_POLICY_TURNS, IVG_POLICY_FAIR };
 /* Whether its executors run under an MPS server of the pool's own. Auto: where the driver's program for it is there. */
 enum ivg_mps_mode { IVG_MPS_MODE_OFF, IVG_MPS_MODE_ON, IVG_MPS_MODE_AUTO };
 

@@ -404,9 +404,10 @@ void ivg_sched_close(struct ivg_mediator *mediator); /* no executor is left */
 /* An executor with a channel begins to be scheduled on that many devices; is gone. */
 void ivg_sched_join(struct ivg_executor *executor, uint32_t devices);
 void ivg_sched_leave(struct ivg_executor *executor);
-void ivg_sched_policy_changed(struct ivg_mediator *mediator, uint32_t pool); /* likewise, of a pool */
 /* Weight, priority, rate, window, pause: they hold from now on. */
 void ivg_sched_limits_changed(struct ivg_mediator *mediator, const struct ivg_member *member);
+void ivg_sched_policy_changed(struct ivg_mediator *mediator, uint32_t pool);          /* likewise, of a pool */
+enum ivg_policy ivg_sched_policy(const struct ivg_mediator *mediator, uint32_t pool); /* in force: never auto */
 
 /* ---- warm.c ---- */
 

@@ -215,9 +215,18 @@ static int domains_make(struct ivg_mediator *mediator, uint32_t pool)
         return mediator->sched.domains[pool] ? 0 : -ENOMEM;
 }
 
+enum ivg_policy ivg_sched_policy(const struct ivg_mediator *mediator, uint32_t pool)
+{
+        const enum ivg_policy policy = (enum ivg_policy)mediator->config.pools[pool].policy;
+
+        if (policy != IVG_POLICY_AUTO)
+                return policy;
+        return ivg_mps_is_used(mediator, pool) ? IVG_POLICY_FAIR : IVG_POLICY_TURNS;
+}
+
 static const struct ivg_sched_settings *settings_of(const struct ivg_mediator *mediator, uint32_t pool)
 {
-        return mediator->config.pools[pool].policy == IVG_POLICY_TURNS ? &ivg_sched_turns : &ivg_sched_fair;
+        return ivg_sched_policy(mediator, pool) == IVG_POLICY_TURNS ? &ivg_sched_turns : &ivg_sched_fair;
 }
 
 void ivg_sched_policy_changed(struct ivg_mediator *mediator, uint32_t pool)

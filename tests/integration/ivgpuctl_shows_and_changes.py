@@ -64,7 +64,7 @@ class Ivgpuctl(Mediator):
         self.assertEqual(show["limits"]["priority"], "medium")
         self.assertEqual(sum(show["faults"].values()), 0)
         text = self.ctl("list")
-        self.assertIn("pool A: policy fair, mps off, GPUs 0, 2;", text)
+        self.assertIn("pool A: policy turns, mps off, GPUs 0, 2;", text)
         self.assertRegex(text, r"7 \(seven\) +A +running +1 +medium +10 +no cap")
         text = self.ctl("show", "7")
         self.assertRegex(text, r"state +running\nlimits\n  priority +medium\n")
@@ -197,14 +197,14 @@ class Ivgpuctl(Mediator):
 
     def test_set_of_a_pool(self):
         self.start()
-        self.ctl("set", "pool:A", "policy=turns", "warm_executors=1")
+        self.ctl("set", "pool:A", "policy=fair", "warm_executors=1")
         wait_until(lambda: (self.json("list")["pools"][0]["policy"], self.json("list")["pools"][0]["executors_waiting"])
-                   == ("turns", 1), "set, and one waits")
-        self.assertIn('"fair", "turns"', self.ctl("set", "pool:A", "policy=chess", status=1))
+                   == ("fair", 1), "set, and one waits")
+        self.assertIn('"auto", "turns", "fair"', self.ctl("set", "pool:A", "policy=chess", status=1))
         self.assertIn("unknown pool C", self.ctl("set", "pool:C", "policy=turns", status=1))
         self.assertIn('"gpus" is nothing of a pool that can be set', self.ctl("set", "pool:A", "gpus=1", status=1))
         self.ctl("reload")
-        self.assertEqual(self.json("list")["pools"][0]["policy"], "fair")
+        self.assertEqual(self.json("list")["pools"][0]["policy"], "turns")
 
     def test_drain_and_resume(self):
         self.start()

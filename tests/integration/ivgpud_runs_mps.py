@@ -92,7 +92,7 @@ control = {{ socket = "{self.control_path}"; }};
         pipes = os.path.join(self.mps_dir, "0", "pipe")
         self.assertEqual((daemon["pipe"], daemon["log"], daemon["visible"], daemon["ours"], daemon["descriptors"]),
                          (pipes, os.path.join(self.mps_dir, "0", "log"), "0,2", [], [0, 1, 2]))
-        self.assertEqual(self.word(), "on")
+        self.assertEqual((self.word(), self.pool()["policy"]), ("on", "fair"))
         self.program(1)
         executor, = self.notes()
         self.assertEqual((executor["mps"], executor["visible"], executor["options"].get("mps")), (pipes, None, True))
@@ -172,7 +172,7 @@ control = {{ socket = "{self.control_path}"; }};
     def test_auto(self):
         self.begin('"auto"')
         self.assert_logged('mps = "auto": none, the soft GPU has no servers')
-        self.assertEqual((self.word(), self.mps_notes("pid")), ("off", []))
+        self.assertEqual((self.word(), self.pool()["policy"], self.mps_notes("pid")), ("off", "turns", []))
         self.program(1)
         executor, = self.notes()
         self.assertEqual((executor["mps"], executor["visible"]), (None, "0,2"))

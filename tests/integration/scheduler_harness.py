@@ -43,19 +43,20 @@ class Program:
 
 
 class Machine(unittest.TestCase):
-    def start(self, vms, policy="fair"):
-        """vms: a dict of keys for each VM."""
+    def start(self, vms, policy=None):
+        """vms: a dict of keys for each VM. Without a policy: the default."""
         self.folder = tempfile.mkdtemp(prefix="ivgpu-sched.")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.sockets = [os.path.join(self.folder, f"{i}.sock") for i in range(len(vms))]
         groups = ", ".join("{ " + f'vm_id = {i + 1}; name = "vm{i}"; pool = "A"; local_socket = "{self.sockets[i]}"; '
                            "region_mib = 16; " + " ".join(f"{key} = {json.dumps(value)};" for key, value in vm.items()) + " }"
                            for i, vm in enumerate(vms))
+        policy_key = f'policy = "{policy}";' if policy else ""
         self.control = os.path.join(self.folder, "control.sock")
         config = os.path.join(self.folder, "ivgpud.conf")
         with open(config, "w", encoding="utf-8") as file:
             file.write(f'mediator = {{ device = "soft"; heartbeat_log_s = 0; }};\n'
-                       f'pools = ( {{ name = "A"; policy = "{policy}"; }} );\nvms = ( {groups} );\n'
+                       f'pools = ( {{ name = "A"; {policy_key} }} );\nvms = ( {groups} );\n'
                        f'control = {{ socket = "{self.control}"; }};\n')
         self.log = open(os.path.join(self.folder, "log"), "w+", encoding="utf-8")
         self.addCleanup(self.log.close)

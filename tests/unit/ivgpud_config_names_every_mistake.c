@@ -51,7 +51,8 @@ static const struct {
         {"pools = ( { name = \"A\"; gpus = [ 0, 0 ]; } );", 1, "gpus", "GPU 0 twice"},
         {"pools = ( { name = \"A\"; gpus = 0; } );", 1, "gpus", "a list of GPU numbers"},
         {"pools = ( { name = \"A\"; gpus = [ 5000 ]; } );", 1, "entry", "5000 is outside"},
-        {"pools = ( { name = \"A\"; policy = \"best\"; } );", 1, "policy", "\"best\" is none of \"fair\", \"turns\""},
+        {"pools = ( { name = \"A\"; policy = \"best\"; } );", 1, "policy",
+         "\"best\" is none of \"auto\", \"turns\", \"fair\""},
         {"pools = ( { name = \"A\"; },\n { name = \"A\"; } );", 2, "entry", "pool \"A\" twice"},
         {"pools = ( { name = \"12345678901234567890123456789012\"; } );", 1, "name", "32 bytes are outside 1..31"},
         {POOL "vms = ( { vm_id = 1; } );", 2, "entry", "key \"name\" is missing"},
@@ -168,7 +169,7 @@ static void example_says_what_it_says(void **state)
         assert_int_equal(config.vms[0].limits.priority, IVG_PRIORITY_MEDIUM);
         assert_int_equal(config.vms[0].limits.faults_max, 5);
         assert_int_equal(config.local.limits.faults_max, 0);
-        assert_int_equal(config.pools[0].policy, IVG_POLICY_FAIR);
+        assert_int_equal(config.pools[0].policy, IVG_POLICY_AUTO);
         assert_int_equal(config.pools[0].mps, IVG_MPS_MODE_OFF);
         assert_string_equal(config.mps_dir, "/run/ivgpu/mps");
         assert_string_equal(config.control.socket, "/run/ivgpu/control.sock");
