@@ -5,33 +5,35 @@
  * IVGPU_SOFT_BLOCK_NS each. argv[5], argv[6]: rounds of arithmetic in each thread, which is what takes time on a real
  * GPU (none: an empty kernel), and threads of a block.
  *
- * "saturate" tells how long it had the device, too: its kernels note by the device's clock when they began and ended.
- * Its time is theirs, each with the time of one in the middle of all at most (whoever took longer was interrupted), and
- * the pauses between two of them that are too short for anybody else to have had the device meanwhile. */
+ * "saturate" tells how long it had the device, too: its kernels note by the device's clock when the first block began
+ * and the last one ended, which then are what is measured. Its time is theirs, each with the median at most (whoever
+ * took longer was interrupted), and the pauses between two of them that are too short for anybody else to have had the
+ * device. */
 #include "check.h"
 #include <time.h>
 #include <unistd.h>
 
-#define QUEUED 8 /* kernels: one runs, enough wait */
-#define LATENCIES_MAX 1000000
-#define MARKS_MAX (1u << 21) /* kernels of "saturate" */
+#define QUEUED 8             /* kernels: one runs, enough wait */
+#define TIMES_MAX (1u << 21) /* that are measured */
 /* On an H200 the device goes to another context and comes back in 300. */
 #define PAUSE_NS 200000u
 
 /* "busy" stores what it has computed where that is one value of 2^32: no compiler can leave the rounds out. */
 static const char ptx[] = ".version 6.3\n.target sm_75\n.address_size 64\n.visible .entry empty()\n{\n\tret;\n}\n"
                           ".visible .entry busy(.param .u32 rounds, .param .u64 sink, .param .u64 mark)\n{\n"
-                          "\t.reg .pred %p<4>;\n\t.reg .b32 %r<6>;\n\t.reg .b64 %rd<4>;\n"
-                          "\tld.param.u64 %rd2, [mark];\n\tmov.u32 %r4, %tid.x;\n\tmov.u32 %r5, %ctaid.x;\n"
-                          "\tor.b32 %r4, %r4, %r5;\n\tsetp.ne.s32 %p3, %r4, 0;\n"
+                          "\t.reg .pred %p<4>;\n\t.reg .b32 %r<5>;\n\t.reg .b64 %rd<4>;\n"
+                          "\tld.param.u64 %rd2, [mark];\n\tmov.u32 %r2, %tid.x;\n\tsetp.ne.s32 %p3, %r2, 0;\n"
                           "\tsetp.eq.or.u64 %p3, %rd2, 0, %p3;\n\t@%p3 bra begin;\n"
+                          "\tmov.u32 %r4, %ctaid.x;\n\tsetp.ne.s32 %p1, %r4, 0;\n\t@%p1 bra begin;\n"
                           "\tmov.u64 %rd3, %globaltimer;\n\tst.global.u64 [%rd2], %rd3;\n"
-                          "begin:\tld.param.u32 %r1, [rounds];\n\tmov.u32 %r2, %tid.x;\n\tmov.u32 %r3, 0;\n"
+                          "\tst.global.u64 [%rd2+8], %rd3;\n"
+                          "begin:\n\tld.param.u32 %r1, [rounds];\n\tmov.u32 %r3, 0;\n"
                           "again:\n\tmad.lo.s32 %r2, %r2, 1664525, 1013904223;\n\tadd.s32 %r3, %r3, 1;\n"
                           "\tsetp.lt.u32 %p1, %r3, %r1;\n\t@%p1 bra again;\n"
                           "\tsetp.ne.s32 %p2, %r2, 1592594996;\n\t@%p2 bra done;\n"
                           "\tld.param.u64 %rd1, [sink];\n\tst.global.u32 [%rd1], %r2;\n"
-                          "done:\n\t@%p3 bra end;\n\tmov.u64 %rd3, %globaltimer;\n\tst.global.u64 [%rd2+8], %rd3;\n"
+                          "done:\n\tbar.sync 0;\n\t@%p3 bra end;\n"
+                          "\tmov.u64 %rd3, %globaltimer;\n\tred.global.max.u64 [%rd2+8], %rd3;\n"
                           "end:\n\tret;\n}\n";
 
 struct mark {
@@ -45,10 +47,9 @@ struct work {
         CUevent events[QUEUED];
         unsigned blocks, think_us, rounds, threads;
         uint64_t kernels, first_us;
-        uint32_t latency_count;
-        double latencies_us[LATENCIES_MAX];
-        struct mark marked[MARKS_MAX];
-        uint64_t times_ns[MARKS_MAX];
+        uint32_t times_count;
+        double times_us[TIMES_MAX];
+        struct mark marked[TIMES_MAX];
 };
 
 static double now_us(void)
@@ -72,7 +73,7 @@ static CUresult launch(struct work *work)
 
 static void queue(struct work *work, uint64_t kernel)
 {
-        CHECK(kernel < MARKS_MAX, "more kernels than have a place to note their times");
+        CHECK(kernel < TIMES_MAX, "more kernels than have a place to note their times");
         CU(launch_marked(work, work->marks + kernel * sizeof(struct mark)));
         CU(cuEventRecord(work->events[kernel % QUEUED], work->stream));
 }
@@ -92,34 +93,16 @@ static void saturate(struct work *work, double end_us)
                 work->kernels++;
 }
 
-static int compare_ns(const void *a, const void *b)
+static void read_marks(struct work *work)
 {
-        const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-        return left < right ? -1 : left > right;
-}
-
-static double device_ms(struct work *work)
-{
-        const struct mark *marks = work->marked;
-        uint64_t sum_ns = 0, usual_ns;
-        if (work->kernels == 0)
-                return 0;
         CU(cuStreamSynchronize(work->stream));
         CU(cuMemcpyDtoH_v2(work->marked, work->marks, work->kernels * sizeof(struct mark)));
-        for (uint64_t i = 0; i < work->kernels; i++) {
-                CHECK(marks[i].begin_ns != 0 && marks[i].end_ns >= marks[i].begin_ns,
-                      "kernel %" PRIu64 " noted no time", i);
-                work->times_ns[i] = marks[i].end_ns - marks[i].begin_ns;
+        for (; work->times_count < work->kernels; work->times_count++) {
+                const struct mark *mark = &work->marked[work->times_count];
+                CHECK(mark->begin_ns != 0 && mark->end_ns >= mark->begin_ns, "kernel %u noted no time",
+                      work->times_count);
+                work->times_us[work->times_count] = (double)(mark->end_ns - mark->begin_ns) * 1e-3;
         }
-        qsort(work->times_ns, work->kernels, sizeof(uint64_t), compare_ns);
-        usual_ns = work->times_ns[work->kernels / 2];
-        for (uint64_t i = 0; i < work->kernels; i++) {
-                const uint64_t ns = marks[i].end_ns - marks[i].begin_ns;
-                const uint64_t pause_ns =
-                        i > 0 && marks[i].begin_ns > marks[i - 1].end_ns ? marks[i].begin_ns - marks[i - 1].end_ns : 0;
-                sum_ns += (ns < usual_ns ? ns : usual_ns) + (pause_ns < PAUSE_NS ? pause_ns : 0);
-        }
-        return (double)sum_ns * 1e-6;
 }
 
 static void closed(struct work *work, double end_us)
@@ -128,8 +111,8 @@ static void closed(struct work *work, double end_us)
                 const double begin_us = now_us();
                 CU(launch(work));
                 CU(cuStreamSynchronize(work->stream));
-                if (work->latency_count < LATENCIES_MAX)
-                        work->latencies_us[work->latency_count++] = now_us() - begin_us;
+                if (work->times_count < TIMES_MAX)
+                        work->times_us[work->times_count++] = now_us() - begin_us;
                 work->kernels++;
                 usleep(work->think_us);
         }
@@ -157,7 +140,21 @@ static int compare(const void *a, const void *b)
 
 static double part(const struct work *work, double of)
 {
-        return work->latency_count ? work->latencies_us[(uint32_t)((work->latency_count - 1) * of)] : 0;
+        return work->times_count ? work->times_us[(uint32_t)((work->times_count - 1) * of)] : 0;
+}
+
+static double device_ms(const struct work *work)
+{
+        const uint64_t usual_ns = (uint64_t)(part(work, 0.5) * 1e3);
+        uint64_t sum_ns = 0, end_ns = 0;
+        for (uint64_t i = 0; i < work->kernels; i++) {
+                const struct mark *mark = &work->marked[i];
+                const uint64_t ns = mark->end_ns - mark->begin_ns;
+                const uint64_t pause_ns = i > 0 && mark->begin_ns > end_ns ? mark->begin_ns - end_ns : 0;
+                sum_ns += (ns < usual_ns ? ns : usual_ns) + (pause_ns < PAUSE_NS ? pause_ns : 0);
+                end_ns = mark->end_ns;
+        }
+        return (double)sum_ns * 1e-6;
 }
 
 int main(int argc, char **argv)
@@ -174,7 +171,7 @@ int main(int argc, char **argv)
         work.rounds = argc > 5 ? (unsigned)atoi(argv[5]) : 0;
         work.threads = argc > 6 ? (unsigned)atoi(argv[6]) : 1;
         if (strcmp(argv[1], "saturate") == 0) {
-                CU(cuMemAlloc_v2(&work.marks, MARKS_MAX * sizeof(struct mark)));
+                CU(cuMemAlloc_v2(&work.marks, TIMES_MAX * sizeof(struct mark)));
                 work.rounds += work.rounds == 0; /* an empty kernel notes nothing */
         }
         work.kernel = test_function(module, work.rounds ? "busy" : "empty");
@@ -200,7 +197,9 @@ int main(int argc, char **argv)
         else if (result == CUDA_SUCCESS)
                 result = rate(&work, end_us);
         const double seconds = (now_us() - begin_us) * 1e-6;
-        qsort(work.latencies_us, work.latency_count, sizeof(double), compare);
+        if (work.marks)
+                read_marks(&work);
+        qsort(work.times_us, work.times_count, sizeof(double), compare);
         printf("{\"kernels\": %" PRIu64 ", \"seconds\": %.3f, \"first_us\": %" PRIu64
                ", \"p50_us\": %.1f, \"p95_us\": %.0f, "
                "\"p99_us\": %.0f, \"max_us\": %.0f, \"device_ms\": %.3f, \"result\": %d}\n",
