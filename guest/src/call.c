@@ -127,13 +127,6 @@ __attribute__((cold)) static void log_record(uint16_t number, const void *reques
         ivg_log("  -> %s", text);
 }
 
-/* Out of line: the hot path has its own. */
-__attribute__((noinline)) static int reserve_again(struct ivg_producer *producer, uint32_t bytes,
-                                                   struct ivg_record *record)
-{
-        return ivg_producer_reserve(producer, bytes, record);
-}
-
 /* The ring is full: waits for room as long as somebody lives who makes some. */
 __attribute__((cold, noinline)) static CUresult reserve_waiting(struct ivg_producer *producer, uint32_t bytes,
                                                                 struct ivg_record *record, int rc)
@@ -141,13 +134,16 @@ __attribute__((cold, noinline)) static CUresult reserve_waiting(struct ivg_produ
         struct timespec pause = {.tv_nsec = FULL_SLEEP_NS_MIN};
         uint64_t waited_ns = 0;
 
-        for (uint32_t spin = 0; rc == -EAGAIN && spin < FULL_SPINS_MAX; spin++) {
-                ivg_cpu_relax();
-                rc = reserve_again(producer, bytes, record);
-        }
-        while (rc == -EAGAIN) { /* bounded by the peer's life */
-                const int alive = ivg_link_alive(ivg_process.link);
+        /* Bounded by the peer's life. */
+        for (uint32_t spin = 0; rc == -EAGAIN; rc = ivg_producer_reserve(producer, bytes, record)) {
+                int alive;
 
+                if (spin < FULL_SPINS_MAX) {
+                        spin++;
+                        ivg_cpu_relax();
+                        continue;
+                }
+                alive = ivg_link_alive(ivg_process.link);
                 if (alive != 0)
                         return ivg_process_lose(alive, "waiting for room in the ring");
                 nanosleep(&pause, NULL);
@@ -156,7 +152,6 @@ __attribute__((cold, noinline)) static CUresult reserve_waiting(struct ivg_produ
                         pause.tv_nsec *= 2;
                 else if (pause.tv_nsec < FULL_SLEEP_NS_MAX && waited_ns / FULL_SLEEP_PART > (uint64_t)pause.tv_nsec)
                         pause.tv_nsec = (long)(waited_ns / FULL_SLEEP_PART);
-                rc = reserve_again(producer, bytes, record);
         }
         if (rc == 0)
                 return CUDA_SUCCESS;
