@@ -11,7 +11,7 @@ if(TARGET kmod AND TARGET demo_parts)
   add_dependencies(demo_parts kmod)
 endif()
 
-if(BUILD_TESTING AND NOT IVG_SANITIZE)
+if(BUILD_TESTING)
   add_executable(kmod_guest ${CMAKE_CURRENT_SOURCE_DIR}/vm/kmod_guest.c)
   target_link_libraries(kmod_guest PRIVATE ivg_glue ivg_calls)
   target_include_directories(kmod_guest PRIVATE ${CMAKE_SOURCE_DIR}/guest/kmod)
