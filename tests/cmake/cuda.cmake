@@ -13,7 +13,6 @@ function(ivg_cuda_program name)
   add_executable(cuda_${name} ${cuda_dir}/${name}.c)
   set_target_properties(cuda_${name} PROPERTIES OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${cuda_bin} SKIP_BUILD_RPATH ON)
   target_link_libraries(cuda_${name} PRIVATE ivg_test_kernels ivg_calls ivg_libcuda m Threads::Threads)
-  # What orders the whole path's threads passes through another process, which TSan cannot see: not in the gate there.
   if(IVG_SANITIZE STREQUAL "thread")
     set_target_properties(cuda_${name} PROPERTIES EXCLUDE_FROM_ALL ON)
   endif()
