@@ -60,13 +60,14 @@ struct ivg_broker {
 };
 
 void ivg_broker_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
-uint64_t ivg_broker_now_ms(void);
+uint64_t ivg_broker_now_ms(void); /* CLOCK_MONOTONIC */
 
 /* ---- channels.c ---- */
 
 int ivg_broker_channels_start(struct ivg_broker *broker, struct ivg_error *error);
 /* A free channel for a program: -EBUSY all have owners, -EAGAIN some are ending. */
 int ivg_broker_channel_claim(struct ivg_broker *broker, uint32_t pid, uint32_t *channel);
+/* Its program has gone: tells the host; the channel is free once that is done with it (ivg_broker_channels_drain). */
 void ivg_broker_channel_give_back(struct ivg_broker *broker, uint32_t channel);
 /* Frees those that the host is done with; true while some are ending. */
 bool ivg_broker_channels_drain(struct ivg_broker *broker);

@@ -17,6 +17,7 @@ struct ivg_fresh_nodes {
         ivg_id *ids;
         uint32_t count;
 };
+/* OUT_OF_MEMORY: none is taken. Else ivg_fresh_nodes_settle() ends it. */
 CUresult ivg_fresh_nodes_take(uint32_t count, struct ivg_fresh_nodes *fresh);
 /* Gives back those that do not occur in `numbers`, which the host has answered. */
 void ivg_fresh_nodes_settle(struct ivg_fresh_nodes *fresh, const ivg_id *numbers, uint64_t count);

@@ -206,6 +206,8 @@ enum ivg_object_value {
 };
 _Static_assert(sizeof(struct ivg_object) == 128, "one cell");
 
+/* A cell of that kind, of `context` (NULL: none), all else zero; streams and contexts alone may be of a part of a
+ * device, others are of the context that the part is of. OUT_OF_MEMORY: all cells are taken. Any thread; a mutex. */
 CUresult ivg_object_create(enum ivg_kind kind, struct ivg_object *context, struct ivg_object **object);
 void ivg_object_destroy(struct ivg_object *object); /* the number's generation moves on */
 /* Called by ivg_object_destroy for every object of `kind`, before the cell is free: gives back `data`. May destroy
@@ -343,6 +345,7 @@ bool ivg_symbol_carried(const char *name);
 
 /* Makes the handle's context current where none is; false: there is one, or the handle is no such object. */
 bool ivg_context_borrow(enum ivg_kind kind, const void *handle);
+/* After it said true: none is current again. */
 void ivg_context_return(void);
 /* The value of `call`, an expression that begins with ivg_context_require(): once more in the handle's context when it
  * found none. Costs a compare where there is one. */
@@ -411,6 +414,7 @@ CUresult ivg_callbacks_require(void);
 
 /* Temporary arena memory for one call's long ranges: any size, waits never; NULL when the arena is full. */
 void *ivg_staging_take(uint64_t bytes);
+/* With the length that was asked for; NULL is fine. */
 void ivg_staging_give(void *memory, uint64_t bytes);
 /* Offset of a pointer into the arena window, or false. Pinned memory lies there. */
 bool ivg_arena_offset(const void *pointer, uint64_t bytes, uint64_t *offset);

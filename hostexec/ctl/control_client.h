@@ -25,6 +25,7 @@ struct ivg_control_reply {
 /* One request and its answer over the connection, which is of no use any more when this fails. */
 int ivg_control_exchange(int fd, struct json_object *request, struct ivg_control_reply *reply,
                          char words[IVG_CONTROL_WORDS_BYTES]);
+/* Puts the answer, frees the line, closes the descriptors that were not kept. */
 void ivg_control_reply_free(struct ivg_control_reply *reply);
 /* NULL: the answer is "ok"; else the mediator's reason for saying no, as long as the answer is there. */
 const char *ivg_control_refusal(struct json_object *answer);

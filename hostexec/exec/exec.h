@@ -36,6 +36,7 @@ struct ivg_exec_call {
         struct ivg_exec_temporary *temporaries; /* private copies of arena ranges, freed after the call */
 };
 
+/* The host's libcuda. Any thread. */
 const struct ivg_driver *ivg_exec_driver(const struct ivg_exec *exec);
 
 /* The table of generated code: one entry per call number. */
@@ -56,7 +57,7 @@ struct ivg_call_descriptor {
 };
 const struct ivg_call_descriptor *ivg_call_find(uint16_t number); /* NULL: unknown. Array index, no search */
 extern const uint32_t ivg_call_count;
-const struct ivg_call_descriptor *ivg_call_at(uint32_t index);
+const struct ivg_call_descriptor *ivg_call_at(uint32_t index); /* all of them: index < ivg_call_count */
 
 /* Handles (handles.c, liburcu cds_lfht). Look-ups are lock-free; all threads of the executor. */
 CUresult ivg_handle_get(struct ivg_exec *exec, enum ivg_kind kind, ivg_id id,

@@ -14,6 +14,8 @@ void ivg_log_setup_channel(uint32_t vm_id, uint32_t channel);
 void ivg_log_set_fd(int fd);
 int ivg_log_fd(void);
 bool ivg_log_level_parse(const char *word, enum ivg_log_level *level); /* "error", "warning", "info", "debug" */
+/* One line, cut to some 750 characters, in one write; any thread. Where a guest can cause it: ivg_log_permit() first.
+ */
 void ivg_log(enum ivg_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool ivg_log_shows(enum ivg_log_level level);
 

@@ -110,6 +110,7 @@ struct ivg_sched_device {
         uint64_t charged_ns;        /* of all, those that are gone too */
 };
 
+/* Nobody uses it yet. `now_ns` here and below: any clock that never steps back. */
 void ivg_sched_device_init(struct ivg_sched_device *device, const struct ivg_sched_settings *settings, uint64_t now_ns);
 /* Other settings from the next run on: a VM that runs keeps what is left of its quantum, if the new one is not shorter.
  */
@@ -118,6 +119,7 @@ void ivg_sched_device_change(struct ivg_sched_device *device, const struct ivg_s
 void ivg_sched_vm_add(struct ivg_sched_device *device, struct ivg_sched_vm *vm);
 void ivg_sched_vm_remove(struct ivg_sched_device *device, struct ivg_sched_vm *vm); /* it has no clients */
 void ivg_sched_client_add(struct ivg_sched_device *device, struct ivg_sched_vm *vm, struct ivg_sched_client *client);
+/* What it was charged stays with its VM. */
 void ivg_sched_client_remove(struct ivg_sched_device *device, struct ivg_sched_client *client);
 /* Decides anew for every client. Returns when to call again, at the latest; IVG_SCHED_NEVER: when somebody speaks. */
 uint64_t ivg_sched_run(struct ivg_sched_device *device, uint64_t now_ns);

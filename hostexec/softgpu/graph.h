@@ -15,6 +15,7 @@
 #define SG_GRAPH_DEPTH_MAX 16u
 #define SG_NODE_HINTS 8u /* attributes of a kernel node that are kept and told, and change nothing */
 
+/* Of all graphs, and recursive: functions below take it themselves. */
 extern pthread_mutex_t sg_graph_lock;
 void sg_graph_lock_take(void);
 void sg_graph_lock_give(void);
@@ -29,6 +30,8 @@ struct sg_graph_work {
         size_t access_count;
         CUdeviceptr freed;
 };
+/* With one reference, the caller's; takes `op` and `child` over, and a reference to `event`. NULL: no memory, and
+ * nothing is taken. */
 struct sg_graph_work *sg_graph_work_new(struct sg_op *op, struct sg_event *event, struct sg_graph *child);
 void sg_graph_work_get(struct sg_graph_work *work);
 void sg_graph_work_put(struct sg_graph_work *work);

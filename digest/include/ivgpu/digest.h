@@ -29,6 +29,8 @@ struct ivg_digest_state {
         uint8_t tail[IVG_DIGEST_CHUNK_BYTES];
 };
 
+/* begin, then add pieces of any length, in order, then end: the name of all of them. None fails. After end more may be
+ * added, for the name of the longer content. */
 void ivg_digest_begin(struct ivg_digest_state *state);
 void ivg_digest_add(struct ivg_digest_state *state, const void *data, uint64_t bytes);
 void ivg_digest_end(const struct ivg_digest_state *state, struct ivg_digest *digest);

@@ -12,6 +12,7 @@
 struct ivg_error {
         char text[320];
 };
+/* Replaces what is there; cut to the field. */
 void ivg_error_set(struct ivg_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Puts "context: " before what is there. */
 void ivg_error_prefix(struct ivg_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -57,7 +58,8 @@ enum ivg_region_side { IVG_SIDE_GUEST, IVG_SIDE_HOST_MEDIATOR, IVG_SIDE_HOST_EXE
  * read-only, and other channels not at all; an executor maps its own channel only and guest-written pages read-only,
  * except for its ring's guest part, which ivg_consumer_open() formats: call ivg_region_seal_guest_part() right after;
  * the mediator maps all channels, guest-written parts read-only; a guest process whose kernel has our driver maps the
- * guest pages not at all. IVG_CHANNEL_NONE (guest, executor): no channel yet. */
+ * guest pages not at all. IVG_CHANNEL_NONE (guest, executor): no channel yet. -errno with words, and nothing is mapped.
+ */
 #define IVG_CHANNEL_NONE UINT32_MAX
 int ivg_region_map(struct ivg_region *region, int fd, enum ivg_region_side side, uint32_t channel,
                    struct ivg_error *error);
@@ -66,6 +68,7 @@ int ivg_region_map_channel(const struct ivg_region *region, int fd, enum ivg_reg
                            struct ivg_error *error);
 /* Makes a channel's guest part read-only in this process: from then on a stray write of the executor faults. */
 int ivg_region_seal_guest_part(const struct ivg_region *region, uint32_t channel);
+/* All but the arena; what was checked stays. An unmapped region is left alone. */
 void ivg_region_unmap(struct ivg_region *region);
 
 /* Maps the whole arena read-write at exactly `address`, replacing nothing. -EEXIST: the address is not to be had, try
@@ -82,6 +85,7 @@ struct ivg_host_pages *ivg_region_host_pages(const struct ivg_region *region);
 struct ivg_ring_guest_part *ivg_region_ring_guest(const struct ivg_region *region, uint32_t channel);
 struct ivg_ring_host_part *ivg_region_ring_host(const struct ivg_region *region, uint32_t channel);
 _Atomic(uint64_t) *ivg_region_completions(const struct ivg_region *region, uint32_t channel);
+/* IVG_ANSWER_AREA_BYTES of one producer line. */
 uint8_t *ivg_region_answer_area(const struct ivg_region *region, uint32_t channel, uint32_t producer);
 
 /* True when [offset, offset + bytes), counted from the arena's start, lies in the arena and every extent it touches is

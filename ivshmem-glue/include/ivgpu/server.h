@@ -19,6 +19,8 @@ struct ivg_doorbells {
         int to_host[IVG_VECTORS_MAX];
         int to_guest[IVG_VECTORS_MAX];
 };
+/* Makes both eventfds (close-on-exec, non-blocking) of 2..IVG_VECTORS_MAX vectors. -EINVAL, or eventfd's -errno, with
+ * words and nothing left open. */
 int ivg_doorbells_create(struct ivg_doorbells *doorbells, uint32_t vector_count, struct ivg_error *error);
 void ivg_doorbells_close(struct ivg_doorbells *doorbells);
 
