@@ -71,6 +71,35 @@ static void stream_and_stream(void)
         CU(cuStreamDestroy_v2(b));
 }
 
+/* Work in the legacy stream, then a wait in a blocking one: a third stream's work waits for the first alone, whatever
+ * measures them. */
+static void a_wait_delays_no_third_stream(uint32_t *pinned)
+{
+        enum { TURNS = 300 };
+        CUstream waits, works;
+        CUevent mark;
+        CUdeviceptr memory;
+        atomic_store((_Atomic(uint32_t) *)pinned, 0);
+        CU(cuStreamCreate(&waits, CU_STREAM_DEFAULT));
+        CU(cuStreamCreate(&works, CU_STREAM_DEFAULT));
+        CU(cuEventCreate(&mark, CU_EVENT_DISABLE_TIMING));
+        CU(cuMemAlloc_v2(&memory, 4096));
+        for (uint32_t turn = 1; turn <= TURNS; turn++) {
+                CU(cuMemsetD32Async(memory, turn, 1, NULL));
+                CU(cuEventRecord(mark, NULL));
+                CU(cuStreamWaitValue32_v2(waits, (CUdeviceptr)(uintptr_t)pinned, turn, CU_STREAM_WAIT_VALUE_GEQ));
+                CU(cuMemsetD32Async(memory + 4, turn, 1, works));
+                CU(cuStreamSynchronize(works));
+                CU_EXPECT(CUDA_ERROR_NOT_READY, cuStreamQuery(waits));
+                atomic_store((_Atomic(uint32_t) *)pinned, turn);
+                CU(cuStreamSynchronize(waits));
+        }
+        CU(cuMemFree_v2(memory));
+        CU(cuEventDestroy_v2(mark));
+        CU(cuStreamDestroy_v2(waits));
+        CU(cuStreamDestroy_v2(works));
+}
+
 static void conditions(uint32_t *pinned)
 {
         CUstream stream;
@@ -182,6 +211,7 @@ int main(void)
         if (wide)
                 program_and_stream(pinned);
         stream_and_stream();
+        a_wait_delays_no_third_stream((uint32_t *)pinned);
         conditions((uint32_t *)pinned);
         batches(pinned, wide);
         foreign_addresses_are_refused();

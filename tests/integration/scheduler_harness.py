@@ -13,14 +13,19 @@ WAIT_S = 60
 BLOCK_NS = 100000  # a kernel of 10 blocks takes 1 ms
 
 
+def environment_of(socket):
+    """Of a program that is to belong to the VM of that socket."""
+    environment = dict(os.environ, IVGPU_SOCKET=socket, LD_LIBRARY_PATH=os.path.join(BUILD, "lib", "ivgpu"))
+    environment.pop("IVGPU_CHANNEL", None)
+    return environment
+
+
 class Program:
     """tests/cuda/share with these words; or another one of that folder."""
 
     def __init__(self, socket, words, name="share"):
-        environment = dict(os.environ, IVGPU_SOCKET=socket, LD_LIBRARY_PATH=os.path.join(BUILD, "lib", "ivgpu"))
-        environment.pop("IVGPU_CHANNEL", None)
         self.process = subprocess.Popen([os.path.join(CUDA, name), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=environment)
+                                        stderr=subprocess.PIPE, text=True, env=environment_of(socket))
         line = self.process.stdout.readline()
         if line != "ready\n":
             raise AssertionError(f"{words}: {line}{self.process.stderr.read()}")

@@ -4,11 +4,12 @@ whatever ends a program ends it there too; and that the stamps of watchdog and l
 is held tightly: tests/integration/scheduler.py does that."""
 import os
 import signal
+import subprocess
 import time
 import unittest
 
 from mediator_harness import process_is_there, wait_until
-from scheduler_harness import WAIT_S, Machine
+from scheduler_harness import CUDA, WAIT_S, Machine, environment_of
 
 LONG_S = 30  # of a program that is ended earlier
 GONE_S = 10  # documented: within a second; a machine may be loaded
@@ -116,6 +117,15 @@ class Holds(Machine):
                        f"both work on by {policy}", WAIT_S)
         for program in programs:
             self.assertGreater(program.result()["kernels"], 0)
+
+    def test_what_is_measured_makes_no_stream_wait(self):
+        """Where work is known of all the time, its ends are events in the program's streams."""
+        self.start([{"kernel_timeout_ms": 60000}])
+        for name in ("memops", "streams"):
+            done = subprocess.run([os.path.join(CUDA, name)], env=environment_of(self.sockets[0]), capture_output=True,
+                                  text=True, timeout=WAIT_S)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertGreater(self.stats(0)["gpu_seconds"], 0)
 
     def test_the_watchdog_knows_kernels(self):
         """Many short ones go on, one that is longer than the limit ends its program; another VM is not asked."""

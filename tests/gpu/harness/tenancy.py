@@ -108,7 +108,7 @@ def shares(bench, key, policy, weights, mix, more=None, judged=True):
         results = machine.run([(i, *bench.work(kinds[i], "saturate", bench.seconds)) for i in range(len(weights))])
         gpu = [after - was for after, was in zip(machine.gpu_seconds(), before)]
     name = f"{key} {':'.join(map(str, weights))} {mix}"
-    show_shares(bench, name, weights, results, alone, gpu, judged)
+    show_shares(bench, name, weights, results, alone, gpu, more is None, judged)
 
 
 def parts(values):
@@ -119,16 +119,18 @@ def in_words(values):
     return "/".join(f"{part:.3f}" for part in parts(values))
 
 
-def show_shares(bench, name, weights, results, alone, gpu, judged):
+def show_shares(bench, name, weights, results, alone, gpu, apart, judged):
+    """apart: one context at a time has the GPU, not several as under MPS."""
     progress, promised = [rate(r) / a for r, a in zip(results, alone)], parts(weights)
     # The soft GPU's kernels take their stated time after they have run: their clock does not tell it.
-    got = parts(progress if bench.device == "soft" else [result["device_ms"] for result in results])
+    by_clock = apart and bench.device != "soft"
+    got = parts([result["device_ms"] for result in results] if by_clock else progress)
     off = max(abs(share / wanted - 1) for share, wanted in zip(got, promised))
     verdict = FIGURE
     if judged:
         verdict = bench.verdict(off <= 0.05, min(got) > 0)
     used = sum(result["device_ms"] / 1000 / result["seconds"] for result in results)
-    words = f"off by {off:.1%}; used in all {used:.2f}; progress {in_words(progress)}, sum {sum(progress):.2f}"
+    words = f"off by {off:.1%} by {'the clock' if by_clock else 'progress'}; used in all {used:.2f}; progress {in_words(progress)}, sum {sum(progress):.2f}"
     if gpu:
         words += ", by ivgpu's events " + in_words(gpu)
     bench.report.row(verdict, name, in_words(got), words, in_words(promised))
@@ -139,7 +141,7 @@ def native_shares(bench, count, mix, more=None, key="native"):
     with bench.plain(f"{key}-{mix}", more) as machine:
         alone = [solo_rate(bench, machine, key, kind) for kind in kinds]
         results = machine.run([(i, *bench.work(kinds[i], "saturate", bench.seconds)) for i in range(count)])
-    show_shares(bench, f"{key}, {count} processes, {mix}", [1] * count, results, alone, [], False)
+    show_shares(bench, f"{key}, {count} processes, {mix}", [1] * count, results, alone, [], more is None, False)
 
 
 # ---- latencies ----
