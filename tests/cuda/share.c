@@ -1,9 +1,9 @@
 /* A program that wants the GPU, for tests of who gets it. Says "ready", waits for a line (or the end of stdin), works
- * for argv[2] seconds, and tells what it got as JSON. argv[1]: "saturate" keeps kernels queued; "closed" launches one,
- * waits for it, sleeps for argv[4] microseconds, and measures from the launch to its end; "rate" launches as fast as it
- * may without looking, until a launch fails. argv[3]: blocks of a kernel, whose time on the soft GPU is
- * IVGPU_SOFT_BLOCK_NS each. argv[5], argv[6]: rounds of arithmetic in each thread, which is what takes time on a real
- * GPU (none: an empty kernel), and threads of a block.
+ * for argv[2] seconds, for one kernel at least, and tells what it got as JSON. argv[1]: "saturate" keeps kernels
+ * queued; "closed" launches one, waits for it, sleeps for argv[4] microseconds, and measures from the launch to its
+ * end; "rate" launches as fast as it may without looking, until a launch fails. argv[3]: blocks of a kernel, whose time
+ * on the soft GPU is IVGPU_SOFT_BLOCK_NS each. argv[5], argv[6]: rounds of arithmetic in each thread, which is what
+ * takes time on a real GPU (none: an empty kernel), and threads of a block.
  *
  * "saturate" tells how long it had the device, too: its kernels note by the device's clock when the first block began
  * and the last one ended, which then are what is measured. Its time is theirs, each with the median at most (whoever
@@ -85,10 +85,10 @@ static void saturate(struct work *work, double end_us)
         uint64_t queued = 0;
         while (queued < QUEUED)
                 queue(work, queued++);
-        while (now_us() < end_us) {
+        do {
                 CU(cuEventSynchronize(work->events[work->kernels++ % QUEUED]));
                 queue(work, queued++);
-        }
+        } while (now_us() < end_us);
         while (work->kernels < queued && cuEventQuery(work->events[work->kernels % QUEUED]) == CUDA_SUCCESS)
                 work->kernels++;
 }
@@ -107,7 +107,7 @@ static void read_marks(struct work *work)
 
 static void closed(struct work *work, double end_us)
 {
-        while (now_us() < end_us) {
+        do {
                 const double begin_us = now_us();
                 CU(launch(work));
                 CU(cuStreamSynchronize(work->stream));
@@ -115,7 +115,7 @@ static void closed(struct work *work, double end_us)
                         work->times_us[work->times_count++] = now_us() - begin_us;
                 work->kernels++;
                 usleep(work->think_us);
-        }
+        } while (now_us() < end_us);
 }
 
 static CUresult rate(struct work *work, double end_us)
