@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define BENCH_PASSES_MAX 9u
+#define BENCH_PINNED_BYTES 4096u
 
 struct bench {
         /* options */
@@ -26,6 +27,7 @@ struct bench {
         CUstream stream;     /* non-blocking: nothing but the bench's own work is in it */
         CUevent event, event_done;
         CUdeviceptr memory; /* 1 MiB */
+        void *pinned;       /* BENCH_PINNED_BYTES */
         CUgraphExec graph;  /* launches.c: of empty kernels in a row, or NULL */
 };
 

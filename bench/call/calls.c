@@ -140,7 +140,22 @@ static void allocate_and_free(struct bench *bench)
         CU(cuMemFree_v2(memory));
 }
 
+/* What tensor.item() does. */
+static void read_4_bytes(struct bench *bench)
+{
+        CU(cuMemcpyDtoHAsync_v2(bench->pinned, bench->memory, 4, bench->stream));
+        CU(cuStreamSynchronize(bench->stream));
+}
+
+static void write_4_bytes(struct bench *bench)
+{
+        CU(cuMemcpyHtoDAsync_v2(bench->memory, bench->pinned, 4, bench->stream));
+        CU(cuStreamSynchronize(bench->stream));
+}
+
 static const struct bench_trip trips[] = {
+        {"read_pinned_4_stream_sync", read_4_bytes, 0},
+        {"write_pinned_4_stream_sync", write_4_bytes, 0},
         {"sync_mem_get_info", memory_info, 0},
         {"sync_alloc_free_1MiB", allocate_and_free, 0},
 };

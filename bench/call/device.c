@@ -36,6 +36,7 @@ void bench_device_open(struct bench *bench)
         CU(cuEventCreate(&bench->event_done, CU_EVENT_DISABLE_TIMING));
         CU(cuMemAlloc_v2(&bench->memory, MEMORY_BYTES));
         CU(cuMemsetD8_v2(bench->memory, 0, MEMORY_BYTES));
+        CU(cuMemHostAlloc(&bench->pinned, BENCH_PINNED_BYTES, 0));
         CU(cuEventRecord(bench->event_done, bench->stream));
         CU(cuStreamSynchronize(bench->stream));
 }
@@ -43,6 +44,7 @@ void bench_device_open(struct bench *bench)
 void bench_device_close(struct bench *bench)
 {
         CU(cuCtxSynchronize());
+        CU(cuMemFreeHost(bench->pinned));
         CU(cuMemFree_v2(bench->memory));
         CU(cuEventDestroy_v2(bench->event));
         CU(cuEventDestroy_v2(bench->event_done));

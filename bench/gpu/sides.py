@@ -149,9 +149,34 @@ def run_doorbells(sides, figures, launches):
         figures.add("ivgpu", "doorbells_under_load", "count", float(max(0, many - few)))
 
 
-def _processor_ticks(root):
-    """Ticks of a process and all below it, at this moment."""
-    parents, ticks = {}, {}
+WAITING, PAUSE_MS = 2, 1500  # contexts ready, and how long one takes to be replaced, at most
+
+
+def run_start_waiting(sides, figures):
+    """cuInit and a primary context where executors wait with theirs."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as told:
+        bench = [sides.call_bench, "--only", "start", "--start-pause", str(PAUSE_MS), "--json", told.name]
+        done = sides.run("ivgpu", bench, ["--warm", str(WAITING)])
+        results = json.load(told)["results"] if done and done.returncode == 0 else []
+    for one in results:
+        if one["name"].endswith("_cold"):
+            figures.add("ivgpu", one["name"].replace("_cold", "_waiting"), one["unit"], one["value"])
+    if not results:
+        figures.note("start with executors waiting not measured: ivgpu-call-bench failed")
+
+
+def _run_ns(process):
+    """Processor time of a process's threads; the scheduler's own count, which is finer than the ticks."""
+    total = 0
+    for thread in os.listdir(f"/proc/{process}/task"):
+        with open(f"/proc/{process}/task/{thread}/schedstat", encoding="utf-8") as file:
+            total += int(file.read().split()[0])
+    return total
+
+
+def _processor_ns(root):
+    """Processor time of a process and all below it, at this moment, and how many they are."""
+    parents = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -160,15 +185,13 @@ def _processor_ticks(root):
             except (FileNotFoundError, ProcessLookupError):
                 continue
             parents[int(entry)] = int(fields[1])
-            ticks[int(entry)] = int(fields[11]) + int(fields[12])
-    total, found = ticks.get(root, 0), {root}
+    found = {root}
     grown = True
     while grown:
         more = {p for p, parent in parents.items() if parent in found} - found
-        total += sum(ticks[p] for p in more)
         found |= more
         grown = bool(more)
-    return total, len(found)
+    return sum(_run_ns(process) for process in found), len(found)
 
 
 def run_idle(sides, figures, seconds):
@@ -180,12 +203,12 @@ def run_idle(sides, figures, seconds):
             figures.note("idle processor time not measured: the program did not start")
             return
         time.sleep(1)  # what the start leaves behind
-        before, processes = _processor_ticks(child.pid)
+        before, processes = _processor_ns(child.pid)
         if processes < 4:
             figures.note(f"idle processor time is that of {processes} processes: not all were found")
         time.sleep(seconds)
-        ticks = _processor_ticks(child.pid)[0] - before
-        figures.add("ivgpu", "idle_processor_time", "%", 100.0 * ticks / os.sysconf("SC_CLK_TCK") / seconds)
+        spent_ns = _processor_ns(child.pid)[0] - before
+        figures.add("ivgpu", "idle_processor_time", "%", 100.0 * spent_ns / 1e9 / seconds)
     finally:
         child.terminate()
         child.communicate()
