@@ -10,17 +10,31 @@
 #include "memory.h"
 #include <time.h>
 
-/* The first words belong to the copy buffers of both kinds, the next 64 to synchronous copies in place. */
-#define FIRST_SYNC_WORD (2 * IVG_COPY_BUFFERS_MAX)
+/* The first words belong to the copy buffers of all kinds, the next 64 to synchronous copies in place. */
+#define FIRST_SYNC_WORD (2 * IVG_COPY_BUFFERS_MAX + IVG_COPY_DEPTH_MAX)
 #define SYNC_WORDS 64u
 
 static struct ivg_completion sync_words[SYNC_WORDS];
 static _Atomic(uint64_t) sync_words_taken; /* one bit each */
+static _Atomic(uint64_t) sync_words_left;  /* of those: given back while their value was still to come */
 
 _Static_assert(FIRST_SYNC_WORD + SYNC_WORDS <= IVG_COMPLETION_COPY_WORDS, "a word for each");
 
+/* The orders are those of take and give: the word's fields go from owner to owner. */
+static void reclaim_left(void)
+{
+        for (uint64_t left = ivg_load_relaxed_u64(&sync_words_left); left != 0; left &= left - 1) {
+                const uint32_t i = (uint32_t)__builtin_ctzll(left);
+                if (!(atomic_fetch_and_explicit(&sync_words_left, ~(1ull << i), memory_order_acq_rel) >> i & 1))
+                        continue; /* another thread looks at it */
+                (void)ivg_completion_done(&sync_words[i]);
+                ivg_completion_give(&sync_words[i]);
+        }
+}
+
 struct ivg_completion *ivg_completion_take(void)
 {
+        reclaim_left();
         /* Acquire pairs with the release of ivg_completion_give: the last owner's `value` and `failed` are here. */
         uint64_t taken = ivg_load_acquire_u64(&sync_words_taken);
         while (taken != UINT64_MAX) {
@@ -35,8 +49,11 @@ struct ivg_completion *ivg_completion_take(void)
 
 void ivg_completion_give(struct ivg_completion *completion)
 {
-        const uint32_t i = completion->index - FIRST_SYNC_WORD;
-        atomic_fetch_and_explicit(&sync_words_taken, ~(1ull << i), memory_order_release);
+        const uint64_t bit = 1ull << (completion->index - FIRST_SYNC_WORD);
+        if (completion->pending)
+                atomic_fetch_or_explicit(&sync_words_left, bit, memory_order_release);
+        else
+                atomic_fetch_and_explicit(&sync_words_taken, ~bit, memory_order_release);
 }
 
 uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context)
@@ -91,9 +108,9 @@ static uint64_t now_ns(void)
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static bool spin(struct ivg_completion *completion, CUresult *result)
+static bool spin(struct ivg_completion *completion, uint64_t ns, CUresult *result)
 {
-        const uint64_t end_ns = now_ns() + ivg_spin_ns(IVG_COMPLETION_SPIN_NS);
+        const uint64_t end_ns = now_ns() + ns;
         do {
                 for (uint32_t i = 0; i < 64; i++) {
                         if (look(completion, result))
@@ -188,13 +205,27 @@ bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result)
         return true;
 }
 
+bool ivg_completion_done_within(struct ivg_completion *completion, uint64_t ns)
+{
+        CUresult result;
+        return !completion->pending || spin(completion, ns, &result);
+}
+
+CUresult ivg_completion_wait_at_most(struct ivg_completion *completion, uint64_t ns)
+{
+        CUresult result = CUDA_SUCCESS;
+        if (completion->pending && spin(completion, ns, &result) && result != CUDA_SUCCESS)
+                return tell(result);
+        return CUDA_SUCCESS;
+}
+
 CUresult ivg_completion_wait(struct ivg_completion *completion)
 {
         CUresult result = CUDA_SUCCESS;
         if (!completion->pending)
                 return CUDA_SUCCESS;
         struct waited waited = {completion, &result};
-        if (spin(completion, &result) || ivg_wait_yielding(look_again, &waited))
+        if (spin(completion, ivg_spin_ns(IVG_COMPLETION_SPIN_NS), &result) || ivg_wait_yielding(look_again, &waited))
                 return result == CUDA_SUCCESS ? result : tell(result);
         if (completion->by_executor)
                 return poll_executor(completion);

@@ -2,7 +2,7 @@
  *
  *   inline    pageable, to the device, up to IVG_COPY_INLINE_BYTES: the bytes ride in the record
  *   in place  pinned: the DMA reads or writes the program's memory, which is arena memory
- *   to read   pageable, to the device, up to IVG_COPY_READ_BYTES_MAX: through a buffer that the driver reads at once
+ *   to read   pageable, to the device, up to IVG_COPY_TO_READ_BYTES: through a buffer that the driver reads at once
  *   staged    pageable: chunks through copy buffers, the processors' copy of one beside the DMA of the others
  *             (copy_staged.c)
  *   on device no host side
@@ -70,6 +70,8 @@ static CUresult copy_in_place(const struct ivg_copy *copy, bool to_device, uint6
         ivg_expect_dma(bytes);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
+        else
+                completion->pending = false; /* it never left */
         ivg_completion_give(completion);
         return result;
 }
@@ -81,7 +83,7 @@ static bool copy_for_reading(const struct ivg_copy *copy, uint64_t destination, 
                              CUresult *result)
 {
         struct ivg_copy_buffer *buffer;
-        if (ivg_copy_buffer_take(&ivg_copy_buffers_to_read, &buffer) != CUDA_SUCCESS)
+        if (ivg_copy_buffer_take(&ivg_copy_buffers_to_read, copy, &buffer) != CUDA_SUCCESS)
                 return false;
         memcpy(buffer->memory, source, bytes);
         const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
@@ -150,33 +152,37 @@ static CUresult settle(const struct ivg_copy *copy, uint64_t destination, uint64
         return result;
 }
 
-static CUresult copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
+/* A synchronous write that nothing has waited for yet. */
+static CUresult settle_write(const struct ivg_copy *copy, uint64_t destination, CUresult result)
 {
-        CUresult result;
-        uint64_t offset;
-        if (ivg_pinned_offset(source, bytes, &offset))
-                return copy_in_place(copy, true, destination, offset, bytes);
-        if (is_device_memory((uintptr_t)source))
-                return ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
-        if (copy->captured)
-                return paged_to_device(copy, destination, source, bytes);
-        if (bytes <= IVG_COPY_INLINE_BYTES)
-                return ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
-        if (bytes <= IVG_COPY_READ_BYTES_MAX && copy_for_reading(copy, destination, source, bytes, &result))
-                return result;
-        return ivg_copy_staged(copy, destination, (void *)(uintptr_t)source, bytes, true);
+        return result == CUDA_SUCCESS && copy->synchronous && !copy->captured
+                       ? ivg_write_settle(copy->stream, destination)
+                       : result;
 }
 
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
 {
+        CUresult result;
+        uint64_t offset;
         if (bytes == 0)
                 return CUDA_SUCCESS;
         if (source == NULL || destination == 0)
                 return CUDA_ERROR_INVALID_VALUE;
-        const CUresult result = copy_to_device(copy, destination, source, bytes);
-        return result == CUDA_SUCCESS && copy->synchronous && !copy->captured
-                       ? ivg_write_settle(copy->stream, destination)
-                       : result;
+        if (ivg_pinned_offset(source, bytes, &offset))
+                return copy_in_place(copy, true, destination, offset, bytes);
+        if (is_device_memory((uintptr_t)source)) {
+                result = ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
+                return settle_write(copy, destination, result);
+        }
+        if (copy->captured)
+                return paged_to_device(copy, destination, source, bytes);
+        if (bytes <= IVG_COPY_INLINE_BYTES) {
+                result = ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
+                return settle_write(copy, destination, result);
+        }
+        if (bytes <= IVG_COPY_TO_READ_BYTES && copy_for_reading(copy, destination, source, bytes, &result))
+                return settle_write(copy, destination, result);
+        return ivg_copy_staged(copy, destination, (void *)(uintptr_t)source, bytes, true);
 }
 
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes)

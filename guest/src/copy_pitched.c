@@ -273,10 +273,11 @@ static CUresult stage_box(const struct ivg_copy *copy, const struct box *box)
 {
         struct ivg_copy_buffer *buffers[2];
         struct piece piece = {0};
-        CUresult result = ivg_copy_buffer_take(&ivg_copy_buffers_for_dma, &buffers[0]);
+        uint32_t may_make = 1;
+        CUresult result = ivg_copy_buffer_take(&ivg_copy_buffers_for_dma, copy, &buffers[0]);
         if (result != CUDA_SUCCESS)
                 return result;
-        buffers[1] = ivg_copy_buffer_try(&ivg_copy_buffers_for_dma);
+        buffers[1] = ivg_copy_buffer_try(&ivg_copy_buffers_for_dma, &may_make);
         for (uint32_t turn = 0; result == CUDA_SUCCESS && next_piece(box, &piece); turn++)
                 result = stage_piece(copy, box, buffers[1] != NULL ? buffers[turn % 2] : buffers[0], &piece);
         for (uint32_t i = 0; i < 2 && buffers[i] != NULL && copy->synchronous && by_driver_only(box); i++) {

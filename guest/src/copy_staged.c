@@ -10,14 +10,17 @@
 /* What was found best, see docs/measurements.md; the variables are for finding it. */
 static struct {
         uint64_t shared_from_bytes; /* copies from this size on are shared with helpers */
-        uint64_t chunk_bytes, piece_bytes;
+        uint64_t large_from_bytes;  /* and from this size on go in large chunks */
+        uint64_t chunk_bytes, large_chunk_bytes, piece_bytes;
         uint64_t up_past_caches_from_bytes, down_past_caches_from_bytes;
         uint32_t depth;
 } tuning = {
-        .shared_from_bytes = 1u << 20,
+        .shared_from_bytes = 2u << 20,
+        .large_from_bytes = 16u << 20,
         .chunk_bytes = IVG_COPY_CHUNK_BYTES,
+        .large_chunk_bytes = IVG_COPY_LARGE_CHUNK_BYTES,
         .piece_bytes = 128u << 10,
-        .up_past_caches_from_bytes = 1u << 20,
+        .up_past_caches_from_bytes = 64u << 10,
         .down_past_caches_from_bytes = 32u << 20,
         .depth = 16,
 };
@@ -31,18 +34,25 @@ static void tune(const char *name, uint64_t *value, uint64_t unit)
                 *value = strtoull(text, NULL, 10) * unit;
 }
 
+static void tune_chunk(const char *name, uint64_t *bytes, uint64_t most)
+{
+        tune(name, bytes, 1024);
+        if (*bytes > most || *bytes < CHUNK_BYTES_MIN)
+                *bytes = most;
+}
+
 static void tuning_read(void)
 {
         uint64_t depth = tuning.depth;
 
         tune("IVGPU_COPY_SHARED_FROM_KIB", &tuning.shared_from_bytes, 1024);
-        tune("IVGPU_COPY_CHUNK_KIB", &tuning.chunk_bytes, 1024);
+        tune("IVGPU_COPY_LARGE_FROM_KIB", &tuning.large_from_bytes, 1024);
         tune("IVGPU_COPY_PIECE_KIB", &tuning.piece_bytes, 1024);
         tune("IVGPU_COPY_UP_NT_FROM_KIB", &tuning.up_past_caches_from_bytes, 1024);
         tune("IVGPU_COPY_DOWN_NT_FROM_KIB", &tuning.down_past_caches_from_bytes, 1024);
+        tune_chunk("IVGPU_COPY_CHUNK_KIB", &tuning.chunk_bytes, IVG_COPY_CHUNK_BYTES);
+        tune_chunk("IVGPU_COPY_LARGE_CHUNK_KIB", &tuning.large_chunk_bytes, IVG_COPY_LARGE_CHUNK_BYTES);
         tune("IVGPU_COPY_DEPTH", &depth, 1);
-        if (tuning.chunk_bytes > IVG_COPY_CHUNK_BYTES || tuning.chunk_bytes < CHUNK_BYTES_MIN)
-                tuning.chunk_bytes = IVG_COPY_CHUNK_BYTES;
         if (tuning.piece_bytes == 0 || tuning.piece_bytes > tuning.chunk_bytes)
                 tuning.piece_bytes = tuning.chunk_bytes;
         if (depth > 0 && depth <= IVG_COPY_DEPTH_MAX)
@@ -64,48 +74,77 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
 }
 
 /* A part of the copy within the bounds: small enough that DMA starts early, large enough to be worth a record. */
-static uint64_t chunk_bytes(uint64_t bytes, uint64_t parts)
+static uint64_t chunk_bytes(uint64_t bytes, uint64_t parts, uint64_t most)
 {
         const uint64_t part = round_up(bytes / parts, CHUNK_BYTES_MIN);
 
-        if (part > tuning.chunk_bytes)
-                return tuning.chunk_bytes;
+        if (part > most)
+                return most;
         return part < CHUNK_BYTES_MIN ? CHUNK_BYTES_MIN : part;
 }
 
-/* One buffer for certain, more when they are free and the copy is long enough to use them. */
-static CUresult buffers_take(struct staged *staged, uint32_t wanted)
+/* How a copy is cut, and what it is staged in. */
+struct shape {
+        struct ivg_copy_buffers *buffers;
+        uint64_t chunk_bytes, piece_bytes;
+        uint32_t depth, helpers;
+        uint32_t may_make; /* buffers, beside a few: pinning them must not take longer than the copy */
+};
+
+#define CHUNKS_FOR_NEW_BUFFER 16u
+
+static struct shape shape_alone(uint64_t bytes)
+{
+        const uint64_t chunk = chunk_bytes(bytes, IVG_COPY_DEPTH_ALONE, tuning.chunk_bytes);
+
+        return (struct shape){.buffers = &ivg_copy_buffers_for_dma,
+                              .chunk_bytes = chunk,
+                              .piece_bytes = chunk,
+                              .depth = IVG_COPY_DEPTH_ALONE};
+}
+
+static struct shape shape_shared(uint64_t bytes, bool large)
+{
+        const uint64_t pieces = bytes / CHUNK_BYTES_MIN, helpers = ivg_copy_threads() - 1;
+        const uint64_t most = large ? tuning.large_chunk_bytes : tuning.chunk_bytes;
+        const uint64_t chunk = chunk_bytes(bytes, IVG_COPY_DEPTH_ALONE * 2, most);
+        struct shape shape = {.buffers = large ? &ivg_copy_buffers_large : &ivg_copy_buffers_for_dma,
+                              .chunk_bytes = chunk,
+                              /* Of several chunks, each a whole number of pieces. */
+                              .piece_bytes = chunk % tuning.piece_bytes == 0 ? tuning.piece_bytes : CHUNK_BYTES_MIN,
+                              .depth = tuning.depth,
+                              .may_make = (uint32_t)(bytes / most / CHUNKS_FOR_NEW_BUFFER),
+                              .helpers = (uint32_t)(pieces < helpers ? pieces : helpers)};
+
+        if (chunk % shape.piece_bytes != 0)
+                shape.piece_bytes = chunk;
+        return shape;
+}
+
+/* One buffer for certain, more when the copy is long enough to use them: free ones, and on the way up such as are
+ * still read by the device, since each is waited for before it is written to. */
+static CUresult buffers_take(struct staged *staged, const struct shape *shape)
 {
         struct ivg_copy_work *work = staged->work;
-        const CUresult result = ivg_copy_buffer_take(&ivg_copy_buffers_for_dma, &work->buffers[0]);
+        const CUresult result = ivg_copy_buffer_take(shape->buffers, staged->copy, &work->buffers[0]);
+        uint32_t may_make = shape->may_make;
 
         if (result != CUDA_SUCCESS)
                 return result;
-        for (work->depth = 1; work->depth < wanted && work->depth < staged->chunks; work->depth++) {
-                work->buffers[work->depth] = ivg_copy_buffer_try(&ivg_copy_buffers_for_dma);
-                if (work->buffers[work->depth] == NULL)
+        work->chunk_bytes = shape->chunk_bytes;
+        work->piece_bytes = shape->piece_bytes;
+        work->helpers = shape->helpers;
+        staged->chunks = ivg_copy_work_chunks(work);
+        for (work->depth = 1; work->depth < shape->depth && work->depth < staged->chunks; work->depth++) {
+                struct ivg_copy_buffer *buffer = ivg_copy_buffer_try(shape->buffers, &may_make);
+
+                if (buffer == NULL && work->to_device)
+                        buffer = ivg_copy_buffer_try_pending(shape->buffers, staged->copy);
+                if (buffer == NULL)
                         break;
+                work->buffers[work->depth] = buffer;
         }
         return CUDA_SUCCESS;
-}
-
-static void shape_alone(struct ivg_copy_work *work)
-{
-        work->chunk_bytes = chunk_bytes(work->bytes, IVG_COPY_DEPTH_ALONE);
-        work->piece_bytes = work->chunk_bytes;
-        work->helpers = 0;
-}
-
-static void shape_shared(struct ivg_copy_work *work)
-{
-        const uint64_t pieces = work->bytes / CHUNK_BYTES_MIN, helpers = ivg_copy_threads() - 1;
-
-        work->chunk_bytes = chunk_bytes(work->bytes, IVG_COPY_DEPTH_ALONE * 2);
-        /* Of several chunks, each a whole number of pieces. */
-        work->piece_bytes = work->chunk_bytes % tuning.piece_bytes == 0 ? tuning.piece_bytes : CHUNK_BYTES_MIN;
-        if (work->chunk_bytes % work->piece_bytes != 0)
-                work->piece_bytes = work->chunk_bytes;
-        work->helpers = (uint32_t)(pieces < helpers ? pieces : helpers);
 }
 
 static CUresult staged_begin(struct staged *staged, const struct ivg_copy *copy, uint8_t *program, uint64_t device,
@@ -114,6 +153,9 @@ static CUresult staged_begin(struct staged *staged, const struct ivg_copy *copy,
         pthread_once(&tuning_once, tuning_read);
         struct ivg_copy_work *work = bytes >= tuning.shared_from_bytes ? ivg_copy_helpers_take() : NULL;
         const bool shared = work != NULL;
+        const bool large = shared && bytes >= tuning.large_from_bytes;
+        struct shape shape = shared ? shape_shared(bytes, large) : shape_alone(bytes);
+        CUresult result;
 
         if (!shared) {
                 work = &staged->own;
@@ -125,15 +167,14 @@ static CUresult staged_begin(struct staged *staged, const struct ivg_copy *copy,
         work->to_device = to_device;
         work->past_caches =
                 bytes >= (to_device ? tuning.up_past_caches_from_bytes : tuning.down_past_caches_from_bytes);
-        if (shared)
-                shape_shared(work);
-        else
-                shape_alone(work);
         staged->copy = copy;
         staged->work = work;
         staged->device = device;
-        staged->chunks = ivg_copy_work_chunks(work);
-        const CUresult result = buffers_take(staged, shared ? tuning.depth : IVG_COPY_DEPTH_ALONE);
+        result = buffers_take(staged, &shape);
+        if (result == CUDA_ERROR_OUT_OF_MEMORY && large) { /* a small arena */
+                shape = shape_shared(bytes, false);
+                result = buffers_take(staged, &shape);
+        }
         if (result != CUDA_SUCCESS && shared)
                 ivg_copy_helpers_give();
         return result;
@@ -261,13 +302,22 @@ static CUresult run_from_device(const struct staged *staged)
         return result;
 }
 
-/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. */
-static CUresult settle_array(const struct staged *staged)
+/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. Another one gives what
+ * follows in other streams its moment (ivg_write_settle), by its last word. */
+static CUresult settle(const struct staged *staged)
 {
         const struct ivg_copy *copy = staged->copy;
+        struct ivg_completion *last = &buffer_of(staged, staged->chunks - 1)->completion;
         CUresult result = CUDA_SUCCESS;
 
-        for (uint32_t i = 0; i < staged->work->depth && copy->synchronous && copy->array != IVG_ID_NONE; i++) {
+        if (!copy->synchronous)
+                return CUDA_SUCCESS;
+        if (copy->array == IVG_ID_NONE) {
+                if (ivg_memory_settles(staged->device))
+                        return ivg_completion_wait(last);
+                return ivg_writes_settle() ? ivg_completion_wait_at_most(last, IVG_SETTLE_NS) : CUDA_SUCCESS;
+        }
+        for (uint32_t i = 0; i < staged->work->depth; i++) {
                 const CUresult waited = ivg_completion_wait(&staged->work->buffers[i]->completion);
                 result = result != CUDA_SUCCESS ? result : waited;
         }
@@ -283,7 +333,7 @@ CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *pro
                 return result;
         result = to_device ? run_to_device(&staged) : run_from_device(&staged);
         if (result == CUDA_SUCCESS && to_device)
-                result = settle_array(&staged);
+                result = settle(&staged);
         staged_end(&staged);
         return result;
 }

@@ -136,18 +136,26 @@ struct ivg_completion {
 };
 /* A word for one synchronous copy; NULL when all are in use (then synchronize the stream instead). Lock-free. */
 struct ivg_completion *ivg_completion_take(void);
-void ivg_completion_give(struct ivg_completion *completion); /* must not be pending */
+/* A pending one is out of use until its value has come. */
+void ivg_completion_give(struct ivg_completion *completion);
 /* Notes the next copy and returns the value that it is to write. */
 uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context);
 bool ivg_completion_done(struct ivg_completion *completion); /* one look, no wait; a failure counts as done */
-/* The same with the result, told as ivg_completion_wait does. */
+bool ivg_completion_done_within(struct ivg_completion *completion, uint64_t ns); /* looks for so long */
+/* One look with the result, told as ivg_completion_wait does. */
 bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result);
 /* Waits: spins, then synchronizes the stream. Returns the copy's error or one that the synchronization brought. */
 CUresult ivg_completion_wait(struct ivg_completion *completion);
+/* Looks for so long, and leaves it pending when that was too short: no error either. */
+CUresult ivg_completion_wait_at_most(struct ivg_completion *completion, uint64_t ns);
 
 /* ---- copy_buffer.c ---- */
 
 #define IVG_COPY_CHUNK_BYTES (512u << 10)
+#define IVG_COPY_LARGE_CHUNK_BYTES (2u << 20) /* a copy's end and its word take the bus 2 us: less of them */
+#define IVG_COPY_TO_READ_BYTES                                                       \
+        (8u << 10)               /* from here on DMA and its word cost less; at most \
+                                    IVG_COPY_READ_BYTES_MAX */
 #define IVG_COPY_BUFFERS_MAX 64u /* of a kind; one bit each; 32 MiB, and never more than a quarter of the arena */
 #define IVG_COPY_DEPTH_MAX 16u   /* of one copy with helpers: each of them has one, the others are in DMA */
 #define IVG_COPY_DEPTH_ALONE 4u  /* one filled, the others in DMA; more would only leave the cache */
@@ -156,15 +164,23 @@ struct ivg_copy_buffer {
         struct ivg_copy_buffers *kind;
         uint8_t *memory;
         uint64_t arena_offset;
+        _Atomic(uint64_t) given; /* which give it was: the oldest copy is the first to end */
         struct ivg_completion completion;
 };
 extern struct ivg_copy_buffers ivg_copy_buffers_for_dma; /* of IVG_COPY_CHUNK_BYTES; registered */
-extern struct ivg_copy_buffers
-        ivg_copy_buffers_to_read; /* of IVG_COPY_READ_BYTES_MAX; the executor's driver reads them */
-/* A buffer without a copy under way. Waits, bounded, when other threads have them all. */
-CUresult ivg_copy_buffer_take(struct ivg_copy_buffers *kind, struct ivg_copy_buffer **buffer);
-/* The same, but NULL instead of waiting. */
-struct ivg_copy_buffer *ivg_copy_buffer_try(struct ivg_copy_buffers *kind);
+extern struct ivg_copy_buffers ivg_copy_buffers_large; /* IVG_COPY_DEPTH_MAX of IVG_COPY_LARGE_CHUNK_BYTES; the same */
+extern struct ivg_copy_buffers ivg_copy_buffers_to_read; /* of IVG_COPY_TO_READ_BYTES; the executor's driver reads */
+struct ivg_copy;
+/* A buffer without a copy under way, for this one. Waits, bounded, when other threads have them all; for the oldest
+ * copy first. */
+CUresult ivg_copy_buffer_take(struct ivg_copy_buffers *kind, const struct ivg_copy *copy,
+                              struct ivg_copy_buffer **buffer);
+/* The same, but NULL instead of waiting; once there are a few it makes one only where *may_make, which is
+ * counted down, is not 0. */
+struct ivg_copy_buffer *ivg_copy_buffer_try(struct ivg_copy_buffers *kind, uint32_t *may_make);
+/* The free buffer whose copy, of this stream and under way, was sent first: to be waited for by its completion before
+ * it is written to. NULL: there is none. */
+struct ivg_copy_buffer *ivg_copy_buffer_try_pending(struct ivg_copy_buffers *kind, const struct ivg_copy *copy);
 void ivg_copy_buffer_give(struct ivg_copy_buffer *buffer); /* a copy may still be under way */
 
 /* ---- pinned.c, staging.c, copy.c ---- */

@@ -18,7 +18,7 @@
 #include "memory.h"
 
 #define QUERIES_AGAIN_MAX 16u  /* half a microsecond each: longer than the driver takes to see what the GPU has told */
-#define SETTLE_QUERIES_MAX 64u /* about 30 us, or what one of them waits for a lane */
+#define SETTLE_QUERIES_MAX 64u /* about IVG_SETTLE_NS */
 #define EVENT_POLLS_MAX 48u    /* questions of half a microsecond each before a thread waits on its lane */
 
 static const _Atomic(uint64_t) *host_words(void)
@@ -133,6 +133,16 @@ static CUresult synchronize_by_trip(ivg_id stream)
         return ivg_send_cuStreamSynchronize(stream);
 }
 
+static CUresult send_signal(struct ivg_completion *word, ivg_id stream, const struct ivg_object *context)
+{
+        const uint64_t value = ivg_completion_begin(word, stream, context);
+        const CUresult result = ivg_send_ivgStreamSignal(stream, word->index, value);
+
+        if (result != CUDA_SUCCESS)
+                word->pending = false; /* it never left */
+        return result;
+}
+
 static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *context, _Atomic(uint64_t) *mark)
 {
         struct ivg_completion *word = ivg_completion_take();
@@ -141,8 +151,7 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
 
         if (word == NULL)
                 return synchronize_by_trip(stream);
-        const uint64_t value = ivg_completion_begin(word, stream, context);
-        result = ivg_send_ivgStreamSignal(stream, word->index, value);
+        result = send_signal(word, stream, context);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(word);
         ivg_completion_give(word);
@@ -156,17 +165,45 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
         return CUDA_SUCCESS;
 }
 
-CUresult ivg_write_settle(ivg_id stream, uint64_t address)
+/* Where so many threads wait at once that all words are taken, and for errors. */
+static CUresult settle_by_trips(ivg_id stream)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
 
-        if (ivg_memory_settles(address))
-                return ivg_send_cuStreamSynchronize(stream);
-        if (ivg_load_relaxed_u32(&ivg_independent_streams) == 0 || ivg_capturing())
-                return CUDA_SUCCESS;
+        errors_taken();
         for (uint32_t ask = 0; ask < SETTLE_QUERIES_MAX && result == CUDA_ERROR_NOT_READY; ask++)
                 result = ivg_send_cuStreamQuery(stream);
         return result == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : result;
+}
+
+/* A word behind the write. What has not come by then may wait for what only the program can end. */
+static CUresult settle_by_word(ivg_id stream, const struct ivg_object *context)
+{
+        struct ivg_completion *word = ivg_completion_take();
+        CUresult result;
+
+        if (word == NULL)
+                return settle_by_trips(stream);
+        result = send_signal(word, stream, context);
+        if (result == CUDA_SUCCESS)
+                result = ivg_completion_wait_at_most(word, IVG_SETTLE_NS);
+        ivg_completion_give(word);
+        return result == CUDA_SUCCESS && errors_are_due() ? settle_by_trips(stream) : result;
+}
+
+bool ivg_writes_settle(void)
+{
+        /* Relaxed: a stream that another thread makes meanwhile may be thought of or not. */
+        return ivg_load_relaxed_u32(&ivg_independent_streams) != 0 && !ivg_capturing();
+}
+
+CUresult ivg_write_settle(ivg_id stream, uint64_t address)
+{
+        const struct ivg_object *context = ivg_context_current();
+
+        if (ivg_memory_settles(address))
+                return ivg_send_cuStreamSynchronize(stream);
+        return context != NULL && ivg_writes_settle() ? settle_by_word(stream, context) : CUDA_SUCCESS;
 }
 
 static CUresult stream_begin(CUstream handle, ivg_id null_stream, struct ivg_object **context, ivg_id *id)

@@ -177,6 +177,36 @@ static void a_failure_in_the_middle_is_told_and_leaves_nothing_behind(void **sta
         munmap(program, bytes);
 }
 
+/* ---- words of synchronous calls ---- */
+
+#define SYNC_WORDS 64
+
+/* A word whose value is still to come is nobody's until then, and somebody's afterwards. */
+static void a_word_that_was_left_comes_back(void **state)
+{
+        (void)state;
+        struct ivg_completion *words[SYNC_WORDS], *left;
+        struct ivg_object *context;
+        assert_int_equal(ivg_context_require(&context), CUDA_SUCCESS);
+        for (int i = 0; i < SYNC_WORDS; i++) {
+                words[i] = ivg_completion_take();
+                assert_non_null(words[i]);
+        }
+        assert_null(ivg_completion_take());
+        left = words[7];
+        const uint64_t value = ivg_completion_begin(left, IVG_ID_STREAM_LEGACY, context);
+        assert_int_equal(ivg_completion_wait_at_most(left, 1000), CUDA_SUCCESS);
+        assert_true(left->pending);
+        ivg_completion_give(left);
+        assert_null(ivg_completion_take());
+        ivg_store_release_u64(ivg_region_completions(NULL, 0) + left->index, value);
+        words[7] = ivg_completion_take();
+        assert_ptr_equal(words[7], left);
+        assert_false(left->pending);
+        for (int i = 0; i < SYNC_WORDS; i++)
+                ivg_completion_give(words[i]);
+}
+
 /* ---- threads ---- */
 
 #define THREADS 5
@@ -382,6 +412,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(nobody_touches_the_programs_memory_afterwards),
                 cmocka_unit_test(registered_memory_is_staged_the_same_way),
                 cmocka_unit_test(a_failure_in_the_middle_is_told_and_leaves_nothing_behind),
+                cmocka_unit_test(a_word_that_was_left_comes_back),
                 cmocka_unit_test(threads_copy_at_once),
                 cmocka_unit_test(helpers_are_few_and_leave_signals_to_the_program),
                 cmocka_unit_test(helpers_sleep_when_nothing_is_copied),

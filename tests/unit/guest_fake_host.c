@@ -517,4 +517,9 @@ CUresult ivg_write_settle(ivg_id stream, uint64_t address)
         return ivg_memory_settles(address) ? ivg_send_cuStreamSynchronize(stream) : CUDA_SUCCESS;
 }
 
+bool ivg_writes_settle(void)
+{
+        return false;
+}
+
 _Atomic(uint32_t) ivg_frees_in_order;
