@@ -50,53 +50,70 @@ static inline void detach(struct ivgpu_producer *self, struct bench_worker *work
         ivg_producer_close(&self->producer);
 }
 
-/* Lengths known at the call, as at most call sites of the guest, where they are 8 and 56. */
-static inline void write_inline(struct ivgpu_producer *self, struct bench_worker *worker,
-                                const struct ivg_record *record, uint64_t word)
+static inline void commit(struct ivgpu_producer *self, struct bench_worker *worker, const struct ivg_record *record,
+                          uint16_t opcode)
+{
+        if (ivg_producer_commit(&self->producer, record, opcode)) {
+                worker->doorbells++;
+                self->ring->wake_consumer(self->ring);
+        }
+}
+
+/* A record of `bytes` whose first word is `word`; false: no room now. Inline, so that lengths known at the call, as at
+ * most call sites of the guest, are constants all the way down. */
+__attribute__((always_inline)) static inline bool send_inline(struct ivgpu_producer *self, struct bench_worker *worker,
+                                                              uint64_t word, uint32_t bytes)
+{
+        struct ivg_record record;
+        const int rc = ivg_producer_reserve(&self->producer, bytes, &record);
+
+        if (rc == -EAGAIN)
+                return false;
+        if (rc != 0)
+                bench_die("ivgpu: reserve failed: %d", rc);
+        if (bytes > sizeof(word))
+                ivg_record_write(&self->producer, &record, sizeof(word), worker->payload + sizeof(word),
+                                 bytes - (uint32_t)sizeof(word));
+        ivg_record_write(&self->producer, &record, 0, &word, sizeof(word));
+        commit(self, worker, &record, OPCODE_INLINE);
+        return true;
+}
+
+static bool send_block(struct ivgpu_producer *self, struct bench_worker *worker, uint64_t word)
 {
         const uint32_t bytes = worker->run->is.payload_bytes;
+        const struct block_reference reference = {.word = word, .given = worker->blocks_given, .bytes = bytes};
+        uint8_t *block = blocks_next(&self->ring->blocks, worker);
+        struct ivg_record record;
+        int rc;
 
-        if (bytes == IVG_SLOT_PAYLOAD_BYTES)
-                ivg_record_write(&self->producer, record, 8, worker->payload + 8, IVG_SLOT_PAYLOAD_BYTES - 8);
-        else if (bytes > 8)
-                ivg_record_write(&self->producer, record, 8, worker->payload + 8, bytes - 8);
-        ivg_record_write(&self->producer, record, 0, &word, sizeof(word));
+        if (!block)
+                return false;
+        bench_copy(block, worker->payload, bytes);
+        rc = ivg_producer_reserve(&self->producer, sizeof(reference), &record);
+        if (rc == -EAGAIN)
+                return false;
+        if (rc != 0)
+                bench_die("ivgpu: reserve failed: %d", rc);
+        blocks_sent(worker);
+        ivg_record_write(&self->producer, &record, 0, &reference, sizeof(reference));
+        commit(self, worker, &record, OPCODE_BLOCK);
+        return true;
 }
 
 static inline bool ivgpu_send(struct ivgpu_producer *self, struct bench_worker *worker, uint64_t word)
 {
         const uint32_t bytes = worker->run->is.payload_bytes;
-        const bool is_inline = bytes <= IVG_RECORD_PAYLOAD_BYTES_MAX;
-        struct block_reference reference;
-        struct ivg_record record;
-        int rc;
 
         if (word & BENCH_WANTS_ANSWER)
                 self->producer.sequence = bench_word_number(word);
-        if (!is_inline) {
-                uint8_t *block = blocks_next(&self->ring->blocks, worker);
-
-                if (!block)
-                        return false;
-                bench_copy(block, worker->payload, bytes);
-                reference = (struct block_reference){.word = word, .given = worker->blocks_given, .bytes = bytes};
-        }
-        rc = ivg_producer_reserve(&self->producer, is_inline ? bytes : (uint32_t)sizeof(reference), &record);
-        if (rc == -EAGAIN)
-                return false;
-        if (rc != 0)
-                bench_die("ivgpu: reserve failed: %d", rc);
-        if (is_inline) {
-                write_inline(self, worker, &record, word);
-        } else {
-                blocks_sent(worker);
-                ivg_record_write(&self->producer, &record, 0, &reference, sizeof(reference));
-        }
-        if (ivg_producer_commit(&self->producer, &record, is_inline ? OPCODE_INLINE : OPCODE_BLOCK)) {
-                worker->doorbells++;
-                self->ring->wake_consumer(self->ring);
-        }
-        return true;
+        if (bytes == IVG_SLOT_PAYLOAD_BYTES)
+                return send_inline(self, worker, word, IVG_SLOT_PAYLOAD_BYTES);
+        if (bytes == sizeof(word))
+                return send_inline(self, worker, word, sizeof(word));
+        if (bytes <= IVG_RECORD_PAYLOAD_BYTES_MAX)
+                return send_inline(self, worker, word, bytes);
+        return send_block(self, worker, word);
 }
 
 static inline bool ivgpu_answered(struct ivgpu_producer *self, struct bench_worker *worker, uint64_t number)

@@ -27,8 +27,7 @@ static bool has_come(void *argument)
 {
         const struct awaited *awaited = argument;
 
-        return ivg_load_seq_cst_u64(&awaited->producer->ring->host->mailboxes[awaited->producer->index].sequence) ==
-               awaited->number;
+        return ivg_load_seq_cst_u64(&awaited->producer->mailbox->sequence) == awaited->number;
 }
 
 static void wake_consumer(struct ours *ours)

@@ -245,7 +245,7 @@ static bool answer_is_there(void *argument)
         const struct ivg_producer *producer = answer->producer;
 
         /* Sequentially consistent: pairs with C6 like P8 does, for the wait may sleep on its word. */
-        return ivg_load_seq_cst_u64(&producer->ring->host->mailboxes[producer->index].sequence) == answer->sequence;
+        return ivg_load_seq_cst_u64(&producer->mailbox->sequence) == answer->sequence;
 }
 
 static bool answer_look(void *argument)

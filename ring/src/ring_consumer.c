@@ -61,29 +61,38 @@ static int refuse(struct ivg_consumer *consumer, enum ivg_ring_fault fault, uint
         return -EPROTO;
 }
 
-int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch)
+static inline void describe_record(struct ivg_taken_record *record, uint64_t position, uint64_t word, uint32_t slots,
+                                   const uint8_t *payload)
 {
-        uint64_t position = ivg_load_relaxed_u64(&consumer->head); /* own word */
+        record->position = position;
+        record->opcode = ivg_commit_opcode(word);
+        record->slots = (uint16_t)slots;
+        record->payload_bytes = slots * IVG_SLOT_PAYLOAD_BYTES;
+        record->payload = payload;
+}
+
+static inline void advance(struct ivg_consumer *consumer, uint64_t position)
+{
+        ivg_store_relaxed_u64(&consumer->head, position); /* private; shared memory learns of it by C3 */
+        if (position - consumer->head_published >= IVG_HEAD_PUBLISH_SLOTS)
+                ivg_consumer_publish(consumer);
+}
+
+/* The records from `position` on, whose commit word was `word`. Out of line, so that nothing of it is done for a look
+ * that finds nothing, or one record. */
+static __attribute__((noinline)) int take_records(struct ivg_consumer *consumer, struct ivg_batch *batch,
+                                                  uint64_t position, uint64_t word)
+{
         const struct ivg_ring_guest_part *guest = consumer->guest;
         const uint32_t records_max = consumer->found_nothing ? 1 : IVG_BATCH_SLOTS_MAX;
         uint32_t slots_taken = 0, records_count = 0;
         uint8_t *to = batch->bytes;
         int rc = 0;
 
-        batch->records_count = 0;
-        /* Relaxed: one's own fault is seen in program order, another thread's end soon enough. */
-        if (ivg_load_relaxed_u32(&consumer->state) == IVG_RING_FAULT)
-                return -EPROTO;
-
-        while (slots_taken < IVG_BATCH_SLOTS_MAX && records_count < records_max) {
-                /* C1, pairs with P4 (ring_producer.h): the payload behind a matching word is complete. */
-                const uint64_t word = ivg_load_acquire_u64(&slot_at(guest, position)->commit);
+        do {
                 const uint32_t slots = ivg_commit_slots(word);
-                enum ivg_ring_fault fault;
+                const enum ivg_ring_fault fault = check_first_word(word);
 
-                if (!ivg_commit_matches(word, position))
-                        break;
-                fault = check_first_word(word);
                 if (fault != IVG_FAULT_NONE) {
                         rc = refuse(consumer, fault, (uint32_t)(word >> 32), position);
                         break;
@@ -91,31 +100,53 @@ int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch)
                 if (slots > IVG_BATCH_SLOTS_MAX - slots_taken)
                         break;
                 if (ivg_commit_kind(word) == IVG_SLOT_DATA) {
-                        struct ivg_taken_record *record = &batch->records[records_count];
                         const uint64_t bad = copy_record(guest, position, slots, to);
 
                         if (bad != UINT64_MAX) {
                                 rc = refuse(consumer, IVG_FAULT_CONT_TAG, (uint32_t)(bad - position), bad);
                                 break;
                         }
-                        record->position = position;
-                        record->opcode = ivg_commit_opcode(word);
-                        record->slots = (uint16_t)slots;
-                        record->payload_bytes = slots * IVG_SLOT_PAYLOAD_BYTES;
-                        record->payload = to;
-                        records_count++;
-                        to += record->payload_bytes;
+                        describe_record(&batch->records[records_count++], position, word, slots, to);
+                        to += slots * IVG_SLOT_PAYLOAD_BYTES;
                 }
                 position += slots;
                 slots_taken += slots;
-        }
+                if (slots_taken == IVG_BATCH_SLOTS_MAX || records_count == records_max)
+                        break;
+                word = ivg_load_acquire_u64(&slot_at(guest, position)->commit); /* C1, of the next record */
+        } while (ivg_commit_matches(word, position));
 
         batch->records_count = records_count;
         consumer->found_nothing = slots_taken == 0;
-        ivg_store_relaxed_u64(&consumer->head, position); /* private; shared memory learns of it by C3 */
-        if (position - consumer->head_published >= IVG_HEAD_PUBLISH_SLOTS)
-                ivg_consumer_publish(consumer);
+        advance(consumer, position);
         return rc != 0 ? rc : (int)records_count;
+}
+
+int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch)
+{
+        const uint64_t position = ivg_load_relaxed_u64(&consumer->head); /* own word */
+        const struct ivg_ring_slot *slot = slot_at(consumer->guest, position);
+        uint64_t word;
+
+        batch->records_count = 0;
+        /* Relaxed: one's own fault is seen in program order, another thread's end soon enough. */
+        if (__builtin_expect(ivg_load_relaxed_u32(&consumer->state) == IVG_RING_FAULT, 0))
+                return -EPROTO;
+        /* C1, pairs with P4 (ring_producer.h): the payload behind a matching word is complete. */
+        word = ivg_load_acquire_u64(&slot->commit);
+        if (!ivg_commit_matches(word, position)) {
+                consumer->found_nothing = true;
+                return 0;
+        }
+        /* Somebody waits for what comes alone: one slot of DATA, as nearly all are, takes the shortest way. */
+        if (!consumer->found_nothing || ivg_commit_slots(word) != 1 || ivg_commit_kind(word) != IVG_SLOT_DATA)
+                return take_records(consumer, batch, position, word);
+        copy_payload(batch->bytes, slot);
+        describe_record(&batch->records[0], position, word, 1, batch->bytes);
+        batch->records_count = 1;
+        consumer->found_nothing = false;
+        advance(consumer, position + 1);
+        return 1;
 }
 
 void ivg_consumer_publish(struct ivg_consumer *consumer)

@@ -35,10 +35,11 @@ int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer
                         continue;
                 producer->ring = ring;
                 producer->line = line;
+                producer->mailbox = &ring->host->mailboxes[i];
                 producer->index = i;
                 producer->head_seen = ivg_load_acquire_u64(&ring->host->head); /* P1 */
                 /* The upper half counts the line's owners, so that no answer to an earlier one can match. */
-                producer->sequence = (ivg_load_acquire_u64(&ring->host->mailboxes[i].sequence) | UINT32_MAX) + 1;
+                producer->sequence = (ivg_load_acquire_u64(&producer->mailbox->sequence) | UINT32_MAX) + 1;
                 producer->sequence_reserved = producer->sequence;
                 return 0;
         }
@@ -88,7 +89,7 @@ bool ivg_producer_wait_begin(struct ivg_producer *producer, uint64_t sequence)
         /* P7, pairs with C7 (ring_consumer.c): announce, full barrier, ... */
         (void)ivg_exchange_seq_cst_u32(&ivg_producer_waiter(producer)->waiting, 1);
         /* P8, pairs with C6: ... look again. Either this sees the answer or the consumer sees `waiting`. */
-        return ivg_load_seq_cst_u64(&producer->ring->host->mailboxes[producer->index].sequence) == sequence;
+        return ivg_load_seq_cst_u64(&producer->mailbox->sequence) == sequence;
 }
 
 void ivg_producer_wait_end(struct ivg_producer *producer)

@@ -28,7 +28,8 @@ struct ivg_producer { /* one per thread; owned by that thread. Keep apart from w
                        * with a busy line more than doubles a round trip. The same holds for struct ivg_consumer. */
         struct ivg_ring *ring;
         struct ivg_ring_producer *line;
-        uint32_t index;             /* of its producer line and mailbox */
+        const struct ivg_ring_mailbox *mailbox;
+        uint32_t index;             /* of the two */
         uint64_t head_seen;         /* last value of head read: saves a line transfer per record */
         uint64_t sequence;          /* last sequence given to a synchronous request of this thread: use ++sequence */
         uint64_t sequence_reserved; /* what it was at the last reserve: who changed it since waits for an answer */

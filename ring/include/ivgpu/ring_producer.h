@@ -235,7 +235,7 @@ static inline bool ivg_producer_poll_answer(const struct ivg_producer *producer,
                                             struct ivg_answer_header *header,
                                             uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES])
 {
-        const struct ivg_ring_mailbox *mailbox = &producer->ring->host->mailboxes[producer->index];
+        const struct ivg_ring_mailbox *mailbox = producer->mailbox;
 
         /* P6, pairs with C6 (ring_consumer.c): result, payload and answer area are complete. */
         if (ivg_load_acquire_u64(&mailbox->sequence) != sequence)
