@@ -32,22 +32,14 @@ static void begin(enum ivg_kind kind)
                 REQUIRE_RESULT(ivg_function_create(kind, owner, owner, "name", &object), CUDA_SUCCESS);
 }
 
-static void finder_begins(void)
-{
-        REQUIRE_RESULT(cuCtxSetCurrent(context), CUDA_SUCCESS);
-        ivg_store_relaxed_u32(&is_there, 1);
-}
-
-/* Runs `find` beside what the caller does until the returned thread is joined. */
-static pthread_t finder_start(void *(*find)(void *))
-{
-        pthread_t thread;
-
-        REQUIRE(pthread_create(&thread, NULL, find, NULL) == 0);
-        while (ivg_load_relaxed_u32(&is_there) == 0)
-                sched_yield();
-        return thread;
-}
+/* A finder's beginning: looks until `is_published`, which loads relaxed. */
+#define FIND_WHEN(is_published)                                         \
+        do {                                                            \
+                REQUIRE_RESULT(cuCtxSetCurrent(context), CUDA_SUCCESS); \
+                ivg_store_relaxed_u32(&is_there, 1);                    \
+                while (!(is_published))                                 \
+                        sched_yield();                                  \
+        } while (0)
 
 /* ---- F1, F2: descriptions ---- */
 
@@ -56,23 +48,16 @@ static void *find_description(void *unused)
         struct ivg_function *function = ivg_function_of(object);
         size_t offset, bytes;
 
-        finder_begins();
-        while (atomic_load_explicit(&function->attributes[0], memory_order_relaxed) == NULL)
-                sched_yield();
+        FIND_WHEN(atomic_load_explicit(&function->attributes[0], memory_order_relaxed) != NULL);
         REQUIRE_RESULT(cuFuncGetParamInfo((CUfunction)object, 0, &offset, &bytes), CUDA_ERROR_INVALID_VALUE); /* none */
         return unused;
 }
 
-static void descriptions(void)
+static void publish_description(void)
 {
-        pthread_t finder;
         int value;
 
-        begin(IVG_KIND_FUNCTION);
-        finder = finder_start(find_description);
         (void)cuFuncGetAttribute(&value, CU_FUNC_ATTRIBUTE_NUM_REGS, (CUfunction)object);
-        pthread_join(finder, NULL);
-        REQUIRE(calls(IVG_CALL_ivgFunctionDescribe) == 1);
 }
 
 /* ---- I1, I2: a kernel's function in a context ---- */
@@ -82,24 +67,17 @@ static void *find_instance(void *unused)
         const struct ivg_function *kernel = ivg_function_of(object);
         CUfunction function = NULL;
 
-        finder_begins();
-        while (atomic_load_explicit(&kernel->instances, memory_order_relaxed) == NULL)
-                sched_yield();
+        FIND_WHEN(atomic_load_explicit(&kernel->instances, memory_order_relaxed) != NULL);
         REQUIRE_RESULT(cuKernelGetFunction(&function, (CUkernel)object), CUDA_SUCCESS);
         REQUIRE(function != NULL);
         return unused;
 }
 
-static void instances(void)
+static void publish_instance(void)
 {
         CUfunction function;
-        pthread_t finder;
 
-        begin(IVG_KIND_KERNEL);
-        finder = finder_start(find_instance);
         REQUIRE_RESULT(cuKernelGetFunction(&function, (CUkernel)object), CUDA_SUCCESS);
-        pthread_join(finder, NULL);
-        REQUIRE(calls(IVG_CALL_cuKernelGetFunction) == 1);
 }
 
 /* ---- S1, S2: done work ---- */
@@ -108,33 +86,52 @@ static void *find_mark(void *unused)
 {
         const uint64_t before = ivg_load_relaxed_u64(&object->done_tail);
 
-        finder_begins();
-        while (ivg_load_relaxed_u64(&object->done_tail) == before)
-                sched_yield();
+        FIND_WHEN(ivg_load_relaxed_u64(&object->done_tail) != before);
         REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
         REQUIRE(effect == 7);
         return unused;
 }
 
-static void marks(void)
+static void publish_mark(void)
+{
+        effect = 7;
+        REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
+}
+
+/* ---- all of them ---- */
+
+static const struct found {
+        enum ivg_kind kind; /* of the object */
+        void *(*find)(void *);
+        void (*publish)(void);
+        uint16_t call; /* the publisher's alone: the finder needs none */
+} * found;
+
+static void publish_and_find(void)
 {
         pthread_t finder;
 
-        begin(IVG_KIND_STREAM);
-        finder = finder_start(find_mark);
-        effect = 7;
-        REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
+        begin(found->kind);
+        REQUIRE(pthread_create(&finder, NULL, found->find, NULL) == 0);
+        while (ivg_load_relaxed_u32(&is_there) == 0)
+                sched_yield();
+        found->publish();
         pthread_join(finder, NULL);
-        REQUIRE(calls(IVG_CALL_cuStreamQuery) == 1); /* the finder needed none */
+        REQUIRE(calls(found->call) == 1);
 }
 
 static void what_is_found_is_whole(void **state)
 {
-        static void (*const scenarios[])(void) = {descriptions, instances, marks};
+        static const struct found all[] = {
+                {IVG_KIND_FUNCTION, find_description, publish_description, IVG_CALL_ivgFunctionDescribe},
+                {IVG_KIND_KERNEL, find_instance, publish_instance, IVG_CALL_cuKernelGetFunction},
+                {IVG_KIND_STREAM, find_mark, publish_mark, IVG_CALL_cuStreamQuery},
+        };
 
         (void)state;
-        for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
-                played_scenario(scenarios[i], said, sizeof(said));
+        for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+                found = &all[i];
+                played_scenario(publish_and_find, said, sizeof(said));
                 assert_int_equal(played_lines(said), 0);
         }
 }
