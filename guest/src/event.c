@@ -66,10 +66,22 @@ CUresult cuEventDestroy_v2(CUevent hEvent)
 
 /* ---- records ---- */
 
+/* What synchronize.c may do instead of asking for the event. `tail` is the ring's from before the record, of one slot:
+ * if another thread sent something meanwhile, the mark fits no tail. Relaxed: a thread that waits for this record knows
+ * of it, and with it of the mark. Not what a name means that is another stream elsewhere, and nothing of captures. */
+static void mark_record(struct ivg_object *event, const struct ivg_object *context, ivg_id stream, unsigned int flags,
+                        uint64_t tail)
+{
+        const bool plain = flags == 0 && stream != IVG_ID_STREAM_PER_THREAD && context == event->context;
+
+        ivg_store_relaxed_u64(&event->recorded,
+                              plain && !ivg_capturing() ? (uint64_t)stream << 32 | (uint32_t)(tail + 1) : 0);
+}
+
 static CUresult record(CUevent handle, CUstream stream, unsigned int flags, ivg_id null_stream)
 {
         struct ivg_object *context;
-        const struct ivg_object *event;
+        struct ivg_object *event;
         struct ivg_request_cuEventRecordWithFlags request;
         ivg_id stream_id;
         CUresult result = ivg_context_require_inline(&context);
@@ -82,9 +94,15 @@ static CUresult record(CUevent handle, CUstream stream, unsigned int flags, ivg_
         result = ivg_stream_id(stream, null_stream, &stream_id);
         if (result != CUDA_SUCCESS)
                 return result;
-        if ((event->flags & CU_EVENT_INTERPROCESS) == 0)
-                return flags == 0 ? ivg_send_cuEventRecord(event->id, stream_id)
-                                  : ivg_send_cuEventRecordWithFlags(event->id, stream_id, flags);
+        if ((event->flags & CU_EVENT_INTERPROCESS) == 0) {
+                const uint64_t tail = ivg_load_relaxed_u64(&ivg_process.ring.guest->tail);
+
+                result = flags == 0 ? ivg_send_cuEventRecord(event->id, stream_id)
+                                    : ivg_send_cuEventRecordWithFlags(event->id, stream_id, flags);
+                if (result == CUDA_SUCCESS)
+                        mark_record(event, context, stream_id, flags, tail);
+                return result;
+        }
         /* The program may tell another process of the record at once, which then must find it. */
         memset(&request, 0, sizeof(request));
         request.hEvent = event->id;

@@ -193,8 +193,11 @@ struct ivg_object {
                                      * device's context (green.c) its primary one */
         int device;
         uint32_t flags;
-        void *data;          /* kind-specific, owned by the kind's file */
-        uint64_t values[10]; /* kind-specific; of streams and events: enum ivg_object_value */
+        void *data;         /* kind-specific, owned by the kind's file */
+        uint64_t values[9]; /* kind-specific; of streams and events: enum ivg_object_value */
+        /* Of events: the stream of the last record in the upper half, the ring's tail behind that record in the lower;
+         * 0: it is not to be waited for by them. */
+        _Atomic(uint64_t) recorded;
         /* Of streams, events and contexts: the ring's tail when all their work was last seen done (synchronize.c); 0:
          * never. And of a context's legacy stream. */
         _Atomic(uint64_t) done_tail, legacy_done_tail;

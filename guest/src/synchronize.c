@@ -301,12 +301,39 @@ static CUresult event_poll(struct ivg_object *event)
         return result;
 }
 
+/* Where the event's record is the last that was sent: its stream's end is the event's. Another thread may send between
+ * the look and the word, which is behind that too: so not for long. NOT_READY: otherwise, then. */
+static CUresult event_wait_by_word(const struct ivg_object *event)
+{
+        const struct ivg_object *context = ivg_context_current();
+        const uint64_t recorded = ivg_load_relaxed_u64(&event->recorded);
+        struct ivg_completion *word;
+        CUresult result;
+
+        if (recorded == 0 || (uint32_t)recorded != (uint32_t)ring_tail() || context != event->context)
+                return CUDA_ERROR_NOT_READY;
+        word = ivg_completion_take();
+        if (word == NULL)
+                return CUDA_ERROR_NOT_READY;
+        result = send_signal(word, (ivg_id)(recorded >> 32), context);
+        if (result == CUDA_SUCCESS)
+                result = ivg_completion_wait_at_most(word, ivg_spin_ns(IVG_COMPLETION_SPIN_NS));
+        if (result == CUDA_SUCCESS && (word->pending || errors_are_due()))
+                result = CUDA_ERROR_NOT_READY;
+        ivg_completion_give(word);
+        return result;
+}
+
 static CUresult event_wait(struct ivg_object *event)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
         const struct moment before = moment_now();
 
         if (!needs_trip()) {
+                if (!is_done(&event->done_tail))
+                        result = event_wait_by_word(event);
+                if (result == CUDA_SUCCESS)
+                        mark_done_event(event, &before);
                 for (uint32_t poll = 0; poll < EVENT_POLLS_MAX && result == CUDA_ERROR_NOT_READY; poll++)
                         result = event_poll(event);
                 if (result != CUDA_ERROR_NOT_READY)

@@ -69,6 +69,18 @@ static void streams_events_and_contexts(CUstream stream)
         CU(cuEventRecord(event, stream));
         CU(cuEventSynchronize(event));
         CHECK(*word == ++sent, "recorded again: %u of %u", *word, sent);
+        /* Nor is it where something was sent to its stream or to another one since. */
+        launch_slow(stream, device + 1024);
+        launch_increment(stream, device);
+        CU(cuEventRecord(event, stream));
+        launch_slow(stream, device + 1024);
+        CU(cuEventSynchronize(event));
+        CHECK(*word == ++sent, "with more behind it: %u of %u", *word, sent);
+        launch_increment(stream, device);
+        CU(cuEventRecord(event, stream));
+        launch_slow(NULL, device + 1024);
+        CU(cuEventSynchronize(event));
+        CHECK(*word == ++sent, "with more beside it: %u of %u", *word, sent);
         CU(cuEventDestroy_v2(event));
         CU(cuMemFreeHost((void *)(uintptr_t)word));
 }
