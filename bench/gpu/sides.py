@@ -140,9 +140,10 @@ def _doorbells(sides, launches):
 
 
 def run_doorbells(sides, figures, launches):
-    """Doorbells of many launches less those of few: what remains is rung while both sides are busy."""
+    """Doorbells of many launches less those of fewer, which fill the ring as well: what remains is rung while both sides
+    are busy, and not in what comes before and after."""
     for _ in range(3):
-        few, many = _doorbells(sides, launches // 100), _doorbells(sides, launches)
+        few, many = _doorbells(sides, launches // 4), _doorbells(sides, launches)
         if few is None or many is None:
             figures.note("doorbells under load not counted: tests/cuda/launch_rate gave no figures")
             return
