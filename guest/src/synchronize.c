@@ -5,8 +5,8 @@
  *   a trip    the driver's own synchronization on this thread's lane
  *
  * No trip: the ring's tail at that moment is the object's mark (`done_tail`), so the look costs one load and no call
- * marks anything. A trip is made when the word takes long, when a kernel may print (the driver shows what was printed
- * only when it synchronizes), in captures, and after errors of earlier calls.
+ * but cuEventRecord marks anything. A trip is made when the word takes long, when a kernel may print (the driver shows
+ * what was printed only when it synchronizes), in captures, and after errors of earlier calls.
  *
  * S1 done_tail, store release, pairs with S2, load acquire: a thread that learns from the mark that work is done sees
  * its bytes, as the thread that waited did. The tail itself orders nothing: a record that another thread sends
