@@ -60,19 +60,17 @@ static bool claim(struct ivg_copy_buffers *kind, uint32_t i)
 }
 
 /* As it was taken, its age with it. */
-static void put_back(struct ivg_copy_buffers *kind, uint32_t i)
+static void put_back(struct ivg_copy_buffer *buffer)
 {
         /* B2 release, pairs with B1. */
-        atomic_fetch_or_explicit(&kind->free, 1ull << i, memory_order_release);
+        atomic_fetch_or_explicit(&buffer->kind->free, 1ull << (buffer - buffer->kind->buffers), memory_order_release);
 }
 
 void ivg_copy_buffer_give(struct ivg_copy_buffer *buffer)
 {
-        struct ivg_copy_buffers *kind = buffer->kind;
-
         /* Relaxed: an order of age, for whoever has to wait. */
-        ivg_store_relaxed_u64(&buffer->given, atomic_fetch_add_explicit(&kind->gives, 1, memory_order_relaxed));
-        put_back(kind, (uint32_t)(buffer - kind->buffers));
+        ivg_store_relaxed_u64(&buffer->given, atomic_fetch_add_explicit(&buffer->kind->gives, 1, memory_order_relaxed));
+        put_back(buffer);
 }
 
 /* Which of the buffers in `left`, not 0, was given back first. */
@@ -88,13 +86,25 @@ static uint32_t oldest(const struct ivg_copy_buffers *kind, uint64_t left)
         return found;
 }
 
+/* The next of `left`, the oldest first, that nobody else takes meanwhile; NULL: that was all. */
+static struct ivg_copy_buffer *claim_oldest(struct ivg_copy_buffers *kind, uint64_t *left)
+{
+        while (*left != 0) {
+                const uint32_t i = oldest(kind, *left);
+                *left &= ~(1ull << i);
+                if (claim(kind, i))
+                        return &kind->buffers[i];
+        }
+        return NULL;
+}
+
 static struct ivg_copy_buffer *claim_if_idle(struct ivg_copy_buffers *kind, uint32_t i)
 {
         if (!claim(kind, i))
                 return NULL;
         if (ivg_completion_done(&kind->buffers[i].completion))
                 return &kind->buffers[i];
-        put_back(kind, i);
+        put_back(&kind->buffers[i]);
         return NULL;
 }
 
@@ -141,29 +151,27 @@ static bool is_of_current_context(const struct ivg_completion *completion)
 
 /* A free buffer whose copy is still under way, waited for. A buffer whose copy never ends (its context is gone with the
  * copy) is kept out of use for good: DMA into it cannot be excluded. */
-static CUresult claim_pending(struct ivg_copy_buffers *kind, struct ivg_copy_buffer **buffer)
+static CUresult claim_pending(struct ivg_copy_buffers *kind, struct ivg_copy_buffer **claimed)
 {
-        uint32_t i;
-        for (uint64_t left = ivg_load_relaxed_u64(&kind->free); left != 0; left &= ~(1ull << i)) {
-                i = oldest(kind, left);
-                if (!claim(kind, i))
-                        continue;
-                const CUresult result = ivg_completion_wait(&kind->buffers[i].completion);
-                if (!kind->buffers[i].completion.pending) {
-                        *buffer = &kind->buffers[i];
-                        if (result == CUDA_SUCCESS || !is_of_current_context(&kind->buffers[i].completion))
+        uint64_t left = ivg_load_relaxed_u64(&kind->free);
+        struct ivg_copy_buffer *buffer;
+        while ((buffer = claim_oldest(kind, &left)) != NULL) {
+                const CUresult result = ivg_completion_wait(&buffer->completion);
+                if (!buffer->completion.pending) {
+                        *claimed = buffer;
+                        if (result == CUDA_SUCCESS || !is_of_current_context(&buffer->completion))
                                 return CUDA_SUCCESS; /* an error elsewhere is that context's business */
-                        put_back(kind, i);
+                        put_back(buffer);
                         return result; /* taken from where later calls would have found it, so told here */
                 }
                 if (ivg_process_check() != CUDA_SUCCESS)
                         return ivg_process_check();
                 if (result != CUDA_ERROR_LAUNCH_TIMEOUT) {
-                        put_back(kind, i);
+                        put_back(buffer);
                         return result;
                 }
-                ivg_log("%s %u: its copy did not end within %u ms; not used again", kind->pool.name, i,
-                        IVG_COMPLETION_POLL_MS);
+                ivg_log("%s %u: its copy did not end within %u ms; not used again", kind->pool.name,
+                        (uint32_t)(buffer - kind->buffers), IVG_COMPLETION_POLL_MS);
         }
         return CUDA_ERROR_NOT_READY;
 }
@@ -190,15 +198,12 @@ struct ivg_copy_buffer *ivg_copy_buffer_try(struct ivg_copy_buffers *kind, uint3
 
 struct ivg_copy_buffer *ivg_copy_buffer_try_pending(struct ivg_copy_buffers *kind, const struct ivg_copy *copy)
 {
-        uint32_t i;
-        for (uint64_t left = ivg_load_relaxed_u64(&kind->free); left != 0; left &= ~(1ull << i)) {
-                i = oldest(kind, left);
-                if (!claim(kind, i))
-                        continue;
-                if (kind->buffers[i].completion.context == copy->context->id &&
-                    kind->buffers[i].completion.stream == copy->stream)
-                        return &kind->buffers[i];
-                put_back(kind, i);
+        uint64_t left = ivg_load_relaxed_u64(&kind->free);
+        struct ivg_copy_buffer *buffer;
+        while ((buffer = claim_oldest(kind, &left)) != NULL) {
+                if (buffer->completion.context == copy->context->id && buffer->completion.stream == copy->stream)
+                        return buffer;
+                put_back(buffer);
         }
         return NULL;
 }
@@ -210,7 +215,7 @@ static struct ivg_copy_buffer *claim_soon_idle(struct ivg_copy_buffers *kind, co
 
         if (buffer == NULL || ivg_completion_done_within(&buffer->completion, MAKE_AFTER_NS))
                 return buffer;
-        put_back(kind, (uint32_t)(buffer - kind->buffers));
+        put_back(buffer);
         return NULL;
 }
 
