@@ -64,6 +64,13 @@ uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, 
         return ++completion->value;
 }
 
+CUresult ivg_completion_sent(struct ivg_completion *completion, CUresult result)
+{
+        if (result != CUDA_SUCCESS)
+                completion->pending = false;
+        return result;
+}
+
 static uint64_t completion_word(const struct ivg_completion *completion)
 {
         const struct ivg_region *region = ivg_link_region(ivg_process.link);

@@ -66,12 +66,11 @@ static CUresult copy_in_place(const struct ivg_copy *copy, bool to_device, uint6
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
-        CUresult result = ivg_copy_send(copy, to_device, device, arena_offset, bytes, completion->index, value);
+        CUresult result = ivg_completion_sent(
+                completion, ivg_copy_send(copy, to_device, device, arena_offset, bytes, completion->index, value));
         ivg_expect_dma(bytes);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
-        else
-                completion->pending = false; /* it never left */
         ivg_completion_give(completion);
         return result;
 }
@@ -87,10 +86,9 @@ static bool copy_for_reading(const struct ivg_copy *copy, uint64_t destination, 
                 return false;
         memcpy(buffer->memory, source, bytes);
         const uint64_t value = ivg_completion_begin(&buffer->completion, copy->stream, copy->context);
-        *result = ivg_send_ivgCopyHtoD(destination, buffer->arena_offset, bytes, copy->stream, buffer->completion.index,
-                                       value, 1);
-        if (*result != CUDA_SUCCESS)
-                buffer->completion.pending = false; /* it never left */
+        *result = ivg_completion_sent(&buffer->completion,
+                                      ivg_send_ivgCopyHtoD(destination, buffer->arena_offset, bytes, copy->stream,
+                                                           buffer->completion.index, value, 1));
         ivg_copy_buffer_give(buffer);
         return true;
 }

@@ -236,13 +236,9 @@ static CUresult stage_piece(const struct ivg_copy *copy, const struct box *box, 
         pageable->address = (uintptr_t)buffer->memory;
         pageable->pitch = width;
         pageable->slice_pitch = 0;
-        result = send_box(copy, &part, buffer->completion.index, value);
-        if (result != CUDA_SUCCESS) {
-                buffer->completion.pending = false; /* it never left */
+        result = ivg_completion_sent(&buffer->completion, send_box(copy, &part, buffer->completion.index, value));
+        if (result != CUDA_SUCCESS || to_device)
                 return result;
-        }
-        if (to_device)
-                return CUDA_SUCCESS;
         result = ivg_completion_wait(&buffer->completion);
         for (uint64_t i = 0; result == CUDA_SUCCESS && i < rows; i++)
                 memcpy(row_address(&program, 0, i), buffer->memory + i * width, width);

@@ -209,12 +209,10 @@ static CUresult send_chunk(const struct staged *staged, uint64_t chunk)
         const uint64_t device = staged->device + chunk * work->chunk_bytes;
         const uint64_t bytes = ivg_copy_work_chunk_bytes(work, chunk);
         const uint64_t value = ivg_completion_begin(&buffer->completion, staged->copy->stream, staged->copy->context);
-        const CUresult result = ivg_copy_send(staged->copy, work->to_device, device, buffer->arena_offset, bytes,
-                                              buffer->completion.index, value);
 
-        if (result != CUDA_SUCCESS)
-                buffer->completion.pending = false; /* it never left */
-        return result;
+        return ivg_completion_sent(&buffer->completion,
+                                   ivg_copy_send(staged->copy, work->to_device, device, buffer->arena_offset, bytes,
+                                                 buffer->completion.index, value));
 }
 
 /* Opens the next chunk if the device is done with its buffer. */

@@ -95,7 +95,7 @@ static CUresult record(CUevent handle, CUstream stream, unsigned int flags, ivg_
         if (result != CUDA_SUCCESS)
                 return result;
         if ((event->flags & CU_EVENT_INTERPROCESS) == 0) {
-                const uint64_t tail = ivg_load_relaxed_u64(&ivg_process.ring.guest->tail);
+                const uint64_t tail = ivg_ring_tail();
 
                 result = flags == 0 ? ivg_send_cuEventRecord(event->id, stream_id)
                                     : ivg_send_cuEventRecordWithFlags(event->id, stream_id, flags);

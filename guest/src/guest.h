@@ -365,6 +365,12 @@ void ivg_context_return(void);
 
 /* ---- waiting (synchronize.c) ---- */
 
+/* What this process has sent so far, as a place to compare with. Relaxed: it orders nothing (synchronize.c). */
+static inline uint64_t ivg_ring_tail(void)
+{
+        return ivg_load_relaxed_u64(&ivg_process.ring.guest->tail);
+}
+
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
 extern _Atomic(uint32_t) ivg_independent_streams;
 /* After a synchronous form that wrote to `address` and natively is done but for a moment (an upload, a set): waits for

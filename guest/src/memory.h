@@ -140,6 +140,8 @@ struct ivg_completion *ivg_completion_take(void);
 void ivg_completion_give(struct ivg_completion *completion);
 /* Notes the next copy and returns the value that it is to write. */
 uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context);
+/* After it: with what sending said, which is the result. What never left is not awaited. */
+CUresult ivg_completion_sent(struct ivg_completion *completion, CUresult result);
 bool ivg_completion_done(struct ivg_completion *completion); /* one look, no wait; a failure counts as done */
 bool ivg_completion_done_within(struct ivg_completion *completion, uint64_t ns); /* looks for so long */
 /* One look with the result, told as ivg_completion_wait does. */
@@ -153,9 +155,8 @@ CUresult ivg_completion_wait_at_most(struct ivg_completion *completion, uint64_t
 
 #define IVG_COPY_CHUNK_BYTES (512u << 10)
 #define IVG_COPY_LARGE_CHUNK_BYTES (2u << 20) /* a copy's end and its word take the bus 2 us: less of them */
-#define IVG_COPY_TO_READ_BYTES                                                       \
-        (8u << 10)               /* from here on DMA and its word cost less; at most \
-                                    IVG_COPY_READ_BYTES_MAX */
+#define IVG_COPY_TO_READ_BYTES (8u << 10)     /* beyond it DMA and its word cost less */
+_Static_assert(IVG_COPY_TO_READ_BYTES <= IVG_COPY_READ_BYTES_MAX, "the executor takes no more");
 #define IVG_COPY_BUFFERS_MAX 64u /* of a kind; one bit each; 32 MiB, and never more than a quarter of the arena */
 #define IVG_COPY_DEPTH_MAX 16u   /* of one copy with helpers: each of them has one, the others are in DMA */
 #define IVG_COPY_DEPTH_ALONE 4u  /* one filled, the others in DMA; more would only leave the cache */

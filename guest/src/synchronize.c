@@ -28,15 +28,9 @@ static const _Atomic(uint64_t) *host_words(void)
 
 /* ---- marks ---- */
 
-static uint64_t ring_tail(void)
-{
-        /* Relaxed: see the head of this file. */
-        return ivg_load_relaxed_u64(&ivg_process.ring.guest->tail);
-}
-
 static bool is_done(const _Atomic(uint64_t) *done_tail)
 {
-        return ivg_load_acquire_u64(done_tail) == ring_tail(); /* S2 */
+        return ivg_load_acquire_u64(done_tail) == ivg_ring_tail(); /* S2 */
 }
 
 /* Taken before asking; `calls` counts this thread's records, each of which is one slot here. */
@@ -48,7 +42,7 @@ struct moment {
 
 static struct moment moment_now(void)
 {
-        struct moment moment = {.tail = ring_tail(), .line = ivg_thread_local()->line};
+        struct moment moment = {.tail = ivg_ring_tail(), .line = ivg_thread_local()->line};
 
         if (moment.line != NULL)
                 moment.calls = ivg_load_relaxed_u64(&moment.line->calls);
@@ -136,10 +130,20 @@ static CUresult synchronize_by_trip(ivg_id stream)
 static CUresult send_signal(struct ivg_completion *word, ivg_id stream, const struct ivg_object *context)
 {
         const uint64_t value = ivg_completion_begin(word, stream, context);
-        const CUresult result = ivg_send_ivgStreamSignal(stream, word->index, value);
 
-        if (result != CUDA_SUCCESS)
-                word->pending = false; /* it never left */
+        return ivg_completion_sent(word, ivg_send_ivgStreamSignal(stream, word->index, value));
+}
+
+/* A word behind what the stream was given, for so long; NOT_READY: it has not come. Gives the word back. */
+static CUresult word_within(struct ivg_completion *word, ivg_id stream, const struct ivg_object *context, uint64_t ns)
+{
+        CUresult result = send_signal(word, stream, context);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_completion_wait_at_most(word, ns);
+        if (result == CUDA_SUCCESS && word->pending)
+                result = CUDA_ERROR_NOT_READY;
+        ivg_completion_give(word);
         return result;
 }
 
@@ -184,11 +188,10 @@ static CUresult settle_by_word(ivg_id stream, const struct ivg_object *context)
 
         if (word == NULL)
                 return settle_by_trips(stream);
-        result = send_signal(word, stream, context);
-        if (result == CUDA_SUCCESS)
-                result = ivg_completion_wait_at_most(word, IVG_SETTLE_NS);
-        ivg_completion_give(word);
-        return result == CUDA_SUCCESS && errors_are_due() ? settle_by_trips(stream) : result;
+        result = word_within(word, stream, context, IVG_SETTLE_NS);
+        if (result != CUDA_SUCCESS && result != CUDA_ERROR_NOT_READY)
+                return result;
+        return errors_are_due() ? settle_by_trips(stream) : CUDA_SUCCESS;
 }
 
 bool ivg_writes_settle(void)
@@ -310,18 +313,13 @@ static CUresult event_wait_by_word(const struct ivg_object *event)
         struct ivg_completion *word;
         CUresult result;
 
-        if (recorded == 0 || (uint32_t)recorded != (uint32_t)ring_tail() || context != event->context)
+        if (recorded == 0 || (uint32_t)recorded != (uint32_t)ivg_ring_tail() || context != event->context)
                 return CUDA_ERROR_NOT_READY;
         word = ivg_completion_take();
         if (word == NULL)
                 return CUDA_ERROR_NOT_READY;
-        result = send_signal(word, (ivg_id)(recorded >> 32), context);
-        if (result == CUDA_SUCCESS)
-                result = ivg_completion_wait_at_most(word, ivg_spin_ns(IVG_COMPLETION_SPIN_NS));
-        if (result == CUDA_SUCCESS && (word->pending || errors_are_due()))
-                result = CUDA_ERROR_NOT_READY;
-        ivg_completion_give(word);
-        return result;
+        result = word_within(word, (ivg_id)(recorded >> 32), context, ivg_spin_ns(IVG_COMPLETION_SPIN_NS));
+        return result == CUDA_SUCCESS && errors_are_due() ? CUDA_ERROR_NOT_READY : result;
 }
 
 static CUresult event_wait(struct ivg_object *event)
@@ -330,8 +328,7 @@ static CUresult event_wait(struct ivg_object *event)
         const struct moment before = moment_now();
 
         if (!needs_trip()) {
-                if (!is_done(&event->done_tail))
-                        result = event_wait_by_word(event);
+                result = event_wait_by_word(event);
                 if (result == CUDA_SUCCESS)
                         mark_done_event(event, &before);
                 for (uint32_t poll = 0; poll < EVENT_POLLS_MAX && result == CUDA_ERROR_NOT_READY; poll++)
