@@ -83,11 +83,11 @@ class Figures:
             self.notes.append(text)
 
 
-def run_calls(sides, figures, side, options):
-    """One run of ivgpu-call-bench."""
+def run_calls(sides, figures, side, options, run_options=(), name_of=str):
+    """One run of ivgpu-call-bench. name_of: what a figure of its is to be called."""
     with tempfile.TemporaryDirectory(prefix="ivgpu-bench.") as folder:
         path = os.path.join(folder, "figures.json")
-        done = sides.run(side, [sides.call_bench, "--json", path, *options])
+        done = sides.run(side, [sides.call_bench, "--json", path, *options], run_options)
         if not done or done.returncode != 0:
             figures.note(f"{side}: ivgpu-call-bench failed: figures after that are missing")
         if not os.path.exists(path):
@@ -96,7 +96,7 @@ def run_calls(sides, figures, side, options):
         with open(path, encoding="utf-8") as file:
             told = json.load(file)
     for one in told["results"]:
-        figures.add(side, one["name"], one["unit"], one["value"])
+        figures.add(side, name_of(one["name"]), one["unit"], one["value"])
     for one in told["distributions"]:
         figures.curves.setdefault((one["name"], side), []).append(one["percentiles"])
     for one in told["not_measured"]:
@@ -155,15 +155,8 @@ WAITING, PAUSE_MS = 2, 1500  # contexts ready, and how long one takes to be repl
 
 def run_start_waiting(sides, figures, quick):
     """cuInit and a primary context where executors wait with theirs."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as told:
-        bench = [sides.call_bench, "--only", "start_context_cold", "--start-pause", str(PAUSE_MS), "--json", told.name]
-        bench += ["--quick"] if quick else []
-        done = sides.run("ivgpu", bench, ["--warm", str(WAITING)])
-        results = json.load(told)["results"] if done and done.returncode == 0 else []
-    for one in results:
-        figures.add("ivgpu", one["name"].replace("_cold", "_waiting"), one["unit"], one["value"])
-    if not results:
-        figures.note("start with executors waiting not measured: ivgpu-call-bench failed")
+    options = ["--only", "start_context_cold", "--start-pause", str(PAUSE_MS), *(["--quick"] if quick else [])]
+    run_calls(sides, figures, "ivgpu", options, ["--warm", str(WAITING)], lambda name: name.replace("_cold", "_waiting"))
 
 
 def _run_ns(process):

@@ -59,18 +59,26 @@ static inline void commit(struct ivgpu_producer *self, struct bench_worker *work
         }
 }
 
+/* False: no room now. */
+__attribute__((always_inline)) static inline bool reserve(struct ivgpu_producer *self, uint32_t bytes,
+                                                          struct ivg_record *record)
+{
+        const int rc = ivg_producer_reserve(&self->producer, bytes, record);
+
+        if (rc != 0 && rc != -EAGAIN)
+                bench_die("ivgpu: reserve failed: %d", rc);
+        return rc == 0;
+}
+
 /* A record of `bytes` whose first word is `word`; false: no room now. Inline, so that lengths known at the call, as at
  * most call sites of the guest, are constants all the way down. */
 __attribute__((always_inline)) static inline bool send_inline(struct ivgpu_producer *self, struct bench_worker *worker,
                                                               uint64_t word, uint32_t bytes)
 {
         struct ivg_record record;
-        const int rc = ivg_producer_reserve(&self->producer, bytes, &record);
 
-        if (rc == -EAGAIN)
+        if (!reserve(self, bytes, &record))
                 return false;
-        if (rc != 0)
-                bench_die("ivgpu: reserve failed: %d", rc);
         if (bytes > sizeof(word))
                 ivg_record_write(&self->producer, &record, sizeof(word), worker->payload + sizeof(word),
                                  bytes - (uint32_t)sizeof(word));
@@ -85,16 +93,12 @@ static bool send_block(struct ivgpu_producer *self, struct bench_worker *worker,
         const struct block_reference reference = {.word = word, .given = worker->blocks_given, .bytes = bytes};
         uint8_t *block = blocks_next(&self->ring->blocks, worker);
         struct ivg_record record;
-        int rc;
 
         if (!block)
                 return false;
         bench_copy(block, worker->payload, bytes);
-        rc = ivg_producer_reserve(&self->producer, sizeof(reference), &record);
-        if (rc == -EAGAIN)
+        if (!reserve(self, sizeof(reference), &record))
                 return false;
-        if (rc != 0)
-                bench_die("ivgpu: reserve failed: %d", rc);
         blocks_sent(worker);
         ivg_record_write(&self->producer, &record, 0, &reference, sizeof(reference));
         commit(self, worker, &record, OPCODE_BLOCK);
