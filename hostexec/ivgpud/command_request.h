@@ -2,9 +2,9 @@
 #ifndef IVGPUD_COMMAND_REQUEST_H
 #define IVGPUD_COMMAND_REQUEST_H
 
+#include "../common/json_add.h"
 #include "commands.h"
 #include <errno.h>
-#include <json-c/json.h>
 
 struct request {
         struct ivg_mediator *mediator;
@@ -16,29 +16,6 @@ struct request {
         struct ivg_member *member; /* "object"; NULL: the command takes none, or none was given */
         struct ivg_error error;
 };
-
-/* ---- building answers: what cannot be added for want of memory is missing ---- */
-
-static inline void add_text(struct json_object *object, const char *key, const char *text)
-{
-        json_object_object_add(object, key, json_object_new_string(text));
-}
-
-static inline void add_number(struct json_object *object, const char *key, uint64_t number)
-{
-        json_object_object_add(object, key, json_object_new_uint64(number));
-}
-
-static inline void add_bool(struct json_object *object, const char *key, bool value)
-{
-        json_object_object_add(object, key, json_object_new_boolean(value));
-}
-
-static inline struct json_object *add_new(struct json_object *object, const char *key, struct json_object *value)
-{
-        json_object_object_add(object, key, value);
-        return value;
-}
 
 /* ---- reading requests ---- */
 

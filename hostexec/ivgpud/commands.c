@@ -34,13 +34,13 @@ void ivg_command_add_identity(struct json_object *object, const struct ivg_membe
         const struct ivg_config *config = &member->mediator->config;
         const bool is_vm = member->slot < IVG_VMS_MAX;
 
-        add_text(object, "kind", is_vm ? "vm" : "local");
+        ivg_json_add_text(object, "kind", is_vm ? "vm" : "local");
         if (is_vm)
-                add_number(object, "vm_id", config->vms[member->slot].vm_id);
-        add_text(object, "name", is_vm ? config->vms[member->slot].name : "local");
-        add_text(object, "pool", config->pools[ivg_member_pool(member)].name);
-        add_text(object, "state", ivg_member_state(member));
-        add_number(object, "programs", member->executors_alive);
+                ivg_json_add_number(object, "vm_id", config->vms[member->slot].vm_id);
+        ivg_json_add_text(object, "name", is_vm ? config->vms[member->slot].name : "local");
+        ivg_json_add_text(object, "pool", config->pools[ivg_member_pool(member)].name);
+        ivg_json_add_text(object, "state", ivg_member_state(member));
+        ivg_json_add_number(object, "programs", member->executors_alive);
 }
 
 static void add_limits(struct json_object *object, const struct ivg_limits *limits)
@@ -49,9 +49,9 @@ static void add_limits(struct json_object *object, const struct ivg_limits *limi
                 const uint32_t value = ivg_limit_get(limits, limit);
 
                 if (limit->words)
-                        add_text(object, limit->name, limit->words[value]);
+                        ivg_json_add_text(object, limit->name, limit->words[value]);
                 else
-                        add_number(object, limit->name, value);
+                        ivg_json_add_number(object, limit->name, value);
         }
 }
 
@@ -60,24 +60,24 @@ static void add_pool(struct json_object *object, struct ivg_mediator *mediator, 
         const struct ivg_pool_config *config = &mediator->config.pools[pool];
         struct json_object *gpus;
 
-        add_text(object, "name", config->name);
-        gpus = add_new(object, "gpus", json_object_new_array());
+        ivg_json_add_text(object, "name", config->name);
+        gpus = ivg_json_add_new(object, "gpus", json_object_new_array());
         for (uint32_t i = 0; i < config->gpu_count; i++)
                 json_object_array_add(gpus, json_object_new_int((int)config->gpus[i]));
-        add_text(object, "policy", ivg_policy_words[ivg_sched_policy(mediator, pool)]);
-        add_text(object, "mps", ivg_mps_word(mediator, pool));
+        ivg_json_add_text(object, "policy", ivg_policy_words[ivg_sched_policy(mediator, pool)]);
+        ivg_json_add_text(object, "mps", ivg_mps_word(mediator, pool));
         if (ivg_mps_is_used(mediator, pool)) {
-                add_number(object, "mps_daemons_lost", mediator->mps[pool].daemon_losses);
-                add_number(object, "mps_servers_lost", mediator->mps[pool].server_losses);
+                ivg_json_add_number(object, "mps_daemons_lost", mediator->mps[pool].daemon_losses);
+                ivg_json_add_number(object, "mps_servers_lost", mediator->mps[pool].server_losses);
         }
-        add_number(object, "executors_waiting", ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING));
+        ivg_json_add_number(object, "executors_waiting", ivg_warm_count(mediator, pool, IVG_EXECUTOR_WAITING));
 }
 
 static int command_list(struct request *request)
 {
         struct ivg_mediator *mediator = request->mediator;
-        struct json_object *pools = add_new(request->answer, "pools", json_object_new_array());
-        struct json_object *members = add_new(request->answer, "members", json_object_new_array());
+        struct json_object *pools = ivg_json_add_new(request->answer, "pools", json_object_new_array());
+        struct json_object *members = ivg_json_add_new(request->answer, "members", json_object_new_array());
 
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 struct json_object *object;
@@ -120,10 +120,10 @@ static void add_executors(struct json_object *array, const struct ivg_member *me
                                 continue;
                         object = json_object_new_object();
                         json_object_array_add(array, object);
-                        add_text(object, "of", tenant->name);
-                        add_number(object, "channel", i);
-                        add_number(object, "pid", (uint64_t)executor->pid);
-                        add_text(object, "phase", ivg_command_phase_word(executor));
+                        ivg_json_add_text(object, "of", tenant->name);
+                        ivg_json_add_number(object, "channel", i);
+                        ivg_json_add_number(object, "pid", (uint64_t)executor->pid);
+                        ivg_json_add_text(object, "phase", ivg_command_phase_word(executor));
                 }
 }
 
@@ -131,11 +131,11 @@ static void add_executors(struct json_object *array, const struct ivg_member *me
 static void add_attachment(struct json_object *object, const struct ivg_vm *vm)
 {
         if (vm->config->socket[0] != '\0')
-                add_text(object, "socket", vm->config->socket);
-        add_number(object, "region_mib", vm->config->region_mib);
-        add_number(object, "channels", vm->config->channels);
-        add_number(object, "vectors", vm->config->vectors);
-        add_bool(object, "qemu", vm->tenant != NULL);
+                ivg_json_add_text(object, "socket", vm->config->socket);
+        ivg_json_add_number(object, "region_mib", vm->config->region_mib);
+        ivg_json_add_number(object, "channels", vm->config->channels);
+        ivg_json_add_number(object, "vectors", vm->config->vectors);
+        ivg_json_add_bool(object, "qemu", vm->tenant != NULL);
 }
 
 static int command_show(struct request *request)
@@ -149,14 +149,15 @@ static int command_show(struct request *request)
         if (member->quarantined && member->quarantine_end_ms != UINT64_MAX) {
                 const uint64_t now_ms = ivg_loop_now_ms();
 
-                add_number(request->answer, "quarantine_s_left",
-                           member->quarantine_end_ms > now_ms ? (member->quarantine_end_ms - now_ms + 999) / 1000 : 0);
+                ivg_json_add_number(
+                        request->answer, "quarantine_s_left",
+                        member->quarantine_end_ms > now_ms ? (member->quarantine_end_ms - now_ms + 999) / 1000 : 0);
         }
-        add_limits(add_new(request->answer, "limits", json_object_new_object()), member->limits);
-        faults = add_new(request->answer, "faults", json_object_new_object());
+        add_limits(ivg_json_add_new(request->answer, "limits", json_object_new_object()), member->limits);
+        faults = ivg_json_add_new(request->answer, "faults", json_object_new_object());
         for (uint32_t i = 0; i < IVG_FAULT_KINDS; i++)
-                add_number(faults, ivg_fault_kind_name((enum ivg_fault_kind)i), member->fault_counts[i]);
-        add_executors(add_new(request->answer, "executors", json_object_new_array()), member);
+                ivg_json_add_number(faults, ivg_fault_kind_name((enum ivg_fault_kind)i), member->fault_counts[i]);
+        add_executors(ivg_json_add_new(request->answer, "executors", json_object_new_array()), member);
         return 0;
 }
 
@@ -249,7 +250,7 @@ static int command_resume(struct request *request)
 static int command_drain(struct request *request)
 {
         request->member->draining = true;
-        add_number(request->answer, "programs", request->member->executors_alive);
+        ivg_json_add_number(request->answer, "programs", request->member->executors_alive);
         return 0;
 }
 
@@ -295,7 +296,7 @@ static int command_kill(struct request *request)
                 ivg_error_set(&request->error, "%s has no executor %u", member->name, pid);
                 return -ESRCH;
         }
-        add_number(request->answer, "killed", killed);
+        ivg_json_add_number(request->answer, "killed", killed);
         return 0;
 }
 
@@ -407,10 +408,10 @@ bool ivg_command_run(struct ivg_mediator *mediator, const char *line, const stru
                 descriptors_close(answer);
                 json_object_put(request.answer);
                 request.answer = json_object_new_object();
-                add_bool(request.answer, "ok", false);
-                add_text(request.answer, "error", request.error.text);
+                ivg_json_add_bool(request.answer, "ok", false);
+                ivg_json_add_text(request.answer, "error", request.error.text);
         } else {
-                add_bool(request.answer, "ok", true);
+                ivg_json_add_bool(request.answer, "ok", true);
         }
         text = json_object_to_json_string_length(request.answer, JSON_C_TO_STRING_PLAIN, &bytes);
         answer->text = text ? malloc(bytes + 2) : NULL;

@@ -9,7 +9,7 @@
 /* [[bucket, count], ...]: who asks twice can tell percentiles of the time between (ivgpu/histogram.h). */
 static void add_buckets(struct json_object *object, const struct ivg_histogram *histogram)
 {
-        struct json_object *buckets = add_new(object, "buckets", json_object_new_array());
+        struct json_object *buckets = ivg_json_add_new(object, "buckets", json_object_new_array());
 
         for (uint32_t i = 0; i < IVG_HISTOGRAM_BUCKETS; i++) {
                 const uint64_t count = ivg_load_relaxed_u64(&histogram->counts[i]); /* relaxed: our own copy */
@@ -33,16 +33,16 @@ static void add_view(struct json_object *object, const struct ivg_account_view *
                 if (field->is_seconds)
                         json_object_object_add(object, field->name, json_object_new_double((double)value / 1e9));
                 else
-                        add_number(object, field->name, value);
+                        ivg_json_add_number(object, field->name, value);
         }
         for (uint32_t i = 0; i < IVG_BOARD_LATENCIES; i++) {
                 const struct ivg_latency *latency = &view->latencies[i];
-                struct json_object *of_it = add_new(object, ivg_latency_names[i], json_object_new_object());
+                struct json_object *of_it = ivg_json_add_new(object, ivg_latency_names[i], json_object_new_object());
 
-                add_number(of_it, "count", latency->count);
-                add_number(of_it, "p50_ns", latency->p50_ns);
-                add_number(of_it, "p95_ns", latency->p95_ns);
-                add_number(of_it, "p99_ns", latency->p99_ns);
+                ivg_json_add_number(of_it, "count", latency->count);
+                ivg_json_add_number(of_it, "p50_ns", latency->p50_ns);
+                ivg_json_add_number(of_it, "p95_ns", latency->p95_ns);
+                ivg_json_add_number(of_it, "p99_ns", latency->p99_ns);
                 if (buckets)
                         add_buckets(of_it, &ivg_account_viewed_latencies()[i]);
         }
@@ -60,27 +60,27 @@ static void add_account(struct json_object *accounts, const struct ivg_account_v
         struct json_object *object = json_object_new_object();
 
         json_object_array_add(accounts, object);
-        add_text(object, "kind",
-                 view->kind == IVG_ACCOUNT_POOL ? "pool"
-                 : view->kind == IVG_ACCOUNT_VM ? "vm"
-                                                : "local");
+        ivg_json_add_text(object, "kind",
+                          view->kind == IVG_ACCOUNT_POOL ? "pool"
+                          : view->kind == IVG_ACCOUNT_VM ? "vm"
+                                                         : "local");
         if (view->kind == IVG_ACCOUNT_VM)
-                add_number(object, "vm_id", view->vm_id);
-        add_text(object, "name", view->name);
-        add_text(object, "pool", view->pool);
+                ivg_json_add_number(object, "vm_id", view->vm_id);
+        ivg_json_add_text(object, "name", view->name);
+        ivg_json_add_text(object, "pool", view->pool);
         if (view->state)
-                add_text(object, "state", view->state);
+                ivg_json_add_text(object, "state", view->state);
         add_view(object, view, buckets);
 }
 
 int ivg_command_stats(struct request *request)
 {
         struct ivg_mediator *mediator = request->mediator;
-        struct json_object *accounts = add_new(request->answer, "accounts", json_object_new_array());
+        struct json_object *accounts = ivg_json_add_new(request->answer, "accounts", json_object_new_array());
         const bool buckets = wants_buckets(request);
         struct ivg_account_view view;
 
-        add_number(request->answer, "now_ns", ivg_loop_now_ns());
+        ivg_json_add_number(request->answer, "now_ns", ivg_loop_now_ns());
         for (uint32_t i = 0; !request->member && i < mediator->config.pool_count; i++)
                 if (ivg_config_has_pool(&mediator->config, i)) {
                         ivg_account_view_pool(mediator, i, &view);
@@ -100,21 +100,21 @@ static void add_program(struct json_object *object, const struct ivg_channel *ch
 {
         char program[IVG_PROGRAM_BYTES];
 
-        add_number(object, "guest_pid", ivg_channel_program(channel, program));
-        add_text(object, "program", program);
-        add_text(object, "of", channel->tenant->name);
-        add_number(object, "channel", channel->index);
-        add_number(object, "generation", channel->generation);
-        add_number(object, "executor_pid", (uint64_t)channel->executor->pid);
-        add_text(object, "phase", ivg_command_phase_word(channel->executor));
+        ivg_json_add_number(object, "guest_pid", ivg_channel_program(channel, program));
+        ivg_json_add_text(object, "program", program);
+        ivg_json_add_text(object, "of", channel->tenant->name);
+        ivg_json_add_number(object, "channel", channel->index);
+        ivg_json_add_number(object, "generation", channel->generation);
+        ivg_json_add_number(object, "executor_pid", (uint64_t)channel->executor->pid);
+        ivg_json_add_text(object, "phase", ivg_command_phase_word(channel->executor));
 }
 
 int ivg_command_programs(struct request *request)
 {
-        struct json_object *programs = add_new(request->answer, "programs", json_object_new_array());
+        struct json_object *programs = ivg_json_add_new(request->answer, "programs", json_object_new_array());
         const bool buckets = wants_buckets(request);
 
-        add_number(request->answer, "now_ns", ivg_loop_now_ns());
+        ivg_json_add_number(request->answer, "now_ns", ivg_loop_now_ns());
         for (struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next)
                 for (uint32_t i = 0; i < tenant->region.channel_count; i++) {
                         const struct ivg_channel *channel = &tenant->channels[i];
@@ -141,14 +141,14 @@ static void add_fd(struct request *request, struct json_object *object, int fd)
 {
         struct ivg_command_answer *out = request->out;
 
-        add_number(object, "fd", out->fd_count);
+        ivg_json_add_number(object, "fd", out->fd_count);
         out->fds[out->fd_count++] = fd;
 }
 
 /* With "pid": the one whose executor that is; with "after": those behind that number, as many as there is room for. */
 int ivg_command_regions(struct request *request)
 {
-        struct json_object *regions = add_new(request->answer, "regions", json_object_new_array());
+        struct json_object *regions = ivg_json_add_new(request->answer, "regions", json_object_new_array());
         uint32_t pid = 0, after = 0, number = 0;
         int rc = get_number(request, "pid", INT32_MAX, &pid);
 
@@ -167,14 +167,14 @@ int ivg_command_regions(struct request *request)
                 if (!wanted || ++number <= after)
                         continue;
                 if (request->out->fd_count == IVG_FDS_PER_MESSAGE_MAX) {
-                        add_number(request->answer, "more_after", number - 1);
+                        ivg_json_add_number(request->answer, "more_after", number - 1);
                         break;
                 }
                 object = json_object_new_object();
                 json_object_array_add(regions, object);
-                add_text(object, "of", tenant->name);
+                ivg_json_add_text(object, "of", tenant->name);
                 ivg_command_add_identity(object, tenant->member);
-                add_number(object, "region_bytes", tenant->region.region_bytes);
+                ivg_json_add_number(object, "region_bytes", tenant->region.region_bytes);
                 rc = ivg_readable_fd(tenant->memfd, &request->error);
                 if (rc < 0)
                         return rc;
@@ -194,12 +194,12 @@ static void add_source(struct request *request, struct json_object *sources, con
         struct json_object *object = json_object_new_object();
 
         json_object_array_add(sources, object);
-        add_text(object, "of", source->of);
-        add_text(object, "program", source->program);
-        add_number(object, "guest_pid", source->guest_pid);
-        add_number(object, "channel", source->channel);
-        add_number(object, "executor_pid", (uint64_t)source->executor_pid);
-        add_number(object, "first", source->first);
+        ivg_json_add_text(object, "of", source->of);
+        ivg_json_add_text(object, "program", source->program);
+        ivg_json_add_number(object, "guest_pid", source->guest_pid);
+        ivg_json_add_number(object, "channel", source->channel);
+        ivg_json_add_number(object, "executor_pid", (uint64_t)source->executor_pid);
+        ivg_json_add_number(object, "first", source->first);
         add_fd(request, object, source->fd);
 }
 
@@ -215,15 +215,15 @@ int ivg_command_trace(struct request *request)
         if (rc < 0)
                 return rc;
         request->goes_on = rc == 0;
-        add_number(request->answer, "now_ns", ivg_loop_now_ns());
-        add_number(request->answer, "board_bytes", sizeof(struct ivg_board));
-        add_number(request->answer, "trace_offset", offsetof(struct ivg_board, trace));
-        sources = add_new(request->answer, "sources", json_object_new_array());
+        ivg_json_add_number(request->answer, "now_ns", ivg_loop_now_ns());
+        ivg_json_add_number(request->answer, "board_bytes", sizeof(struct ivg_board));
+        ivg_json_add_number(request->answer, "trace_offset", offsetof(struct ivg_board, trace));
+        sources = ivg_json_add_new(request->answer, "sources", json_object_new_array());
         while (request->out->fd_count < IVG_FDS_PER_MESSAGE_MAX && ivg_trace_take(session, &source))
                 add_source(request, sources, &source);
-        add_bool(request->answer, "more", session->count > 0);
-        add_number(request->answer, "lost", session->lost);
-        running = add_new(request->answer, "running", json_object_new_array());
+        ivg_json_add_bool(request->answer, "more", session->count > 0);
+        ivg_json_add_number(request->answer, "lost", session->lost);
+        running = ivg_json_add_new(request->answer, "running", json_object_new_array());
         for (const struct ivg_tenant *tenant = request->mediator->tenants; tenant; tenant = tenant->next)
                 for (uint32_t i = 0; tenant->member == request->member && i < tenant->region.channel_count; i++)
                         if (tenant->channels[i].executor)

@@ -18,7 +18,7 @@ static const char *const host_words[] = {[IVG_HOST_CHANNEL_FREE] = "FREE",
 
 static void add_extents(struct json_object *object, const struct ivg_region_image *image)
 {
-        struct json_object *runs = ivg_dump_add_new(object, "extents", json_object_new_array());
+        struct json_object *runs = ivg_json_add_new(object, "extents", json_object_new_array());
         uint32_t begin = 0, used = 0;
 
         for (uint32_t i = 1; i <= image->region.extent_count; i++) {
@@ -30,32 +30,32 @@ static void add_extents(struct json_object *object, const struct ivg_region_imag
                 if (owner != 0) {
                         run = json_object_new_object();
                         json_object_array_add(runs, run);
-                        ivg_dump_add_number(run, "first", begin);
-                        ivg_dump_add_number(run, "count", i - begin);
-                        ivg_dump_add_number(run, "channel", owner - 1);
-                        ivg_dump_add_bool(run, "possible", owner <= image->region.channel_count);
+                        ivg_json_add_number(run, "first", begin);
+                        ivg_json_add_number(run, "count", i - begin);
+                        ivg_json_add_number(run, "channel", owner - 1);
+                        ivg_json_add_bool(run, "possible", owner <= image->region.channel_count);
                         used += i - begin;
                 }
                 begin = i;
         }
-        ivg_dump_add_number(object, "extents_used", used);
-        ivg_dump_add_number(object, "extent_count", image->region.extent_count);
+        ivg_json_add_number(object, "extents_used", used);
+        ivg_json_add_number(object, "extent_count", image->region.extent_count);
 }
 
 /* ---- channels ---- */
 
 static void add_counters(struct json_object *channel, const struct ivg_host_channel *host)
 {
-        struct json_object *counters = ivg_dump_add_new(channel, "counters", json_object_new_object());
+        struct json_object *counters = ivg_json_add_new(channel, "counters", json_object_new_object());
 
-        ivg_dump_add_number(counters, "records", ivg_dump_u64(&host->records_consumed));
-        ivg_dump_add_number(counters, "batches", ivg_dump_u64(&host->batches));
-        ivg_dump_add_number(counters, "sleeps", ivg_dump_u64(&host->sleeps));
-        ivg_dump_add_number(counters, "interrupts", ivg_dump_u64(&host->interrupts));
-        ivg_dump_add_number(counters, "arena_bytes_from_guest", ivg_dump_u64(&host->arena_bytes_from_guest));
-        ivg_dump_add_number(counters, "arena_bytes_to_guest", ivg_dump_u64(&host->arena_bytes_to_guest));
-        ivg_dump_add_number(counters, "calls_failed", ivg_dump_u64(&host->calls_failed));
-        ivg_dump_add_number(counters, "calls_refused", ivg_dump_u64(&host->calls_unsupported));
+        ivg_json_add_number(counters, "records", ivg_dump_u64(&host->records_consumed));
+        ivg_json_add_number(counters, "batches", ivg_dump_u64(&host->batches));
+        ivg_json_add_number(counters, "sleeps", ivg_dump_u64(&host->sleeps));
+        ivg_json_add_number(counters, "interrupts", ivg_dump_u64(&host->interrupts));
+        ivg_json_add_number(counters, "arena_bytes_from_guest", ivg_dump_u64(&host->arena_bytes_from_guest));
+        ivg_json_add_number(counters, "arena_bytes_to_guest", ivg_dump_u64(&host->arena_bytes_to_guest));
+        ivg_json_add_number(counters, "calls_failed", ivg_dump_u64(&host->calls_failed));
+        ivg_json_add_number(counters, "calls_refused", ivg_dump_u64(&host->calls_unsupported));
 }
 
 static void add_completions(struct json_object *channel, const struct ivg_channel_image *image)
@@ -67,10 +67,10 @@ static void add_completions(struct json_object *channel, const struct ivg_channe
                      {"printed_bytes", IVG_OUTPUT_PRINTED},
                      {"may_print", IVG_MAY_PRINT},
                      {"deferred_errors", IVG_DEFERRED_NOTED}};
-        struct json_object *completions = ivg_dump_add_new(channel, "words", json_object_new_object());
+        struct json_object *completions = ivg_json_add_new(channel, "words", json_object_new_object());
 
         for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-                ivg_dump_add_number(completions, words[i].name, ivg_dump_u64(&image->completions[words[i].word]));
+                ivg_json_add_number(completions, words[i].name, ivg_dump_u64(&image->completions[words[i].word]));
 }
 
 static bool is_in_use(const struct ivg_region_image *image, uint32_t channel)
@@ -87,17 +87,17 @@ static struct json_object *channel_json(const struct ivg_region_image *image, co
         const uint64_t guest_word = ivg_dump_u64(&guest->state), host_word = ivg_dump_u64(&host->state);
         struct json_object *channel = json_object_new_object();
 
-        ivg_dump_add_number(channel, "channel", index);
+        ivg_json_add_number(channel, "channel", index);
         IVG_DUMP_ADD_WORD(channel, "guest", ivg_channel_word_state(guest_word), guest_words);
-        ivg_dump_add_number(channel, "guest_generation", ivg_channel_word_generation(guest_word));
+        ivg_json_add_number(channel, "guest_generation", ivg_channel_word_generation(guest_word));
         IVG_DUMP_ADD_WORD(channel, "host", ivg_channel_word_state(host_word), host_words);
-        ivg_dump_add_number(channel, "generation", ivg_channel_word_generation(host_word));
+        ivg_json_add_number(channel, "generation", ivg_channel_word_generation(host_word));
         if (ivg_dump_u32(&host->reason) != 0)
-                ivg_dump_add_text(channel, "reason",
+                ivg_json_add_text(channel, "reason",
                                   ivg_error_code_name((enum ivg_error_code)ivg_dump_u32(&host->reason)));
         ivg_dump_add_claimed_text(channel, "program", guest->program, sizeof(guest->program));
-        ivg_dump_add_number(channel, "guest_pid", ivg_dump_u32(&guest->pid));
-        ivg_dump_add_number(channel, "executor_pid", ivg_dump_u32(&host->executor_pid));
+        ivg_json_add_number(channel, "guest_pid", ivg_dump_u32(&guest->pid));
+        ivg_json_add_number(channel, "executor_pid", ivg_dump_u32(&host->executor_pid));
         add_counters(channel, host);
         ivg_dump_add_ring(channel, ring, options->calls, image->is_own_table);
         ivg_dump_add_threads(channel, ring);
@@ -122,7 +122,7 @@ static void add_ages(struct json_object *channel, const struct ivg_channel_image
                 at = json_object_get_uint64(position);
                 word = ivg_dump_u64(&first->guest.slots[at & IVG_RING_SLOT_MASK].commit);
                 if (ivg_dump_u64(&first->guest.tail) - at - 1 < IVG_RING_SLOTS && !ivg_commit_matches(word, at))
-                        ivg_dump_add_number(one, "ms_at_least", ms);
+                        ivg_json_add_number(one, "ms_at_least", ms);
         }
 }
 
@@ -167,26 +167,26 @@ static int add_channel(struct json_object *channels, const struct ivg_region_sou
 
 static void add_region(struct json_object *dump, const struct ivg_region_image *image)
 {
-        struct json_object *region = ivg_dump_add_new(dump, "region", json_object_new_object());
+        struct json_object *region = ivg_json_add_new(dump, "region", json_object_new_object());
         char text[24];
 
-        ivg_dump_add_number(region, "vm_id", image->region.vm_id);
+        ivg_json_add_number(region, "vm_id", image->region.vm_id);
         ivg_dump_add_claimed_text(region, "vm_name", image->region.vm_name, sizeof(image->region.vm_name));
-        ivg_dump_add_number(region, "bytes", image->region.region_bytes);
-        ivg_dump_add_number(region, "layout_version", IVG_LAYOUT_VERSION);
+        ivg_json_add_number(region, "bytes", image->region.region_bytes);
+        ivg_json_add_number(region, "layout_version", IVG_LAYOUT_VERSION);
         snprintf(text, sizeof(text), "%016llx", (unsigned long long)image->fingerprint);
-        ivg_dump_add_text(region, "call_table", text);
-        ivg_dump_add_bool(region, "own_call_table", image->is_own_table);
+        ivg_json_add_text(region, "call_table", text);
+        ivg_json_add_bool(region, "own_call_table", image->is_own_table);
         snprintf(text, sizeof(text), "%016llx", (unsigned long long)image->region.host_instance);
-        ivg_dump_add_text(region, "host_instance", text);
-        ivg_dump_add_number(region, "channel_count", image->region.channel_count);
-        ivg_dump_add_number(region, "vector_count", image->region.vector_count);
+        ivg_json_add_text(region, "host_instance", text);
+        ivg_json_add_number(region, "channel_count", image->region.channel_count);
+        ivg_json_add_number(region, "vector_count", image->region.vector_count);
         snprintf(text, sizeof(text), "%016llx", (unsigned long long)ivg_dump_u64(&image->guest->boot_epoch));
-        ivg_dump_add_text(region, "boot_epoch", text);
-        ivg_dump_add_bool(region, "boot_epoch_seen",
+        ivg_json_add_text(region, "boot_epoch", text);
+        ivg_json_add_bool(region, "boot_epoch_seen",
                           ivg_dump_u64(&image->guest->boot_epoch) == ivg_dump_u64(&image->host->epoch_seen));
-        ivg_dump_add_number(region, "vectors_used", ivg_dump_u32(&image->guest->vectors_used));
-        ivg_dump_add_number(region, "heartbeat", ivg_dump_u64(&image->host->heartbeat));
+        ivg_json_add_number(region, "vectors_used", ivg_dump_u32(&image->guest->vectors_used));
+        ivg_json_add_number(region, "heartbeat", ivg_dump_u64(&image->host->heartbeat));
         add_extents(region, image);
 }
 
@@ -205,7 +205,7 @@ struct json_object *ivg_dump_region(const struct ivg_region_source *source, cons
         }
         dump = json_object_new_object();
         add_region(dump, &image);
-        channels = ivg_dump_add_new(dump, "channels", json_object_new_array());
+        channels = ivg_json_add_new(dump, "channels", json_object_new_array());
         for (uint32_t i = 0; dump && i < image.region.channel_count; i++) {
                 const bool wanted = options->channel != IVG_CHANNEL_NONE
                                             ? options->channel == i

@@ -2,31 +2,9 @@
 #ifndef IVG_DUMP_PARTS_H
 #define IVG_DUMP_PARTS_H
 
+#include "../common/json_add.h"
 #include "ivgpu/atomics.h"
 #include "region_image.h"
-#include <json-c/json.h>
-
-static inline void ivg_dump_add_text(struct json_object *object, const char *key, const char *text)
-{
-        json_object_object_add(object, key, json_object_new_string(text));
-}
-
-static inline void ivg_dump_add_number(struct json_object *object, const char *key, uint64_t number)
-{
-        json_object_object_add(object, key, json_object_new_uint64(number));
-}
-
-static inline void ivg_dump_add_bool(struct json_object *object, const char *key, bool value)
-{
-        json_object_object_add(object, key, json_object_new_boolean(value));
-}
-
-static inline struct json_object *ivg_dump_add_new(struct json_object *object, const char *key,
-                                                   struct json_object *value)
-{
-        json_object_object_add(object, key, value);
-        return value;
-}
 
 /* A text of the other side: printable characters only, no end needed. */
 static inline void ivg_dump_add_claimed_text(struct json_object *object, const char *key, const char *bytes,
@@ -41,16 +19,16 @@ static inline void ivg_dump_add_claimed_text(struct json_object *object, const c
         for (char *c = text; *c; c++)
                 if (*c < ' ' || *c > '~')
                         *c = '?';
-        ivg_dump_add_text(object, key, text);
+        ivg_json_add_text(object, key, text);
 }
 
 static inline void ivg_dump_add_word(struct json_object *object, const char *key, uint32_t value,
                                      const char *const *words, uint32_t count)
 {
         if (value < count && words[value])
-                ivg_dump_add_text(object, key, words[value]);
+                ivg_json_add_text(object, key, words[value]);
         else
-                ivg_dump_add_number(object, key, value);
+                ivg_json_add_number(object, key, value);
 }
 #define IVG_DUMP_ADD_WORD(object, key, value, words) \
         ivg_dump_add_word(object, key, value, words, (uint32_t)(sizeof(words) / sizeof((words)[0])))

@@ -24,19 +24,19 @@ static struct json_object *call_json(const struct ivg_ring_entry *entry, const s
         char text[CALL_TEXT_BYTES];
 
         memcpy(&header, entry->payload, sizeof(header));
-        ivg_dump_add_number(call, "position", entry->position);
-        ivg_dump_add_number(call, "slots", entry->slots);
-        ivg_dump_add_bool(call, "taken", entry->taken);
-        ivg_dump_add_number(call, "line", header.producer);
+        ivg_json_add_number(call, "position", entry->position);
+        ivg_json_add_number(call, "slots", entry->slots);
+        ivg_json_add_bool(call, "taken", entry->taken);
+        ivg_json_add_number(call, "line", header.producer);
         if (header.producer < IVG_RING_PRODUCERS) /* the line may be another thread's by now */
-                ivg_dump_add_number(call, "thread", ivg_dump_u32(&guest->producers[header.producer].owner));
-        ivg_dump_add_bool(call, "sync", header.flags & IVG_CALL_WANTS_ANSWER);
-        ivg_dump_add_number(call, "number", entry->call);
+                ivg_json_add_number(call, "thread", ivg_dump_u32(&guest->producers[header.producer].owner));
+        ivg_json_add_bool(call, "sync", header.flags & IVG_CALL_WANTS_ANSWER);
+        ivg_json_add_number(call, "number", entry->call);
         if (decode)
                 (void)ivg_print_call(entry->call, text, sizeof(text), entry->payload, entry->bytes);
         else
                 snprintf(text, sizeof(text), "call 0x%04x", entry->call);
-        ivg_dump_add_text(call, "text", text);
+        ivg_json_add_text(call, "text", text);
         return call;
 }
 
@@ -44,17 +44,17 @@ static struct json_object *odd_json(const struct ivg_ring_entry *entry, const st
 {
         struct json_object *odd = json_object_new_object();
 
-        ivg_dump_add_number(odd, "position", entry->position);
-        ivg_dump_add_number(odd, "slots", entry->slots);
-        ivg_dump_add_bool(odd, "taken", entry->taken);
+        ivg_json_add_number(odd, "position", entry->position);
+        ivg_json_add_number(odd, "slots", entry->slots);
+        ivg_json_add_bool(odd, "taken", entry->taken);
         if (entry->kind == IVG_ENTRY_BROKEN)
-                ivg_dump_add_text(odd, "rule", entry->what);
+                ivg_json_add_text(odd, "rule", entry->what);
         if (entry->kind == IVG_ENTRY_HALF_WRITTEN && entry->owner_known) {
                 const uint32_t owner = ivg_dump_u32(&guest->producers[entry->line].owner);
 
-                ivg_dump_add_number(odd, "line", entry->line);
-                ivg_dump_add_number(odd, "thread", owner & ~IVG_OWNER_DEAD);
-                ivg_dump_add_bool(odd, "owner_dead", owner & IVG_OWNER_DEAD);
+                ivg_json_add_number(odd, "line", entry->line);
+                ivg_json_add_number(odd, "thread", owner & ~IVG_OWNER_DEAD);
+                ivg_json_add_bool(odd, "owner_dead", owner & IVG_OWNER_DEAD);
         }
         return odd;
 }
@@ -92,33 +92,33 @@ void ivg_dump_add_entries(struct json_object *object, const struct ivg_channel_i
                         odd_hidden++;
                 waiting += entry.kind == IVG_ENTRY_RECORD && !entry.taken;
         }
-        ivg_dump_add_bool(object, "impossible", walk.impossible);
-        ivg_dump_add_number(object, "records_waiting", waiting);
-        ivg_dump_add_number(object, "skips", skips);
+        ivg_json_add_bool(object, "impossible", walk.impossible);
+        ivg_json_add_number(object, "records_waiting", waiting);
+        ivg_json_add_number(object, "skips", skips);
         json_object_object_add(object, "half_written", half);
         json_object_object_add(object, "broken", broken);
-        ivg_dump_add_number(object, "not_shown", odd_hidden);
+        ivg_json_add_number(object, "not_shown", odd_hidden);
         json_object_object_add(object, "calls", calls);
 }
 
 void ivg_dump_add_ring(struct json_object *channel, const struct ivg_channel_image *image, uint32_t calls, bool decode)
 {
-        struct json_object *ring = ivg_dump_add_new(channel, "ring", json_object_new_object());
+        struct json_object *ring = ivg_json_add_new(channel, "ring", json_object_new_object());
         const struct ivg_ring_host_part *host = &image->host;
         const uint64_t status = ivg_dump_u64(&host->status), fault = ivg_dump_u64(&host->fault),
                        sleep_at = ivg_dump_u64(&host->sleep_at);
 
-        ivg_dump_add_number(ring, "tail", ivg_dump_u64(&image->guest.tail));
-        ivg_dump_add_number(ring, "head", ivg_dump_u64(&host->head));
+        ivg_json_add_number(ring, "tail", ivg_dump_u64(&image->guest.tail));
+        ivg_json_add_number(ring, "head", ivg_dump_u64(&host->head));
         IVG_DUMP_ADD_WORD(ring, "status", (uint32_t)status, ring_words);
-        ivg_dump_add_number(ring, "generation", status >> 32);
-        ivg_dump_add_bool(ring, "consumer_sleeps", sleep_at != 0);
+        ivg_json_add_number(ring, "generation", status >> 32);
+        ivg_json_add_bool(ring, "consumer_sleeps", sleep_at != 0);
         if (sleep_at != 0)
-                ivg_dump_add_number(ring, "awaits", sleep_at - 1);
+                ivg_json_add_number(ring, "awaits", sleep_at - 1);
         if (fault != 0) {
-                ivg_dump_add_text(ring, "fault", ivg_ring_fault_name((enum ivg_ring_fault)(uint32_t)fault));
-                ivg_dump_add_number(ring, "fault_value", fault >> 32);
-                ivg_dump_add_number(ring, "fault_position", ivg_dump_u64(&host->fault_position));
+                ivg_json_add_text(ring, "fault", ivg_ring_fault_name((enum ivg_ring_fault)(uint32_t)fault));
+                ivg_json_add_number(ring, "fault_value", fault >> 32);
+                ivg_json_add_number(ring, "fault_position", ivg_dump_u64(&host->fault_position));
         }
         ivg_dump_add_entries(ring, image, calls, decode);
 }
@@ -127,7 +127,7 @@ void ivg_dump_add_ring(struct json_object *channel, const struct ivg_channel_ima
 
 void ivg_dump_add_threads(struct json_object *channel, const struct ivg_channel_image *image)
 {
-        struct json_object *threads = ivg_dump_add_new(channel, "threads", json_object_new_array());
+        struct json_object *threads = ivg_json_add_new(channel, "threads", json_object_new_array());
 
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++) {
                 const struct ivg_ring_producer *line = &image->guest.producers[i];
@@ -139,21 +139,21 @@ void ivg_dump_add_threads(struct json_object *channel, const struct ivg_channel_
                         continue;
                 thread = json_object_new_object();
                 json_object_array_add(threads, thread);
-                ivg_dump_add_number(thread, "line", i);
-                ivg_dump_add_number(thread, "thread", owner & ~IVG_OWNER_DEAD);
-                ivg_dump_add_bool(thread, "dead", owner & IVG_OWNER_DEAD);
+                ivg_json_add_number(thread, "line", i);
+                ivg_json_add_number(thread, "thread", owner & ~IVG_OWNER_DEAD);
+                ivg_json_add_bool(thread, "dead", owner & IVG_OWNER_DEAD);
                 if (claim != 0) {
-                        ivg_dump_add_number(thread, "claim_position", ivg_dump_u64(&line->position));
-                        ivg_dump_add_number(thread, "claim_slots", claim);
+                        ivg_json_add_number(thread, "claim_position", ivg_dump_u64(&line->position));
+                        ivg_json_add_number(thread, "claim_slots", claim);
                 }
-                ivg_dump_add_number(thread, "calls", ivg_dump_u64(&line->calls));
-                ivg_dump_add_number(thread, "calls_waited", ivg_dump_u64(&line->calls_sync));
-                ivg_dump_add_number(thread, "calls_local", ivg_dump_u32(&line->calls_local_low));
-                ivg_dump_add_number(thread, "doorbells", ivg_dump_u64(&line->doorbells));
-                ivg_dump_add_bool(thread, "sleeps", ivg_dump_u32(&image->guest.waiters[i].waiting) != 0);
-                answer = ivg_dump_add_new(thread, "mailbox", json_object_new_object());
-                ivg_dump_add_number(answer, "sequence", ivg_dump_u64(&mailbox->sequence));
-                ivg_dump_add_number(answer, "result", mailbox->result);
-                ivg_dump_add_number(answer, "bytes", mailbox->answer_bytes);
+                ivg_json_add_number(thread, "calls", ivg_dump_u64(&line->calls));
+                ivg_json_add_number(thread, "calls_waited", ivg_dump_u64(&line->calls_sync));
+                ivg_json_add_number(thread, "calls_local", ivg_dump_u32(&line->calls_local_low));
+                ivg_json_add_number(thread, "doorbells", ivg_dump_u64(&line->doorbells));
+                ivg_json_add_bool(thread, "sleeps", ivg_dump_u32(&image->guest.waiters[i].waiting) != 0);
+                answer = ivg_json_add_new(thread, "mailbox", json_object_new_object());
+                ivg_json_add_number(answer, "sequence", ivg_dump_u64(&mailbox->sequence));
+                ivg_json_add_number(answer, "result", mailbox->result);
+                ivg_json_add_number(answer, "bytes", mailbox->answer_bytes);
         }
 }
