@@ -419,13 +419,17 @@ static int program_wait(pid_t program, const sigset_t *taken)
 
 static int program_run(const struct run *run, const struct options *options)
 {
-        /* SIGINT and SIGQUIT come from a terminal, which sends them to the program too: it decides, we wait. */
         static const int numbers[] = {SIGCHLD, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
-        sigset_t taken, before;
+        sigset_t taken, blocked, before;
         sigemptyset(&taken);
         for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
                 sigaddset(&taken, numbers[i]);
-        sigprocmask(SIG_BLOCK, &taken, &before);
+        /* These come from a terminal, which sends them to the program too, from its first moment on: it decides, we
+         * wait. */
+        blocked = taken;
+        sigaddset(&blocked, SIGINT);
+        sigaddset(&blocked, SIGQUIT);
+        sigprocmask(SIG_BLOCK, &blocked, &before);
         const pid_t program = fork();
         if (program < 0) {
                 say("fork: %s", strerror(errno));
@@ -435,8 +439,6 @@ static int program_run(const struct run *run, const struct options *options)
                 sigprocmask(SIG_SETMASK, &before, NULL);
                 program_exec(run, options);
         }
-        signal(SIGINT, SIG_IGN);
-        signal(SIGQUIT, SIG_IGN);
         return program_wait(program, &taken);
 }
 
