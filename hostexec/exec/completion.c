@@ -31,6 +31,8 @@ CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuStreamWriteValue64_v2(stream, completion->address, completion->value,
                                                               CU_STREAM_WRITE_VALUE_DEFAULT);
+        if (result == CUDA_SUCCESS && !ivg_thread_may_wait)
+                exec->awaited = (struct ivg_exec_awaited){.index = completion->index, .value = completion->value};
         if (result != CUDA_SUCCESS)
                 store(exec, completion, IVG_COMPLETION_FAILED | (uint32_t)result);
         return result;

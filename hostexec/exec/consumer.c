@@ -104,6 +104,7 @@ static void hand_to_lane(struct ivg_exec *exec, const struct ivg_taken_record *r
 {
         const int error = ivg_lane_submit(exec, request);
 
+        exec->awaited.value = 0; /* who waits there for long has gone to sleep */
         if (error == -EPROTO)
                 refuse_record(exec, record, IVG_FAULT_RECORD_HEADER, request->producer,
                               "a guest thread has more than one unanswered call");
@@ -292,11 +293,18 @@ static void sleep_for_records(struct ivg_exec *exec)
         ivg_consumer_sleep_end(&exec->consumer);
 }
 
-/* Looks again and again for about one wake-up's cost, then with pauses for as long as it has been worth it. */
+/* Relaxed: nothing but the looking depends on it. A failure's word is above every value. */
+static bool word_is_awaited(const struct ivg_exec *exec)
+{
+        return ivg_load_relaxed_u64(&exec->completions[exec->awaited.index]) < exec->awaited.value;
+}
+
+/* Looks again and again for about one wake-up's cost, then between offers of its processor for as long as it has been
+ * worth it, and as somebody waits who will call again then. */
 static bool spin_for_records(struct ivg_exec *exec)
 {
-        const uint64_t begin = ivg_clock_ns(), end = begin + IVG_CONSUMER_SPIN_NS, last = end + exec->yield_ns;
-        uint64_t now = begin;
+        const uint64_t begin = ivg_clock_ns(), end = begin + IVG_CONSUMER_SPIN_NS;
+        uint64_t last = end + exec->yield_ns, now = begin;
         bool flushed = false;
 
         do {
@@ -309,8 +317,12 @@ static bool spin_for_records(struct ivg_exec *exec)
                         ivg_cpu_relax();
                 }
                 now = ivg_clock_ns();
-                if (now >= end)
-                        sched_yield();
+                if (now < end)
+                        continue;
+                sched_yield();
+                if (last < now + IVG_CONSUMER_SPIN_NS && now - begin < IVG_AWAITED_NS_MAX && word_is_awaited(exec) &&
+                    ivg_clock_ns() - now < IVG_YIELD_TAKEN_NS)
+                        last = now + IVG_CONSUMER_SPIN_NS;
         } while (now < last && may_go_on(exec));
         if (!flushed)
                 ivg_meter_flush(exec);

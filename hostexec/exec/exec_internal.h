@@ -23,6 +23,11 @@
  * that, the consumer looks on between offers of its processor, up to the longer time. */
 #define IVG_CONSUMER_SPIN_NS 50000u
 #define IVG_CONSUMER_YIELD_NS_MAX 500000u
+/* The guest's thread that waits for the device stays awake for so long (IVG_WAIT_YIELD_NS there) and makes its next
+ * call at once: so does the consumer, unless somebody else wants its processor, which a yield that takes so long tells.
+ */
+#define IVG_AWAITED_NS_MAX 20000000u
+#define IVG_YIELD_TAKEN_NS 10000u
 #define IVG_LANE_SPIN_NS 20000u
 /* A lane without work for so long ends; the next blocking call of that guest thread starts another. */
 #define IVG_LANE_IDLE_MS 30000u
@@ -73,6 +78,12 @@
 struct ivg_handles;
 struct ivg_ranges;
 struct ivg_lane;
+
+/* The last word that a stream was to write: what a guest thread that is awake waits for. Value 0: nothing. */
+struct ivg_exec_awaited {
+        uint32_t index;
+        uint64_t value;
+};
 
 /* What the executor keeps for one guest thread (one producer line). */
 struct ivg_exec_producer {
@@ -184,6 +195,7 @@ struct ivg_exec {
         bool consumer_started;
         uint64_t records_consumed, batches, sleeps; /* consumer only */
         uint64_t yield_ns;                          /* likewise: how long it looks on before it sleeps */
+        struct ivg_exec_awaited awaited;            /* likewise */
         struct ivg_exec_producer producers[IVG_RING_PRODUCERS];
         uint64_t trace_taken_ns; /* consumer only: when this batch was taken, if it is traced; else 0 */
         struct ivg_batch batch;  /* consumer only */

@@ -23,6 +23,7 @@ struct fake_driver {
         _Atomic(uint32_t) stream_in_sync; /* threads inside cuStreamSynchronize */
         _Atomic(uint32_t) sync_blocks;    /* cuStreamSynchronize waits for `release` */
         _Atomic(uint32_t) free_blocks;    /* cuMemFree waits for `release` */
+        _Atomic(uint32_t) words_held;     /* cuStreamWriteValue64 writes nothing */
         _Atomic(uint64_t) memory_limit;   /* bytes in use at most */
         _Atomic(uint64_t) memory_used;
         _Atomic(uintptr_t) last_stream;

@@ -73,6 +73,21 @@ static void a_blocking_call_starts_after_the_threads_own_frees(void **state)
         assert_int_equal(atomic_load(&fake.frees), 1);
 }
 
+/* Who waits for a word calls again soon: the consumer stays awake for that, but not for ever. */
+static void a_consumer_sleeps_at_last_where_a_word_never_comes(void **state)
+{
+        struct exec_fixture *f = *state;
+        struct ivg_request_ivgStreamSignal request = {.stream = FIXTURE_STREAM, .completion_value = 1};
+
+        atomic_store(&fake.words_held, 1);
+        fixture_async(f, &f->producer, IVG_CALL_ivgStreamSignal, &request, sizeof(request));
+        fixture_settle(f, &f->producer);
+        for (int i = 0; i < 10000 && atomic_load(&f->ring.host->sleep_at) == 0; i++)
+                usleep(1000);
+        assert_int_not_equal(atomic_load(&f->ring.host->sleep_at), 0);
+        atomic_store(&fake.words_held, 0);
+}
+
 static void frees_run_in_the_rings_order_whoever_sends_them(void **state)
 {
         struct exec_fixture *f = *state;
@@ -176,6 +191,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_waiting_thread_stops_no_other, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(two_threads_wait_at_once, fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_blocking_call_starts_after_the_threads_own_frees, fixture_setup,
+                                                fixture_teardown),
+                cmocka_unit_test_setup_teardown(a_consumer_sleeps_at_last_where_a_word_never_comes, fixture_setup,
                                                 fixture_teardown),
                 cmocka_unit_test_setup_teardown(frees_run_in_the_rings_order_whoever_sends_them, fixture_setup,
                                                 fixture_teardown),
