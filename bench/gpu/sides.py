@@ -103,6 +103,17 @@ def run_calls(sides, figures, side, options, run_options=(), name_of=str):
         figures.note(f"{side}: {one['name']} not measured: {one['why']}")
 
 
+PROCESSES = 6
+
+
+def run_sustained(sides, figures, flags):
+    """Sustained launches in processes of their own, in turn: what one takes differs from process to process by a fifth,
+    natively too, and by less within one."""
+    for number in range(PROCESSES):
+        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+            run_calls(sides, figures, side, [*flags, "--only", "launch_sustained_1_thread"])
+
+
 def run_torch(sides, figures, side, script):
     """One run of a script that prints `name  value unit` lines, and `answer name …` lines to be compared."""
     done = sides.run(side, [sys.executable, script])

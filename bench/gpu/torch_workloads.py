@@ -23,18 +23,26 @@ def answer(name, value):
     print(f"answer {name} {value}", flush=True)
 
 
-def seconds_each(step, count, warmup=3, passes=3):
-    """Median over passes of the time of one step, the device's work included."""
-    for _ in range(warmup):
-        step()
-    torch.cuda.synchronize()
-    taken = []
-    for _ in range(passes):
+def seconds_each(step, count, warmup=3, passes=3, settle_s=0.0, spend_s=0.5):
+    """Median over passes of the time of one step, the device's work included: at least so many passes, and for as long
+    as `spend_s` lasts. settle_s: of steps before, for what fills the device: its clock falls by a tenth in the first
+    moments of load, and whoever issues faster would be measured further down that slope."""
+    def a_pass():
         start = time.perf_counter()
         for _ in range(count):
             step()
         torch.cuda.synchronize()
-        taken.append((time.perf_counter() - start) / count)
+        return (time.perf_counter() - start) / count
+
+    for _ in range(warmup):
+        step()
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < settle_s:
+        a_pass()
+    taken, begin = [], time.perf_counter()
+    while len(taken) < passes or time.perf_counter() - begin < spend_s:
+        taken.append(a_pass())
     return statistics.median(taken)
 
 
@@ -51,7 +59,7 @@ def item():
 
 def mm():
     a = torch.randn(4096, 4096, device=DEVICE, dtype=torch.bfloat16)
-    figure("torch_mm_4096_bf16", seconds_each(lambda: a @ a, 50) * 1e6, "us")
+    figure("torch_mm_4096_bf16", seconds_each(lambda: a @ a, 50, settle_s=2.0, spend_s=1.0) * 1e6, "us")
     b = torch.randn(512, 512, device=DEVICE)
     exact = b.double() @ b.double()
     answer("mm_fp32_right", bool(((b @ b).double() - exact).norm() / exact.norm() < 1e-5))
@@ -80,7 +88,7 @@ def graph():
     recorded = torch.cuda.CUDAGraph()
     with torch.cuda.graph(recorded):
         b = (a @ a).relu()
-    figure("torch_graph_replay", seconds_each(recorded.replay, 1000) * 1e6, "us")
+    figure("torch_graph_replay", seconds_each(recorded.replay, 1000, settle_s=0.5) * 1e6, "us")
     answer("graph_right", bool(torch.equal(b, (a @ a).relu())))
 
 
