@@ -72,12 +72,25 @@ static uint64_t region_word(const struct region_search *search, uint64_t offset)
         return pread(search->fd, &word, sizeof(word), (off_t)offset) == (ssize_t)sizeof(word) ? word : 0;
 }
 
+/* Waits for one, as long as the mediator says that its silence may be taken for none. */
+static bool beat_comes(const struct region_search *search)
+{
+        const uint64_t pages = search->region.host_pages_offset, begin = region_word(search, pages);
+        const uint64_t told_ms = region_word(search, pages + offsetof(struct ivg_host_pages, silence_ms));
+        const uint64_t most_ms = told_ms > IVG_HEARTBEAT_LOST_MS ? IVG_HEARTBEAT_SLOW_LOST_MS : IVG_HEARTBEAT_LOST_MS;
+        const struct timespec pause = {.tv_nsec = IVG_HEARTBEAT_MS * 1000000L};
+
+        for (uint64_t ms = 0; ms < most_ms; ms += IVG_HEARTBEAT_MS) {
+                nanosleep(&pause, NULL);
+                if (region_word(search, pages) != begin)
+                        return true;
+        }
+        return false;
+}
+
 static void region_judge(struct ivg_doctor *doctor, const struct ivg_vm_config *vm, const struct region_search *search,
                          const char *name)
 {
-        const struct timespec pause = {.tv_nsec = 3 * IVG_HEARTBEAT_MS * 1000000L};
-        const uint64_t beat = search->rc == 0 ? region_word(search, search->region.host_pages_offset) : 0;
-
         if (search->layout_version != IVG_LAYOUT_VERSION || search->fingerprint != IVG_CALL_TABLE_FINGERPRINT) {
                 ivg_seen(doctor, "layout %u, calls %016llx; this installation's are %u, %016llx",
                          search->layout_version, (unsigned long long)search->fingerprint, IVG_LAYOUT_VERSION,
@@ -103,9 +116,9 @@ static void region_judge(struct ivg_doctor *doctor, const struct ivg_vm_config *
                 ivg_conclude(doctor, IVG_BAD, "region-of-former-configuration", name);
                 return;
         }
-        nanosleep(&pause, NULL);
-        if (region_word(search, search->region.host_pages_offset) == beat) {
-                ivg_seen(doctor, "the mediator's heartbeat stands still at %llu", (unsigned long long)beat);
+        if (!beat_comes(search)) {
+                ivg_seen(doctor, "the mediator's heartbeat stands still at %llu",
+                         (unsigned long long)region_word(search, search->region.host_pages_offset));
                 ivg_remedy(doctor, "see \"mediator\": it hangs or is stopped; guests give it up after %u ms",
                            IVG_HEARTBEAT_LOST_MS);
                 ivg_conclude(doctor, IVG_BAD, "region-without-heartbeat", name);

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 #define IVG_REGION_MAGIC 0x3130555047564901ull
-#define IVG_LAYOUT_VERSION 1u
+#define IVG_LAYOUT_VERSION 2u
 #define IVG_PAGE_BYTES 4096u
 #define IVG_EXTENT_BYTES (2u << 20)
 #define IVG_CHANNELS_MAX 64u
@@ -89,7 +89,8 @@ struct ivg_host_channel {
 struct ivg_host_pages {
 	__u64 heartbeat;
 	__u64 epoch_seen;
-	__u64 pad0[14];
+	__u64 silence_ms;
+	__u64 pad0[13];
 	struct ivg_host_channel channels[IVG_CHANNELS_MAX];
 	__u64 device_bytes[IVG_CHANNELS_MAX][IVG_SHOWN_DEVICES_MAX];
 };

@@ -12,8 +12,10 @@
  *   Q1 granted_ns, then `wake`            ->    Q2 `wake`, then granted_ns
  *   Q4 waiting_ns (at each kick)          <-    Q3 waiting_ns, then kick (eventfd, IVG_EXEC_SLOT_KICK)
  *   Q1, then Q5 waiting_ns, then futex    <->   Q3, then futex on `wake` as Q2 has seen it
+ *   W1 `unwatched`, then W2 `sleep_at`    <->   W3 `sleep_at`, then W4 `unwatched`, then kick
  * A grant that comes between the look and the sleep moves `wake`, so that the sleep ends at once; one that comes when
- * the other sleeps finds it waiting. Waits are bounded all the same (gate.c). */
+ * the other sleeps finds it waiting. Waits are bounded all the same (gate.c). Of W1 and W3 (the ring's word: 0, the
+ * consumer is awake) one sees the other: a mediator that looks seldom is told of the first record after a pause. */
 #ifndef IVG_BOARD_H
 #define IVG_BOARD_H
 
@@ -45,7 +47,8 @@ struct ivg_board_orders {
         _Atomic(uint32_t) rate_fails;       /* launches above the rate fail, and do not wait */
         _Atomic(uint32_t) watched;          /* work on the device is to be known of all the time, not by samples */
         _Atomic(uint32_t) trace;            /* calls go to the board's trace: looked at once a batch */
-        _Atomic(uint32_t) reserved[5];
+        _Atomic(uint32_t) unwatched;        /* the mediator looks seldom, until a consumer that wakes has kicked it */
+        _Atomic(uint32_t) reserved[4];
 };
 _Static_assert(sizeof(struct ivg_board_orders) == 64, "one line: the consumer looks at it once a batch");
 

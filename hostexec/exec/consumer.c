@@ -291,6 +291,7 @@ static void sleep_for_records(struct ivg_exec *exec)
                 slept(exec, ivg_clock_ns() - begin_ns);
         }
         ivg_consumer_sleep_end(&exec->consumer);
+        ivg_gate_consumer_woke(exec);
 }
 
 /* Relaxed: nothing but the looking depends on it. A failure's word is above every value. */

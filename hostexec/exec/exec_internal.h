@@ -257,6 +257,8 @@ bool ivg_gate_lane(struct ivg_exec *exec, uint32_t *device);
 bool ivg_gate_is_asked(const struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what);
 void ivg_gate_answer(struct ivg_exec *exec, uint32_t device, enum ivg_board_ask what);
 void ivg_gate_wake(struct ivg_exec *exec); /* whoever waits there looks at `stop` */
+/* The consumer, when it has ended a sleep: tells a mediator that did not look any more. */
+void ivg_gate_consumer_woke(struct ivg_exec *exec);
 
 static inline bool ivg_gate_pass(struct ivg_exec *exec, ivg_id context)
 {

@@ -297,6 +297,15 @@ void ivg_gate_batch_ends(struct ivg_exec *exec)
                 gate->free_calls = 0;
 }
 
+void ivg_gate_consumer_woke(struct ivg_exec *exec)
+{
+        /* W3, pairs with W2 (ivgpud/watchdog.c): the consumer's `sleep_at` of 0 is seen before ... */
+        ivg_fence_seq_cst();
+        /* W4, pairs with W1: ... this is looked at, or the mediator and the consumer miss each other. */
+        if (ivg_load_seq_cst_u32(&exec->board->orders.unwatched))
+                kick(exec);
+}
+
 void ivg_gate_wake(struct ivg_exec *exec)
 {
         for (uint32_t i = 0; i < IVG_BOARD_DEVICES_MAX; i++)

@@ -201,15 +201,19 @@ static void listener_ready(struct ivg_mediator *mediator, struct ivg_source *sou
         control->client_count++;
 }
 
-void ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+uint64_t ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms)
 {
         struct ivg_control_client *next;
+        uint64_t next_ms = IVG_TICK_NEVER;
 
         for (struct ivg_control_client *client = mediator->control.clients; client; client = next) {
                 next = client->next;
                 if (now_ms >= client->deadline_ms)
                         client_gone(mediator, client);
+                else
+                        next_ms = ivg_tick_earlier(next_ms, client->deadline_ms);
         }
+        return next_ms;
 }
 
 int ivg_control_open(struct ivg_mediator *mediator, struct ivg_error *error)

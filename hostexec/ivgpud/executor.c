@@ -294,26 +294,27 @@ static void too_late(struct ivg_executor *executor)
                         "[WARM] the executor (pid %d) hangs: it is killed", (int)executor->pid);
 }
 
-void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms)
+uint64_t ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms)
 {
         const bool all = now_ms == UINT64_MAX;
 
         if ((executor->phase == IVG_EXECUTOR_READY || executor->phase == IVG_EXECUTOR_WAITING) && !all)
-                return;
+                return IVG_TICK_NEVER;
         if (now_ms < executor->deadline_ms)
-                return;
+                return executor->deadline_ms;
         if (executor->phase == IVG_EXECUTOR_KILL) {
                 if (!all && executor->warm && executor->channel && !executor->told &&
                     executor->channel->state == IVG_HOST_CHANNEL_STARTING)
                         ivg_channel_failed(executor->channel, IVG_ERROR_TIMEOUT,
                                            "the kernel does not let a hanging executor go");
-                return;
+                return IVG_TICK_NEVER; /* its end is an event */
         }
         if ((executor->phase == IVG_EXECUTOR_STARTING || executor->phase == IVG_EXECUTOR_WARMING) && !all)
                 too_late(executor);
         executor->phase = IVG_EXECUTOR_KILL;
         executor->deadline_ms = ivg_loop_now_ms() + IVG_KILLED_GONE_MS;
         kill(executor->pid, SIGKILL);
+        return executor->deadline_ms;
 }
 
 /* ---- its beginning ---- */

@@ -183,9 +183,10 @@ int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_
         return rc < 0 ? rc : ivg_local_take_listener(mediator, local, rc, error);
 }
 
-void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms)
+uint64_t ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms)
 {
         struct ivg_local_program *next;
+        uint64_t next_ms = IVG_TICK_NEVER;
 
         for (struct ivg_local_program *program = local->programs; program; program = next) {
                 next = program->next;
@@ -193,8 +194,11 @@ void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint
                         ivg_log(IVG_EVENT_REFUSED, ivg_about_member(local->whose),
                                 "[CONNECTION] local program: no hello within %u ms", IVG_HELLO_MS);
                         program_gone(mediator, program, "no hello");
+                } else if (!program->tenant) {
+                        next_ms = ivg_tick_earlier(next_ms, program->deadline_ms);
                 }
         }
+        return next_ms;
 }
 
 void ivg_local_stop_listening(struct ivg_mediator *mediator, struct ivg_local *local)

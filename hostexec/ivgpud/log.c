@@ -206,12 +206,12 @@ void ivg_log_block(enum ivg_log_event event, char *message)
                 put(events[event].level, event, &IVG_ABOUT_NOBODY, message);
 }
 
-void ivg_log_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+uint64_t ivg_log_tick(struct ivg_mediator *mediator, uint64_t now_ms)
 {
-        bool left = false;
+        uint64_t next_ms = UINT64_MAX;
 
         if (!any_hidden)
-                return;
+                return next_ms;
         for (uint32_t event = 0; event < IVG_LOG_EVENT_COUNT; event++) {
                 for (uint32_t slot = 0; slot <= NOBODY; slot++) {
                         struct window *window = &windows[event][slot];
@@ -220,8 +220,11 @@ void ivg_log_tick(struct ivg_mediator *mediator, uint64_t now_ms)
                                                                                 : NULL;
                         const uint32_t hidden = window->hidden;
 
-                        if (hidden == 0 || now_ms - window->begin_ms < IVG_LOG_WINDOW_MS) {
-                                left |= hidden != 0;
+                        if (hidden == 0)
+                                continue;
+                        if (now_ms - window->begin_ms < IVG_LOG_WINDOW_MS) {
+                                if (window->begin_ms + IVG_LOG_WINDOW_MS < next_ms)
+                                        next_ms = window->begin_ms + IVG_LOG_WINDOW_MS;
                                 continue;
                         }
                         *window = (struct window){0};
@@ -230,7 +233,8 @@ void ivg_log_tick(struct ivg_mediator *mediator, uint64_t now_ms)
                                 hidden, events[event].name);
                 }
         }
-        any_hidden = left;
+        any_hidden = next_ms != UINT64_MAX;
+        return next_ms;
 }
 
 /* ---- setup ---- */

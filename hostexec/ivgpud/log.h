@@ -51,7 +51,7 @@ void ivg_log(enum ivg_log_event event, struct ivg_log_about about, const char *f
 void ivg_log_at(enum ivg_log_level level, enum ivg_log_event event, struct ivg_log_about about, const char *text);
 /* Several lines that belong together, as one entry; `message` begins with "MESSAGE=". */
 void ivg_log_block(enum ivg_log_event event, char *message);
-/* Tells what was not shown, when its time is over. */
-void ivg_log_tick(struct ivg_mediator *mediator, uint64_t now_ms);
+/* Tells what was not shown, when its time is over. Returns when that is; UINT64_MAX: nothing was hidden. */
+uint64_t ivg_log_tick(struct ivg_mediator *mediator, uint64_t now_ms);
 
 #endif

@@ -33,13 +33,13 @@ uint64_t ivg_loop_now_ns(void)
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* The loop turns at least once in IVG_HEARTBEAT_MS. A turn that comes much later means that the mediator stood still:
+/* The loop turns at the next tick at the latest. A turn that comes much later means that the mediator stood still:
  * stopped, frozen with others, or in a machine that was itself stopped and whose clock then jumped. Others may have
  * stood still with it, or their answers lie unread: that time counts for no deadline. */
-#define STOOD_STILL_MS (5 * IVG_HEARTBEAT_MS)
+#define STOOD_STILL_MS (4 * IVG_HEARTBEAT_MS)
 
 static struct {
-        uint64_t last_turn_ms; /* of the clock as it is */
+        uint64_t tick_ms; /* when the timer runs out, of the clock as it is */
         uint64_t skipped_ms;
         uint64_t resumed_ns;
 } turns;
@@ -48,11 +48,11 @@ static void turn_begin(void)
 {
         const uint64_t now_ns = ivg_loop_now_ns(), now_ms = now_ns / 1000000;
 
-        if (turns.last_turn_ms != 0 && now_ms - turns.last_turn_ms > STOOD_STILL_MS) {
-                turns.skipped_ms += now_ms - turns.last_turn_ms;
+        if (now_ms > turns.tick_ms + STOOD_STILL_MS) {
+                turns.skipped_ms += now_ms - turns.tick_ms;
                 turns.resumed_ns = now_ns;
+                turns.tick_ms = now_ms;
         }
-        turns.last_turn_ms = now_ms;
 }
 
 uint64_t ivg_loop_resumed_ns(void)
@@ -117,33 +117,67 @@ static void garbage_collect(struct ivg_mediator *mediator)
 
 /* ---- the tick ---- */
 
-static void tick(struct ivg_mediator *mediator)
+static uint64_t heartbeat_log_tick(struct ivg_mediator *mediator, uint64_t now_ms)
 {
-        const uint64_t now_ms = ivg_loop_now_ms();
-
-        for (struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next)
-                ivg_tenant_beat(tenant);
-        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
-                ivg_executor_tick(executor, now_ms);
-        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
-                ivg_watchdog_tick(executor, now_ms);
-        for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
-             member = ivg_member_next(mediator, member))
-                ivg_member_tick(member, now_ms);
-        ivg_removed_tick(mediator);
-        ivg_local_tick(mediator, &mediator->local, now_ms);
-        for (uint32_t slot = 0; slot < mediator->config.vm_count; slot++)
-                ivg_local_tick(mediator, &mediator->vms[slot].local, now_ms);
-        ivg_control_tick(mediator, now_ms);
-        ivg_metrics_tick(mediator, now_ms);
-        ivg_mps_tick(mediator, now_ms);
-        ivg_warm_tick(mediator, now_ms);
-        ivg_log_tick(mediator, now_ms);
-        ivg_manager_alive(now_ms);
-        if (mediator->config.heartbeat_log_s != 0 && now_ms >= mediator->next_heartbeat_log_ms) {
+        if (mediator->config.heartbeat_log_s == 0)
+                return IVG_TICK_NEVER;
+        if (now_ms >= mediator->next_heartbeat_log_ms) {
                 mediator->next_heartbeat_log_ms = now_ms + mediator->config.heartbeat_log_s * 1000ull;
                 ivg_log(IVG_EVENT_HEARTBEAT, IVG_ABOUT_NOBODY, "[HEARTBEAT] alive");
         }
+        return mediator->next_heartbeat_log_ms;
+}
+
+/* Does what is due. Returns when the first of them wants to be called again. */
+static uint64_t tick_all(struct ivg_mediator *mediator, uint64_t now_ms)
+{
+        uint64_t next_ms = IVG_TICK_NEVER;
+
+        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                next_ms = ivg_tick_earlier(next_ms, ivg_watchdog_tick(executor, now_ms));
+        for (struct ivg_member *member = ivg_member_next(mediator, NULL); member;
+             member = ivg_member_next(mediator, member))
+                next_ms = ivg_tick_earlier(next_ms, ivg_member_tick(member, now_ms));
+        ivg_removed_tick(mediator);
+        next_ms = ivg_tick_earlier(next_ms, ivg_local_tick(mediator, &mediator->local, now_ms));
+        for (uint32_t slot = 0; slot < mediator->config.vm_count; slot++)
+                next_ms = ivg_tick_earlier(next_ms, ivg_local_tick(mediator, &mediator->vms[slot].local, now_ms));
+        next_ms = ivg_tick_earlier(next_ms, ivg_control_tick(mediator, now_ms));
+        next_ms = ivg_tick_earlier(next_ms, ivg_metrics_tick(mediator, now_ms));
+        next_ms = ivg_tick_earlier(next_ms, ivg_mps_tick(mediator, now_ms));
+        next_ms = ivg_tick_earlier(next_ms, ivg_warm_tick(mediator, now_ms));
+        next_ms = ivg_tick_earlier(next_ms, ivg_log_tick(mediator, now_ms));
+        next_ms = ivg_tick_earlier(next_ms, ivg_manager_alive(now_ms));
+        next_ms = ivg_tick_earlier(next_ms, heartbeat_log_tick(mediator, now_ms));
+        /* At last: the others may have started or ended some, which have a deadline then. */
+        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
+                next_ms = ivg_tick_earlier(next_ms, ivg_executor_tick(executor, now_ms));
+        return next_ms;
+}
+
+static void timer_set(struct ivg_mediator *mediator, uint64_t pause_ms)
+{
+        const struct itimerspec once = {
+                .it_value = {.tv_sec = (time_t)(pause_ms / 1000), .tv_nsec = (long)(pause_ms % 1000) * 1000000l}};
+
+        turns.tick_ms = ivg_loop_now_ns() / 1000000 + pause_ms;
+        if (timerfd_settime(mediator->timer.fd, 0, &once, NULL) < 0)
+                ivg_log(IVG_EVENT_START_FAILED, IVG_ABOUT_NOBODY, "the timer: %s", strerror(errno));
+}
+
+static void tick(struct ivg_mediator *mediator)
+{
+        const uint64_t now_ms = ivg_loop_now_ms();
+        uint64_t next_ms, pause_ms = IVG_HEARTBEAT_SLOW_MS;
+
+        for (struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next)
+                ivg_tenant_beat(tenant);
+        next_ms = tick_all(mediator, now_ms);
+        if (next_ms < now_ms + pause_ms)
+                pause_ms = next_ms > now_ms + IVG_HEARTBEAT_MS ? next_ms - now_ms : IVG_HEARTBEAT_MS;
+        for (struct ivg_tenant *tenant = mediator->tenants; tenant; tenant = tenant->next)
+                ivg_tenant_tell_pace(tenant, pause_ms);
+        timer_set(mediator, pause_ms);
 }
 
 static void timer_ready(struct ivg_mediator *mediator, struct ivg_source *source, uint32_t events)
@@ -155,15 +189,20 @@ static void timer_ready(struct ivg_mediator *mediator, struct ivg_source *source
                 tick(mediator);
 }
 
+/* Something has happened: whatever that means to whom, it is looked at soon. */
+static void tick_soon(struct ivg_mediator *mediator)
+{
+        if (mediator->timer.fd >= 0 && turns.tick_ms > ivg_loop_now_ns() / 1000000 + IVG_HEARTBEAT_MS)
+                timer_set(mediator, IVG_HEARTBEAT_MS);
+}
+
 static int timer_open(struct ivg_mediator *mediator)
 {
-        const struct itimerspec period = {.it_interval = {.tv_nsec = IVG_HEARTBEAT_MS * 1000000l},
-                                          .it_value = {.tv_nsec = IVG_HEARTBEAT_MS * 1000000l}};
-
         mediator->timer = (struct ivg_source){.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
                                               .ready = timer_ready};
-        if (mediator->timer.fd < 0 || timerfd_settime(mediator->timer.fd, 0, &period, NULL) < 0)
+        if (mediator->timer.fd < 0)
                 return -errno;
+        timer_set(mediator, IVG_HEARTBEAT_MS);
         return ivg_loop_watch(mediator, &mediator->timer);
 }
 
@@ -226,7 +265,7 @@ void ivg_loop_end(struct ivg_mediator *mediator, const char *why)
         if (mediator->ending) {
                 ivg_log(IVG_EVENT_ENDS, IVG_ABOUT_NOBODY, "%s again: executors are killed", why);
                 for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next)
-                        ivg_executor_tick(executor, UINT64_MAX);
+                        (void)ivg_executor_tick(executor, UINT64_MAX);
                 return;
         }
         mediator->ending = true;
@@ -247,7 +286,7 @@ static int loop_open(struct ivg_mediator *mediator)
                 rc = timer_open(mediator);
         mediator->next_heartbeat_log_ms = ivg_loop_now_ms() + mediator->config.heartbeat_log_s * 1000ull;
         if (rc == 0)
-                ivg_warm_tick(mediator, ivg_loop_now_ms());
+                (void)ivg_warm_tick(mediator, ivg_loop_now_ms());
         return rc;
 }
 
@@ -265,8 +304,11 @@ int ivg_loop_run(struct ivg_mediator *mediator, struct ivg_error *error)
                 for (int i = 0; i < count; i++) {
                         struct ivg_source *source = events[i].data.ptr;
 
-                        if (source->fd >= 0) /* else closed by an earlier event of this turn */
-                                source->ready(mediator, source, events[i].events);
+                        if (source->fd < 0) /* closed by an earlier event of this turn */
+                                continue;
+                        source->ready(mediator, source, events[i].events);
+                        if (source != &mediator->timer)
+                                tick_soon(mediator);
                 }
                 garbage_collect(mediator);
         }

@@ -262,12 +262,15 @@ void ivg_manager_notify(const char *state)
                         strerror(-rc));
 }
 
-void ivg_manager_alive(uint64_t now_ms)
+uint64_t ivg_manager_alive(uint64_t now_ms)
 {
-        if (watchdog_period_ms == 0 || now_ms < watchdog_next_ms)
-                return;
-        watchdog_next_ms = now_ms + watchdog_period_ms;
-        ivg_manager_notify("WATCHDOG=1");
+        if (watchdog_period_ms == 0)
+                return UINT64_MAX;
+        if (now_ms >= watchdog_next_ms) {
+                watchdog_next_ms = now_ms + watchdog_period_ms;
+                ivg_manager_notify("WATCHDOG=1");
+        }
+        return watchdog_next_ms;
 }
 
 int ivg_manager_open(int fd_first, struct ivg_error *error)

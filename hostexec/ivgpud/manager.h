@@ -59,7 +59,8 @@ uint32_t ivg_manager_kept_drop(char example[IVG_MANAGER_KEPT_NAME_BYTES]);
 
 /* "READY=1" and the like; the manager's absence is no failure. */
 void ivg_manager_notify(const char *state);
-/* Tells the watchdog that the loop goes on, as often as it wants to hear it. */
-void ivg_manager_alive(uint64_t now_ms);
+/* Tells the watchdog that the loop goes on, as often as it wants to hear it. Returns when that is to be said again;
+ * UINT64_MAX: never. */
+uint64_t ivg_manager_alive(uint64_t now_ms);
 
 #endif

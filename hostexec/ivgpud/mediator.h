@@ -95,9 +95,17 @@ int ivg_loop_watch_for(struct ivg_mediator *mediator, struct ivg_source *source,
 void ivg_loop_unwatch(struct ivg_mediator *mediator, struct ivg_source *source); /* leaves the descriptor open */
 void ivg_loop_close(struct ivg_mediator *mediator, struct ivg_source *source);   /* and closes it */
 void ivg_loop_free(struct ivg_mediator *mediator, struct ivg_garbage *garbage);  /* at the end of the turn */
-int ivg_process_open(pid_t pid);    /* its pidfd; -ESRCH: it has ended, reaped or not; another -errno. Any thread */
-uint64_t ivg_loop_now_ns(void);     /* the clock of what executors stamp. Any thread; the next two the loop's alone */
-uint64_t ivg_loop_now_ms(void);     /* for deadlines: without the time in which the mediator stood still */
+int ivg_process_open(pid_t pid); /* its pidfd; -ESRCH: it has ended, reaped or not; another -errno. Any thread */
+uint64_t ivg_loop_now_ns(void);  /* the clock of what executors stamp. Any thread; the next two the loop's alone */
+uint64_t ivg_loop_now_ms(void);  /* for deadlines: without the time in which the mediator stood still */
+/* The tick. Each function below that is named for it does what is due, and returns when it is to be called again at the
+ * latest, by ivg_loop_now_ms: deadlines hold to a tick. None comes sooner than IVG_HEARTBEAT_MS after another, nor
+ * later than IVG_HEARTBEAT_SLOW_MS, nor later than IVG_HEARTBEAT_MS after any event of the loop. */
+#define IVG_TICK_NEVER UINT64_MAX
+static inline uint64_t ivg_tick_earlier(uint64_t a, uint64_t b)
+{
+        return a < b ? a : b;
+}
 uint64_t ivg_loop_resumed_ns(void); /* when it last stood still no more, by the first of these clocks; 0: never */
 /* Before any socket exists: from then on a signal waits for the loop, which ends in order. Without it a SIGTERM right
  * after "ready" would leave sockets behind and statistics unwritten. */
@@ -218,7 +226,7 @@ void ivg_member_fault(struct ivg_tenant *tenant, enum ivg_fault_kind kind);
 /* Ends its programs with error 11 and lets none in for `seconds`; 0: until released. */
 void ivg_member_quarantine(struct ivg_member *member, uint32_t seconds, const char *why);
 void ivg_member_release(struct ivg_member *member, const char *why); /* with no faults on record */
-void ivg_member_tick(struct ivg_member *member, uint64_t now_ms);
+uint64_t ivg_member_tick(struct ivg_member *member, uint64_t now_ms);
 /* All of them: those VMs whose slot is taken, then local programs. NULL: no more. */
 struct ivg_member *ivg_member_next(struct ivg_mediator *mediator, const struct ivg_member *after);
 
@@ -285,6 +293,8 @@ int ivg_tenant_create(struct ivg_mediator *mediator, const struct ivg_tenant_con
 void ivg_tenant_end(struct ivg_tenant *tenant, const char *why);
 void ivg_tenant_scan(struct ivg_tenant *tenant); /* looks at the guest's words and acts */
 void ivg_tenant_beat(struct ivg_tenant *tenant);
+/* The guest gets to know that the next beat comes after so long; in the tick, after the beat. */
+void ivg_tenant_tell_pace(struct ivg_tenant *tenant, uint64_t pause_ms);
 void ivg_tenant_executor_gone(struct ivg_tenant *tenant);
 /* Descriptors that an executor of `channel` gets. */
 int ivg_tenant_doorbell_fd(const struct ivg_tenant *tenant, uint32_t channel);
@@ -362,13 +372,16 @@ struct ivg_executor {
         uint64_t asked_ms;     /* by a PING that is not answered; 0: none */
         uint64_t next_ping_ms; /* READY */
         uint64_t deadline_ms;  /* STARTING: be ready; WARMING: wait; TERM, KILL: be gone */
+        uint64_t batches_seen; /* at the latest tick */
+        uint64_t still_ms;     /* since when it has done nothing, by ticks */
+        bool unwatched;        /* as its board says (watchdog.c) */
 };
 
 /* An executor for this channel: one that waits, or, when there is none or `cold`, a new one. */
 int ivg_executor_start(struct ivg_channel *channel, bool cold, struct ivg_executor **executor, struct ivg_error *error);
 int ivg_executor_start_spare(struct ivg_mediator *mediator, uint32_t pool, struct ivg_error *error);
-void ivg_executor_end(struct ivg_executor *executor);                   /* SIGTERM, later SIGKILL */
-void ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms); /* looks at the deadline */
+void ivg_executor_end(struct ivg_executor *executor); /* SIGTERM, later SIGKILL */
+uint64_t ivg_executor_tick(struct ivg_executor *executor, uint64_t now_ms);
 
 /* ---- executor_log.c ---- */
 
@@ -388,7 +401,9 @@ void ivg_board_close(struct ivg_board *board, int fd); /* NULL: nothing */
 /* ---- watchdog.c ---- */
 
 /* Looks whether an executor answers, and whether its calls and its GPU's work keep to its VM's time limits. */
-void ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms);
+uint64_t ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms);
+/* An executor has kicked: those that were looked at seldom are looked at in each tick again. */
+void ivg_watchdog_kicked(struct ivg_mediator *mediator);
 
 /* ---- sched.c: who may use the devices ---- */
 
@@ -416,7 +431,7 @@ struct ivg_warm {               /* of a pool */
         uint32_t pause_ms;      /* after the latest loss */
         uint64_t begun, taken, cold, lost;
 };
-void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* starts what is missing, ends what is too many */
+uint64_t ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* starts what lacks, ends what is too many */
 void ivg_warm_end(struct ivg_mediator *mediator);
 void ivg_warm_end_pool(struct ivg_mediator *mediator, uint32_t pool);
 /* A spare executor of the pool to be given a channel; NULL: there is none. */
@@ -459,7 +474,7 @@ int ivg_mps_open(struct ivg_mediator *mediator, struct ivg_error *error); /* all
 void ivg_mps_begin(struct ivg_mediator *mediator, uint32_t pool);         /* does not wait */
 void ivg_mps_end(struct ivg_mediator *mediator, uint32_t pool);
 void ivg_mps_close(struct ivg_mediator *mediator);
-void ivg_mps_tick(struct ivg_mediator *mediator, uint64_t now_ms);
+uint64_t ivg_mps_tick(struct ivg_mediator *mediator, uint64_t now_ms);
 bool ivg_mps_is_used(const struct ivg_mediator *mediator, uint32_t pool);
 bool ivg_mps_is_up(const struct ivg_mediator *mediator, uint32_t pool);       /* or not used */
 const char *ivg_mps_word(const struct ivg_mediator *mediator, uint32_t pool); /* "off", "on", "down", ... */
@@ -537,7 +552,7 @@ void ivg_vm_announce(const struct ivg_vm *vm); /* in the log: where it listens *
 void ivg_vm_stop_listening(struct ivg_vm *vm);
 /* Takes no new QEMU from now on. */
 void ivg_vm_remove(struct ivg_vm *vm);
-/* Frees the slots of VMs and pools that were removed and have ended. */
+/* Frees the slots of VMs and pools that were removed and have ended, which are events. */
 void ivg_removed_tick(struct ivg_mediator *mediator);
 
 /* ---- reload.c ---- */
@@ -549,7 +564,7 @@ int ivg_reload(struct ivg_mediator *mediator, struct ivg_error *error);
 void ivg_local_init(struct ivg_local *local); /* before all else */
 int ivg_local_take_listener(struct ivg_mediator *mediator, struct ivg_local *local, int fd, struct ivg_error *error);
 int ivg_local_open(struct ivg_mediator *mediator, struct ivg_local *local, mode_t mode, struct ivg_error *error);
-void ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms);
+uint64_t ivg_local_tick(struct ivg_mediator *mediator, struct ivg_local *local, uint64_t now_ms);
 void ivg_local_stop_listening(struct ivg_mediator *mediator, struct ivg_local *local);
 void ivg_local_close(struct ivg_mediator *mediator, struct ivg_local *local);
 
@@ -562,7 +577,7 @@ struct ivg_control {
         uint32_t client_count;
 };
 int ivg_control_open(struct ivg_mediator *mediator, struct ivg_error *error);
-void ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* cuts off who is too slow */
+uint64_t ivg_control_tick(struct ivg_mediator *mediator, uint64_t now_ms); /* cuts off who is too slow */
 void ivg_control_close(struct ivg_mediator *mediator);
 
 /* ---- trace.c ---- */
@@ -605,7 +620,7 @@ struct ivg_metrics {
 };
 int ivg_metrics_open(struct ivg_mediator *mediator, struct ivg_error *error);  /* loads, listens; no thread yet */
 int ivg_metrics_start(struct ivg_mediator *mediator, struct ivg_error *error); /* in the process that stays */
-void ivg_metrics_tick(struct ivg_mediator *mediator, uint64_t now_ms);
+uint64_t ivg_metrics_tick(struct ivg_mediator *mediator, uint64_t now_ms);
 void ivg_metrics_close(struct ivg_mediator *mediator);
 
 /* ---- everything ---- */

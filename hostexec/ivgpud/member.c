@@ -193,8 +193,9 @@ void ivg_member_release(struct ivg_member *member, const char *why)
         ivg_log(IVG_EVENT_RELEASED, ivg_about_member(member), "[WATCHDOG] %s: quarantine ends: %s", member->name, why);
 }
 
-void ivg_member_tick(struct ivg_member *member, uint64_t now_ms)
+uint64_t ivg_member_tick(struct ivg_member *member, uint64_t now_ms)
 {
         if (member->quarantined && now_ms >= member->quarantine_end_ms)
                 ivg_member_release(member, "its time is over");
+        return member->quarantined ? member->quarantine_end_ms : IVG_TICK_NEVER;
 }

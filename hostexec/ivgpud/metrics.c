@@ -65,14 +65,17 @@ static void snapshot_take(struct ivg_mediator *mediator)
         publish(snapshot);
 }
 
-void ivg_metrics_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+uint64_t ivg_metrics_tick(struct ivg_mediator *mediator, uint64_t now_ms)
 {
         struct ivg_metrics *metrics = &mediator->metrics;
 
-        if (!metrics->server || now_ms < metrics->next_ms)
-                return;
-        metrics->next_ms = now_ms + IVG_METRICS_PERIOD_MS;
-        snapshot_take(mediator);
+        if (!metrics->server)
+                return IVG_TICK_NEVER;
+        if (now_ms >= metrics->next_ms) {
+                metrics->next_ms = now_ms + IVG_METRICS_PERIOD_MS;
+                snapshot_take(mediator);
+        }
+        return metrics->next_ms;
 }
 
 /* ---- as text ---- */

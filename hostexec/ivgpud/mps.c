@@ -461,8 +461,21 @@ static void daemon_look(struct ivg_mediator *mediator, uint32_t pool, uint64_t n
         }
 }
 
-void ivg_mps_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+/* When it wants to be looked at again; 0: in the next tick. */
+static uint64_t next_look_ms(const struct ivg_mediator *mediator, const struct ivg_mps *mps)
 {
+        if (mps->quit_pid > 0 || mps->phase == IVG_MPS_STARTING)
+                return 0;
+        if (mps->phase == IVG_MPS_DOWN || mps->phase == IVG_MPS_ENDING)
+                return mps->deadline_ms;
+        /* A server comes with the first executor. */
+        return mps->phase == IVG_MPS_UP && mps->server.fd < 0 && mediator->executors ? 0 : IVG_TICK_NEVER;
+}
+
+uint64_t ivg_mps_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+{
+        uint64_t next_ms = IVG_TICK_NEVER;
+
         for (uint32_t pool = 0; pool < IVG_POOLS_MAX; pool++) {
                 struct ivg_mps *mps = &mediator->mps[pool];
 
@@ -476,7 +489,9 @@ void ivg_mps_tick(struct ivg_mediator *mediator, uint64_t now_ms)
                         server_find(mediator, pool);
                 else if (mps->phase == IVG_MPS_ENDING && now_ms >= mps->deadline_ms)
                         kill(mps->pid, SIGKILL);
+                next_ms = ivg_tick_earlier(next_ms, next_look_ms(mediator, mps));
         }
+        return next_ms;
 }
 
 enum ivg_error_code ivg_mps_admit(const struct ivg_mediator *mediator, uint32_t pool, struct ivg_error *error)

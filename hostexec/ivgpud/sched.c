@@ -166,6 +166,7 @@ static void kicked(struct ivg_mediator *mediator, struct ivg_source *source, uin
 {
         (void)events;
         drain(source->fd);
+        ivg_watchdog_kicked(mediator);
         look(mediator, true);
 }
 

@@ -49,6 +49,13 @@ void ivg_tenant_beat(struct ivg_tenant *tenant)
         ivg_store_relaxed_u64(heartbeat, ivg_load_relaxed_u64(heartbeat) + 1);
 }
 
+void ivg_tenant_tell_pace(struct ivg_tenant *tenant, uint64_t pause_ms)
+{
+        /* H3, release, pairs with H4 (link_heartbeat.c): who sees the faster pace sees the beat that began it. */
+        ivg_store_release_u64(&ivg_region_host_pages(&tenant->region)->silence_ms,
+                              pause_ms <= IVG_HEARTBEAT_MS ? IVG_HEARTBEAT_LOST_MS : IVG_HEARTBEAT_SLOW_LOST_MS);
+}
+
 /* ---- creation ---- */
 
 static int region_make(struct ivg_tenant *tenant, const struct ivg_tenant_config *config, struct ivg_error *error)

@@ -65,7 +65,9 @@ static void end_surplus(struct ivg_mediator *mediator, uint32_t pool, uint32_t s
                 }
 }
 
-static void pool_fill(struct ivg_mediator *mediator, uint32_t pool, uint64_t now_ms)
+/* Returns as a tick does. What else may change is an event: one waits, one is taken, one is gone, another number is
+ * wanted. */
+static uint64_t pool_fill(struct ivg_mediator *mediator, uint32_t pool, uint64_t now_ms)
 {
         const struct ivg_warm *warm = &mediator->warm[pool];
         const uint32_t wanted = mediator->config.pools[pool].warm_executors;
@@ -74,23 +76,29 @@ static void pool_fill(struct ivg_mediator *mediator, uint32_t pool, uint64_t now
 
         if (have > wanted)
                 end_surplus(mediator, pool, have - wanted);
-        else if (have < wanted && warming == 0 && now_ms >= warm->next_start_ms &&
-                 !(mediator->config.warm_once && warm->begun >= wanted))
-                start_one(mediator, pool);
+        if (have >= wanted || warming != 0 || (mediator->config.warm_once && warm->begun >= wanted))
+                return IVG_TICK_NEVER;
+        if (now_ms < warm->next_start_ms)
+                return warm->next_start_ms;
+        start_one(mediator, pool);
+        return warm->next_start_ms > now_ms ? warm->next_start_ms : IVG_TICK_NEVER;
 }
 
-void ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms)
+uint64_t ivg_warm_tick(struct ivg_mediator *mediator, uint64_t now_ms)
 {
+        uint64_t next_ms = IVG_TICK_NEVER;
+
         if (mediator->ending)
-                return;
+                return next_ms;
         for (uint32_t i = 0; i < mediator->config.pool_count; i++) {
                 if (!ivg_mps_is_up(mediator, i))
                         continue; /* it would find no server, and not say so */
                 if (pool_is_used(mediator, i))
-                        pool_fill(mediator, i, now_ms);
+                        next_ms = ivg_tick_earlier(next_ms, pool_fill(mediator, i, now_ms));
                 else
                         ivg_warm_end_pool(mediator, i);
         }
+        return next_ms;
 }
 
 void ivg_warm_end_pool(struct ivg_mediator *mediator, uint32_t pool)

@@ -1,5 +1,6 @@
 /* What takes too long. Looked at in each tick, on words that the executor writes anyway; the mediator waits for
- * nothing.
+ * nothing. An executor that has done nothing for UNWATCHED_AFTER_MS causes no ticks: its consumer, which sleeps, kicks
+ * the mediator when it wakes (W1 to W4, board.h).
  *
  * An executor is ended for it, with its program, which prints error 4 (TIMEOUT); its VM has a fault more. So the
  * longest that something goes on beyond its limit is a tick and the time in which the executor ends: IVG_HEARTBEAT_MS,
@@ -11,6 +12,8 @@
 #include <time.h>
 
 #define NS_PER_MS 1000000ull
+/* A kick costs the executor a system call beside its wake-up: not for pauses shorter than this. */
+#define UNWATCHED_AFTER_MS 1000u
 
 /* The clock of the executor's stamps (ivg_clock_ns). */
 static uint64_t now_ns(void)
@@ -85,45 +88,105 @@ static bool kernels_look(struct ivg_executor *executor, const struct ivg_limits 
 
 /* ---- does it answer ---- */
 
-/* Two questions within silent_timeout_ms, so that an answer that comes counts. */
-static void ask(struct ivg_executor *executor, uint64_t now_ms)
+/* Two questions within silent_timeout_ms, so that an answer that comes counts; of all executors at the same times, so
+ * that they cost one tick. Returns as a tick does. */
+static uint64_t ask(struct ivg_executor *executor, uint64_t now_ms)
 {
         const struct ivg_exec_message ping = {.magic = IVG_EXEC_CONTROL_MAGIC, .type = IVG_EXEC_PING};
         const uint32_t limit_ms = executor->mediator->config.silent_timeout_ms;
+        const uint64_t period_ms = limit_ms > 1 ? limit_ms / 2 : 1;
 
         if (limit_ms == 0 || executor->control.fd < 0)
-                return;
+                return IVG_TICK_NEVER;
         if (executor->asked_ms != 0) {
-                if (now_ms - executor->asked_ms > limit_ms)
-                        too_late(executor, IVG_FAULT_KIND_SILENT, "the executor does not answer",
-                                 now_ms - executor->asked_ms, "silent_timeout_ms", limit_ms);
-                return;
+                if (now_ms - executor->asked_ms <= limit_ms)
+                        return executor->asked_ms + limit_ms + 1;
+                too_late(executor, IVG_FAULT_KIND_SILENT, "the executor does not answer", now_ms - executor->asked_ms,
+                         "silent_timeout_ms", limit_ms);
+                return IVG_TICK_NEVER;
         }
         if (now_ms < executor->next_ping_ms)
-                return;
-        executor->next_ping_ms = now_ms + limit_ms / 2;
+                return executor->next_ping_ms;
+        executor->next_ping_ms = (now_ms / period_ms + 1) * period_ms;
         /* No room is no answer either. */
         if (send(executor->control.fd, &ping, sizeof(ping), MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(ping) ||
             errno == EAGAIN)
                 executor->asked_ms = now_ms;
+        return executor->next_ping_ms;
 }
 
-void ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms)
+/* ---- does it do anything ---- */
+
+static bool is_at_work(const struct ivg_executor *executor)
+{
+        const struct ivg_board_counters *counters = &executor->board->counters;
+        uint64_t stamps = ivg_load_relaxed_u64(&counters->call_since_ns);
+
+        for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++)
+                stamps |= ivg_load_relaxed_u64(&counters->lane_since_ns[i]);
+        for (uint32_t i = 0; i < executor->seat_count; i++)
+                stamps |= ivg_load_relaxed_u64(&executor->board->uses[i].busy_since_ns);
+        return stamps != 0;
+}
+
+static bool consumer_sleeps(const struct ivg_executor *executor)
+{
+        const struct ivg_channel *channel = executor->channel;
+
+        /* W2, pairs with W3 (exec/gate.c): must not pass W1, or a consumer wakes that nobody watches and that has not
+         * seen it. */
+        return ivg_load_seq_cst_u64(&ivg_region_ring_host(&channel->tenant->region, channel->index)->sleep_at) != 0;
+}
+
+static void set_unwatched(struct ivg_executor *executor, bool unwatched)
+{
+        executor->unwatched = unwatched;
+        /* W1, pairs with W4 (exec/gate.c). */
+        (void)ivg_exchange_seq_cst_u32(&executor->board->orders.unwatched, unwatched);
+}
+
+/* Returns as a tick does: never, when the executor will say that it goes on. */
+static uint64_t activity_look(struct ivg_executor *executor, uint64_t now_ms)
+{
+        const uint64_t batches = ivg_load_relaxed_u64(&executor->board->counters.batches);
+
+        if (batches != executor->batches_seen || executor->still_ms == 0 || is_at_work(executor)) {
+                executor->batches_seen = batches;
+                executor->still_ms = now_ms;
+                if (executor->unwatched)
+                        set_unwatched(executor, false);
+        } else if (!executor->unwatched && now_ms - executor->still_ms >= UNWATCHED_AFTER_MS) {
+                set_unwatched(executor, true);
+                if (!consumer_sleeps(executor))
+                        set_unwatched(executor, false);
+        }
+        return executor->unwatched ? IVG_TICK_NEVER : now_ms;
+}
+
+void ivg_watchdog_kicked(struct ivg_mediator *mediator)
+{
+        for (struct ivg_executor *executor = mediator->executors; executor; executor = executor->next) {
+                if (!executor->unwatched)
+                        continue;
+                set_unwatched(executor, false);
+                executor->still_ms = ivg_loop_now_ms();
+        }
+}
+
+uint64_t ivg_watchdog_tick(struct ivg_executor *executor, uint64_t now_ms)
 {
         const struct ivg_limits *limits;
         const struct ivg_member *member;
 
         if (executor->phase != IVG_EXECUTOR_READY || !executor->channel)
-                return;
+                return IVG_TICK_NEVER;
         member = executor->channel->tenant->member;
         limits = member->limits;
-        if (member->paused) { /* what stands still then does so by order */
-                ask(executor, now_ms);
-                return;
+        if (!member->paused) { /* else what stands still does so by order */
+                if (limits->call_timeout_ms != 0 && !calls_look(executor, limits))
+                        return IVG_TICK_NEVER;
+                if (limits->kernel_timeout_ms != 0 && !kernels_look(executor, limits))
+                        return IVG_TICK_NEVER;
         }
-        if (limits->call_timeout_ms != 0 && !calls_look(executor, limits))
-                return;
-        if (limits->kernel_timeout_ms != 0 && !kernels_look(executor, limits))
-                return;
-        ask(executor, now_ms);
+        return ivg_tick_earlier(ask(executor, now_ms), activity_look(executor, now_ms));
 }

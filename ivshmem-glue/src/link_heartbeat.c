@@ -6,10 +6,19 @@
  * and of which it cannot say that it would have seen a beat. */
 #include "link_internal.h"
 
+/* H4, acquire, pairs with H3 (ivgpud's tenant.c): a beat that is read afterwards is not older than the pace. */
+static uint64_t silence_allowed_ms(const struct ivg_link *link)
+{
+        const uint64_t told = ivg_load_acquire_u64(&ivg_region_host_pages(&link->region)->silence_ms);
+
+        return told <= IVG_HEARTBEAT_LOST_MS ? IVG_HEARTBEAT_LOST_MS : ivg_min_u64(told, IVG_HEARTBEAT_SLOW_LOST_MS);
+}
+
 int ivg_link_heartbeat_check(struct ivg_link *link)
 {
         /* The clock first: a thread that is held up between the two sees a newer beat, not an older one. */
         const uint64_t now_ns = ivg_now_ns();
+        const uint64_t silence_ns = silence_allowed_ms(link) * IVG_NS_PER_MS;
         /* Relaxed, here and below: a beat orders nothing. Threads may count for each other; exchanged, each stretch of
          * time counts once. */
         const uint64_t beat = ivg_load_relaxed_u64(&ivg_region_host_pages(&link->region)->heartbeat);
@@ -21,8 +30,7 @@ int ivg_link_heartbeat_check(struct ivg_link *link)
                 atomic_store_explicit(&link->heartbeat_seen, beat, memory_order_relaxed);
                 return 0;
         }
-        if (atomic_fetch_add_explicit(&link->heartbeat_silent_ns, gap_ns, memory_order_relaxed) + gap_ns <
-            IVG_HEARTBEAT_LOST_MS * IVG_NS_PER_MS)
+        if (atomic_fetch_add_explicit(&link->heartbeat_silent_ns, gap_ns, memory_order_relaxed) + gap_ns < silence_ns)
                 return 0;
         return -EPIPE;
 }

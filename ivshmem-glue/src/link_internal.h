@@ -125,7 +125,7 @@ int ivg_link_interrupts_prepare(struct ivg_link *link, struct ivg_link_request *
 
 /* ---- link_heartbeat.c ---- */
 
-/* -EPIPE when the mediator's heartbeat has stood still for IVG_HEARTBEAT_LOST_MS of looking at it, counted from the
+/* -EPIPE when the mediator's heartbeat has stood still for so long as it said it would at most, counted from the
  * last beat that was seen here or from heartbeat_looked_ns, which the transport sets when it opens. Any thread. */
 int ivg_link_heartbeat_check(struct ivg_link *link);
 
@@ -134,7 +134,8 @@ int ivg_link_heartbeat_check(struct ivg_link *link);
 /* The longest sleep without a look at the peer's signs of life and, for a follower, the leader's. */
 #define IVG_LINK_WAIT_SLICE_NS (50 * IVG_NS_PER_MS)
 /* The same where somebody tells the sleeper of everything but one thing, a mediator that hangs: for that it reads the
- * heartbeat, which is lost only after IVG_HEARTBEAT_LOST_MS. Three looks a second cost nothing. */
+ * heartbeat, which is lost only after IVG_HEARTBEAT_LOST_MS. Three looks a second cost next to nothing, while it waits.
+ */
 #define IVG_LINK_TOLD_SLICE_NS (300 * IVG_NS_PER_MS)
 #define IVG_HEARTBEAT_GAP_NS IVG_LINK_TOLD_SLICE_NS /* link_heartbeat.c */
 #define IVG_LINK_STEP_NS_MIN (20 * IVG_NS_PER_US)

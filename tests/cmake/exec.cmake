@@ -9,6 +9,7 @@ set(exec_unit_tests
     exec_refuses_broken_records
     exec_lets_kernels_dump_no_files
     exec_tells_deferred_errors_once
+    exec_tells_its_mediator_that_it_wakes
     exec_tickets_are_whole
     exec_traces_what_ran
     exec_vram_table_outlives_its_holders)

@@ -13,13 +13,13 @@ if(BUILD_TESTING)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   foreach(test ivgpuctl_shows_and_changes ivgpud_follows_its_configuration ivgpud_keeps_channels_and_executors_in_step
           ivgpud_keeps_executors_warm ivgpud_logs_to_the_journal ivgpud_quarantines ivgpud_runs_mps ivgpud_serves_its_manager ivgpud_shares_inside_a_machine_only ivgpud_watches_time
-          ivgpu_run_is_transparent metrics_are_served programs_are_told_why_they_end vram_is_capped)
+          idle_programs_wake_nobody ivgpu_run_is_transparent metrics_are_served programs_are_told_why_they_end vram_is_capped)
     add_test(NAME ${test} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/integration/${test}.py)
     set_tests_properties(${test} PROPERTIES TIMEOUT 300 LABELS "integration;ivgpud"
                          ENVIRONMENT "IVGPU_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   endforeach()
   # These run CUDA programs on the soft GPU.
-  set_tests_properties(metrics_are_served programs_are_told_why_they_end vram_is_capped
+  set_tests_properties(idle_programs_wake_nobody metrics_are_served programs_are_told_why_they_end vram_is_capped
                        PROPERTIES LABELS "integration;ivgpud;cuda")
 endif()
 

@@ -6,6 +6,7 @@
 
 int main(void)
 {
+        WORD(orders.unwatched);
         WORD(counters.call_since_ns);
         WORD(counters.lane_since_ns[5]);
         WORD(uses[2].busy_since_ns);

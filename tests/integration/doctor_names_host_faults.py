@@ -227,7 +227,7 @@ class HostFaults(Doctor):
         self.start()
         self.assertEqual(self.doctor(*self.look("region"))[0]["verdict"], "not applicable")
         guest = self.attach_qemu()
-        self.assertRegex(self.finds_right(*self.look("region"))[0]["seen"], "32 MiB, 4 channels, layout 1.*no guest")
+        self.assertRegex(self.finds_right(*self.look("region"))[0]["seen"], "32 MiB, 4 channels, layout 2.*no guest")
         guest.begin_epoch(5)
         self.assertRegex(self.finds_right(*self.look("region"))[0]["seen"], "a guest uses it")
         with open(self.config_path) as file:
@@ -248,7 +248,7 @@ class HostFaults(Doctor):
         fake = FakeMediator(self.control_path, fd)
         for offset, value, fault, seen, remedy in (
                 (8, b"\x09\0\0\0", "region-of-another-build", "layout 9", "systemctl restart ivgpud"),
-                (24, b"\x09\0\0\0", "region-of-another-build", "this installation's are 1", "same version in the guest"),
+                (24, b"\x09\0\0\0", "region-of-another-build", "this installation's are 2", "same version in the guest"),
                 (80, b"\xff" * 8, "region-broken", ".", "start the VM again"),
                 (0, b"", "region-without-heartbeat", "stands still", 'see "mediator"')):
             with self.subTest(fault, offset=offset):

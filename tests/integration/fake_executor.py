@@ -5,7 +5,7 @@ Modes, read when it has its channel: ready, open (ready, ring opened), fail, ref
 SIGTERM), says (ready, after words on standard error, and more at SIGTERM), share (ready, and passes on what the test at the socket $FAKE_NOTES.PID asks the mediator, and its answers).
 Modes of one that is started with --warm, read at its start: those that begin with "waiting-": -crash and -fail end before
 it waits, -silent never waits, -crashes and -hangs do so when given a channel; all others wait.
-Notes what it was given and its descriptors in $FAKE_NOTES when it has a channel, one JSON object a line; its pid in
+At SIGUSR1 it kicks the mediator. Notes what it was given and its descriptors in $FAKE_NOTES when it has a channel, one JSON object a line; its pid in
 $FAKE_NOTES.begun when it has read a warm one's mode, in $FAKE_NOTES.waiting when it waits."""
 import json
 import os
@@ -126,6 +126,7 @@ def main():
         signal.signal(signal.SIGTERM, lambda *_: os._exit(os.write(2, b"the end") - len("the end")))
     elif how != "silent":
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGUSR1, lambda *_: os.eventfd_write(given["kick"], 1))
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "fail":

@@ -170,8 +170,10 @@ class Machines(Mediator):
     def test_heart_beats(self):
         self.start()
         guest = self.attach_qemu()
+        guest.open()
         first = guest.region.heartbeat()
         wait_until(lambda: guest.region.heartbeat() >= first + 5, "beats", 3)
+        self.assertEqual(guest.region.silence_ms(), 900)
         wait_until(lambda: "[HEARTBEAT] alive" in self.log(), "a line", 3)
         guest.close()
 

@@ -9,13 +9,14 @@ import time
 import unittest
 
 from mediator_harness import (BIN, DEAD, FREE, GUEST_CLOSED, GUEST_OPEN, HERE, READY, TIMEOUT, VM_QUARANTINED, Mediator,
-                              wait_until)
+                              times_slept, wait_until)
 
 WORDS = dict(line.split() for line in subprocess.run([os.path.join(BIN, "..", "tests", "board_words")], check=True,
                                                      capture_output=True, text=True).stdout.splitlines())
 LIMIT_MS = 400
 DELAY_S_MAX = 1.0  # by another's faults (docs/operations.md); a tick is 0.1 s
 LOADED_S = 4.0     # and so much for a loaded machine
+IDLE_S, IDLE_SLEEPS_MAX = 3, 6  # one in 2 s, and what the turn to that pace leaves behind; a tick each 0.1 s were 30
 
 
 class Watchdog(Mediator):
@@ -47,6 +48,11 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         moment = time.monotonic_ns() - int(seconds_ago * 1e9) if seconds_ago is not None else 0
         with open(f"/proc/{note['pid']}/fd/{note['options']['board']}", "r+b", buffering=0) as board:
             os.pwrite(board.fileno(), struct.pack("<Q", moment), int(WORDS[word]))
+
+    def board_word(self, word, channel=0):
+        note = [note for note in self.notes() if note["options"]["channel"] == str(channel)][-1]
+        with open(f"/proc/{note['pid']}/fd/{note['options']['board']}", "rb", buffering=0) as board:
+            return struct.unpack("<I", os.pread(board.fileno(), 4, int(WORDS[word])))[0]
 
     def ended(self, generation, words, channel=0):
         self.guest.wait_host(channel, generation, DEAD)
@@ -91,6 +97,31 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; }};""")
         for word in WORDS:
             self.write(word, 100)
         self.goes_on(generation)
+
+    def test_one_that_does_nothing_is_looked_at_seldom(self):
+        """Until it kicks. An executor whose consumer is awake is none."""
+        generation = self.begin(f"call_timeout_ms = {LIMIT_MS};")
+        self.goes_on(generation, 2)
+        self.assertEqual((self.board_word("orders.unwatched"), self.guest.region.silence_ms()), (0, 900))
+        self.guest.region.store_sleep_at(0, 1)
+        wait_until(lambda: self.board_word("orders.unwatched") == 1, "seldom looks at it")
+        wait_until(lambda: self.guest.region.silence_ms() == 6000, "the slow pace")
+        beat, slept = self.guest.region.heartbeat(), times_slept(self.process.pid)
+        time.sleep(IDLE_S)
+        self.assertLessEqual(times_slept(self.process.pid) - slept, IDLE_SLEEPS_MAX)
+        wait_until(lambda: self.guest.region.heartbeat() > beat, "a beat")
+        self.guest.region.store_sleep_at(0, 0)
+        self.write("counters.call_since_ns", 0)
+        os.kill(self.notes()[0]["pid"], signal.SIGUSR1)
+        self.ended(generation, "a call runs for ")
+
+    def test_a_kick_makes_it_look_again(self):
+        generation = self.begin(f"call_timeout_ms = {LIMIT_MS};")
+        self.guest.region.store_sleep_at(0, 1)
+        wait_until(lambda: self.board_word("orders.unwatched") == 1, "seldom looks at it")
+        os.kill(self.notes()[0]["pid"], signal.SIGUSR1)
+        wait_until(lambda: self.board_word("orders.unwatched") == 0, "looks at it")
+        self.assertEqual(self.guest.region.host(0), (generation, READY))
 
     def test_moments_that_cannot_be_are_none(self):
         generation = self.begin(f"call_timeout_ms = {LIMIT_MS}; kernel_timeout_ms = {LIMIT_MS};")

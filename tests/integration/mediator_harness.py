@@ -50,6 +50,12 @@ def process_name(pid):
         return None
 
 
+def times_slept(pid):
+    """How often a process of one thread has gone to sleep by itself."""
+    with open(f"/proc/{pid}/status") as file:
+        return int(re.search(r"^voluntary_ctxt_switches:\s*([0-9]+)", file.read(), re.M)[1])
+
+
 def receive(sock, size, fd_max=8):
     data, fds, _, _ = socket.recv_fds(sock, size, fd_max)
     return data, list(fds)
@@ -84,6 +90,13 @@ class Region:
 
     def heartbeat(self):
         return self.word(self.host_pages)
+
+    def silence_ms(self):
+        return self.word(self.host_pages + 16)
+
+    def store_sleep_at(self, channel, value):
+        """In the executor's place."""
+        self.store(self.channels_offset + channel * self.stride + (512 << 10) + 128, value)
 
     def epoch_seen(self):
         return self.word(self.host_pages + 8)
@@ -217,7 +230,7 @@ local = {{ socket = "{self.local_path}"; region_mib = 16; pool = "B"; }};
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.settimeout(WAIT_S)
         sock.connect(self.local_path)
-        sock.send(struct.pack("<IIQ", 0x4c475649, 1, fingerprint))
+        sock.send(struct.pack("<IIQ", 0x4c475649, 2, fingerprint))
         data, fds = receive(sock, 1024)
         self.assertEqual(len(data), 224)
         return sock, struct.unpack("<IIIIQQ192s", data), fds

@@ -44,6 +44,7 @@ static struct ivg_link *heartbeat_link(_Atomic(uint64_t) **beat)
         region = test_map(fd, IVG_SIDE_HOST_MEDIATOR, 0);
         link.region = region;
         *beat = &ivg_region_host_pages(&region)->heartbeat;
+        ivg_store_relaxed_u64(&ivg_region_host_pages(&region)->silence_ms, 0);
         close(fd);
         atomic_store(&link.heartbeat_looked_ns, ivg_now_ns());
         return &link;
@@ -70,23 +71,54 @@ static void a_clock_that_jumps_ends_no_heartbeat(void **state)
         ivg_region_unmap(&link->region);
 }
 
+/* Looks, a gap apart, until the mediator counts as gone. */
+static uint32_t looks_until_lost(struct ivg_link *link)
+{
+        uint32_t looks = 0;
+
+        while (looks < 100 && ivg_link_heartbeat_check(link) == 0) {
+                atomic_fetch_add(&monotonic_ahead_ns, (int64_t)IVG_HEARTBEAT_GAP_NS);
+                looks++;
+        }
+        return looks;
+}
+
 static void a_silent_mediator_is_still_noticed(void **state)
 {
         _Atomic(uint64_t) *beat;
         struct ivg_link *link = heartbeat_link(&beat);
-        const int64_t step_ns = (int64_t)IVG_HEARTBEAT_GAP_NS;
-        uint32_t looks = 0;
+        const uint32_t looks = looks_until_lost(link);
 
         (void)state;
-        while (looks < 100 && ivg_link_heartbeat_check(link) == 0) {
-                atomic_fetch_add(&monotonic_ahead_ns, step_ns);
-                looks++;
-        }
         /* Looks take real time as well, little or, on a loaded machine, much. */
         assert_true(looks >= 1 && looks <= IVG_HEARTBEAT_LOST_MS * IVG_NS_PER_MS / IVG_HEARTBEAT_GAP_NS);
         assert_int_equal(ivg_link_heartbeat_check(link), -EPIPE);
         ivg_store_relaxed_u64(beat, ivg_load_relaxed_u64(beat) + 1); /* it hung, and goes on */
         assert_int_equal(ivg_link_heartbeat_check(link), 0);
+        ivg_region_unmap(&link->region);
+}
+
+/* One that beats seldom has said so; what it may say is bounded. */
+static void a_slow_mediator_is_given_time(void **state)
+{
+        static const uint64_t told_ms[] = {IVG_HEARTBEAT_SLOW_LOST_MS, UINT64_MAX, 0, 1};
+        const uint32_t usual = IVG_HEARTBEAT_LOST_MS * IVG_NS_PER_MS / IVG_HEARTBEAT_GAP_NS;
+        const uint32_t slow = IVG_HEARTBEAT_SLOW_LOST_MS * IVG_NS_PER_MS / IVG_HEARTBEAT_GAP_NS;
+        _Atomic(uint64_t) *beat;
+        struct ivg_link *link = heartbeat_link(&beat);
+
+        (void)state;
+        for (size_t i = 0; i < sizeof(told_ms) / sizeof(told_ms[0]); i++) {
+                const bool is_slow = told_ms[i] > IVG_HEARTBEAT_LOST_MS;
+
+                ivg_store_relaxed_u64(&ivg_region_host_pages(&link->region)->silence_ms, told_ms[i]);
+                ivg_store_relaxed_u64(beat, ivg_load_relaxed_u64(beat) + 1);
+                assert_int_equal(ivg_link_heartbeat_check(link), 0);
+                const uint32_t looks = looks_until_lost(link);
+                /* A gap counts once at most, however late the look. */
+                assert_true(looks <= (is_slow ? slow : usual));
+                assert_true(!is_slow || looks > usual);
+        }
         ivg_region_unmap(&link->region);
 }
 
@@ -192,6 +224,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_clock_that_jumps_ends_no_heartbeat),
                 cmocka_unit_test(a_silent_mediator_is_still_noticed),
+                cmocka_unit_test(a_slow_mediator_is_given_time),
                 cmocka_unit_test(interrupts_alone_wake_while_clocks_step),
                 cmocka_unit_test(slices_look_again_while_clocks_step),
         };

@@ -81,7 +81,7 @@ static void each_misbehaviour_is_named(void **state)
                 {FAKE_END_AT_HELLO, -EPIPE, IVG_ERROR_MEDIATOR_UNAVAILABLE, "closed the connection without a welcome"},
                 {FAKE_REFUSE, -ECONNABORTED, IVG_ERROR_RATE_LIMITED, "RATE_LIMITED: too many programs"},
                 {FAKE_WRONG_MAGIC, -EPROTO, IVG_ERROR_MEDIATOR_UNAVAILABLE, "magic 00000001, expected 4c475649"},
-                {FAKE_WRONG_VERSION, -EPROTO, IVG_ERROR_MEDIATOR_UNAVAILABLE, "mediator has 42, this program has 1"},
+                {FAKE_WRONG_VERSION, -EPROTO, IVG_ERROR_MEDIATOR_UNAVAILABLE, "mediator has 42, this program has 2"},
                 {FAKE_WRONG_TABLE, -EPROTO, IVG_ERROR_MEDIATOR_UNAVAILABLE, "mediator has 0000000000000005"},
                 {FAKE_WRONG_LENGTH, -EPROTO, IVG_ERROR_MEDIATOR_UNAVAILABLE, "expected 224"},
                 {FAKE_NO_DESCRIPTORS, -EPROTO, IVG_ERROR_MEDIATOR_UNAVAILABLE, "welcome with 0 descriptors"},

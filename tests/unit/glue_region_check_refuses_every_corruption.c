@@ -22,7 +22,7 @@ static int check(const struct ivg_region_page *page, struct ivg_error *error)
 #define CORRUPTIONS(X)                                                                                          \
         X(-EAGAIN, "no magic yet", page->magic = 0)                                                             \
         X(-EPROTO, "is not ours", page->magic ^= 1)                                                             \
-        X(-EPROTO, "layout version 2, this build knows 1", page->layout_version = 2)                            \
+        X(-EPROTO, "layout version 9, this build knows 2", page->layout_version = 9)                            \
         X(-EINVAL, "region page: 8 bytes used", page->page_bytes_used = 8)                                      \
         X(-EINVAL, "region page: 4097 bytes used", page->page_bytes_used = 4097)                                \
         X(-EPROTO, "0000000000000005, this build has 1122334455667788", page->call_table_fingerprint = 5)       \

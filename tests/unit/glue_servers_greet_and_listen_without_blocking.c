@@ -231,7 +231,7 @@ static void wrong_hellos_are_refused_with_both_values(void **state)
         assert_hello_refused(
                 &(struct hello_case){&magic, sizeof(magic), IVG_ERROR_INVALID_REQUEST, {"deadbeef", "4c475649"}});
         assert_hello_refused(&(struct hello_case){
-                &version, sizeof(version), IVG_ERROR_INVALID_REQUEST, {"program has 99", "mediator has 1"}});
+                &version, sizeof(version), IVG_ERROR_INVALID_REQUEST, {"program has 99", "mediator has 2"}});
         assert_hello_refused(&(struct hello_case){&fingerprint,
                                                   sizeof(fingerprint),
                                                   IVG_ERROR_INVALID_REQUEST,

@@ -88,6 +88,7 @@ const struct kmod_layout_entry LIST[] = {
         SIZE(ivg_host_pages),
         PLACE(ivg_host_pages, heartbeat),
         PLACE(ivg_host_pages, epoch_seen),
+        PLACE(ivg_host_pages, silence_ms),
         PLACE(ivg_host_pages, channels),
         PLACE(ivg_host_pages, device_bytes),
 };

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 #define IVG_REGION_MAGIC 0x3130555047564901ull /* "\1IVGPU01" little-endian, stored last with release */
-#define IVG_LAYOUT_VERSION 1u
+#define IVG_LAYOUT_VERSION 2u
 #define IVG_EXTENT_BYTES (2u << 20)
 #define IVG_CHANNELS_MAX 64u
 #define IVG_VECTORS_MAX \
@@ -163,15 +163,20 @@ struct ivg_host_channel {
 };
 
 struct ivg_host_pages {
-        _Alignas(128) _Atomic(uint64_t) heartbeat; /* grows by one every IVG_HEARTBEAT_MS while the mediator lives */
+        _Alignas(128) _Atomic(uint64_t) heartbeat; /* grows while the mediator lives: every IVG_HEARTBEAT_MS, seldom
+                                                    * while nothing goes on */
         _Atomic(uint64_t) epoch_seen; /* the boot epoch that the host has adopted; older channels are gone */
+        _Atomic(uint64_t) silence_ms; /* without a beat for so long the mediator counts as gone */
         _Alignas(128) struct ivg_host_channel channels[IVG_CHANNELS_MAX];
         /* device_bytes[c][d]: memory of device d that the process behind channel c holds. Written by its executor,
          * shown to all processes of this guest (nvidia-smi). */
         _Alignas(128) _Atomic(uint64_t) device_bytes[IVG_CHANNELS_MAX][IVG_SHOWN_DEVICES_MAX];
 };
 #define IVG_HEARTBEAT_MS 100u
-#define IVG_HEARTBEAT_LOST_MS 900u /* without a beat for so long the mediator counts as gone */
+#define IVG_HEARTBEAT_SLOW_MS 2000u /* while nothing goes on */
+/* Values of silence_ms, for those two paces; a smaller one, and 0, means the first, a greater one the second. */
+#define IVG_HEARTBEAT_LOST_MS 900u
+#define IVG_HEARTBEAT_SLOW_LOST_MS 6000u
 
 _Static_assert(sizeof(struct ivg_region_page) <= IVG_PAGE_BYTES, "the region page is one page");
 _Static_assert(sizeof(struct ivg_guest_channel) == IVG_CACHELINE_BYTES, "one line per channel");
