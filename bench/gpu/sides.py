@@ -6,7 +6,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 SIDES = ("native", "ivgpu")
 RUN_SECONDS_MAX = 150
@@ -143,24 +142,6 @@ def run_ring(sides, figures):
         figures.note(f"ivgpu-ring-bench gave no figure: {done.stdout.strip()} {done.stderr.strip()}")
 
 
-def _doorbells(sides, launches):
-    program = os.path.join(sides.build, "tests", "cuda", "launch_rate")
-    done = sides.run("ivgpu", [program, str(launches)], ["--stats"]) if os.access(program, os.X_OK) else None
-    match = re.search(r"doorbells (\d+)", done.stdout + done.stderr) if done else None
-    return int(match.group(1)) if match else None
-
-
-def run_doorbells(sides, figures, launches):
-    """Doorbells of many launches less those of fewer, which fill the ring as well: what remains is rung while both sides
-    are busy, and not in what comes before and after."""
-    for _ in range(3):
-        few, many = _doorbells(sides, launches // 4), _doorbells(sides, launches)
-        if few is None or many is None:
-            figures.note("doorbells under load not counted: tests/cuda/launch_rate gave no figures")
-            return
-        figures.add("ivgpu", "doorbells_under_load", "count", float(max(0, many - few)))
-
-
 WAITING, PAUSE_MS = 2, 1500  # contexts ready, and how long one takes to be replaced, at most
 
 
@@ -168,52 +149,3 @@ def run_start_waiting(sides, figures, quick):
     """cuInit and a primary context where executors wait with theirs."""
     options = ["--only", "start_context_cold", "--start-pause", str(PAUSE_MS), *(["--quick"] if quick else [])]
     run_calls(sides, figures, "ivgpu", options, ["--warm", str(WAITING)], lambda name: name.replace("_cold", "_waiting"))
-
-
-def _run_ns(process):
-    """Processor time of a process's threads; the scheduler's own count, which is finer than the ticks."""
-    total = 0
-    for thread in os.listdir(f"/proc/{process}/task"):
-        with open(f"/proc/{process}/task/{thread}/schedstat", encoding="utf-8") as file:
-            total += int(file.read().split()[0])
-    return total
-
-
-def _processor_ns(root):
-    """Processor time of a process and all below it, at this moment, and how many they are."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat", encoding="utf-8") as file:
-                    fields = file.read().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(entry)] = int(fields[1])
-    found = {root}
-    grown = True
-    while grown:
-        more = {p for p, parent in parents.items() if parent in found} - found
-        found |= more
-        grown = bool(more)
-    return sum(_run_ns(process) for process in found), len(found)
-
-
-def run_idle(sides, figures, seconds):
-    """Processor time of program, mediator and executor while the program does nothing."""
-    child = subprocess.Popen(sides.ivgpu_run() + [sides.call_bench, "--idle", str(seconds + 3)], stdout=subprocess.PIPE,
-                             text=True, env=sides.environment("ivgpu"))
-    try:
-        if child.stdout.readline() != "idle\n":
-            figures.note("idle processor time not measured: the program did not start")
-            return
-        time.sleep(1)  # what the start leaves behind
-        before, processes = _processor_ns(child.pid)
-        if processes < 4:
-            figures.note(f"idle processor time is that of {processes} processes: not all were found")
-        time.sleep(seconds)
-        spent_ns = _processor_ns(child.pid)[0] - before
-        figures.add("ivgpu", "idle_processor_time", "%", 100.0 * spent_ns / 1e9 / seconds)
-    finally:
-        child.terminate()
-        child.communicate()
