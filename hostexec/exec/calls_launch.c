@@ -1,4 +1,5 @@
 /* Kernel launches: the hot path. Parameters come packed and go to the driver as they are. */
+#include "chain.h"
 #include "exec_internal.h"
 #include "host_args.h"
 #include <string.h>
@@ -10,10 +11,17 @@ CUresult ivg_host_ivgLaunch(struct ivg_exec_call *call, const struct ivg_args_iv
         size_t bytes = args->params_bytes;
         void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)args->params, CU_LAUNCH_PARAM_BUFFER_SIZE,
                          &bytes, CU_LAUNCH_PARAM_END};
+        CUresult result;
 
-        return ivg_exec_driver(call->exec)
-                ->cuLaunchKernel(args->function, args->grid_x, args->grid_y, args->grid_z, args->block_x, args->block_y,
-                                 args->block_z, args->shared_bytes, args->stream, NULL, bytes ? extra : NULL);
+        if (ivg_chain_launch(call, args))
+                return CUDA_SUCCESS;
+        result = ivg_exec_driver(call->exec)
+                         ->cuLaunchKernel(args->function, args->grid_x, args->grid_y, args->grid_z, args->block_x,
+                                          args->block_y, args->block_z, args->shared_bytes, args->stream, NULL,
+                                          bytes ? extra : NULL);
+        if (result == CUDA_SUCCESS)
+                ivg_chain_launched(call, args);
+        return result;
 }
 
 /* An event's number stands where its handle does. */

@@ -9,6 +9,7 @@
  *   all else                                    here, in the ring's order
  * So a call on a lane starts after every earlier record has been executed or given to the reaper, and waits there for
  * its own thread's earlier calls (lane.c). */
+#include "chain.h"
 #include "exec_internal.h"
 #include "rcu.h"
 #include <errno.h>
@@ -138,6 +139,10 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
 
         if (!accept_record(exec, record, &request))
                 return;
+        if (exec->chains_open && request.descriptor->number != IVG_CALL_ivgLaunch)
+                ivg_chains_issue_now(exec);
+        if (__builtin_expect(request.descriptor->unchains, 0) && exec->chains)
+                ivg_chains_unmake(exec, &request);
         if (request.wants_answer &&
             (request.descriptor->lane || request.capturing || ivg_lane_pending(exec, request.producer) > 0)) {
                 ivg_meter_flush(exec); /* it may end a stream, or wait for one */
@@ -164,6 +169,8 @@ static __attribute__((noinline)) void execute_records(struct ivg_exec *exec, uin
 {
         for (uint32_t i = first; i < end && may_go_on(exec); i++)
                 execute_record(exec, &exec->batch.records[i]);
+        if (exec->chains_open)
+                ivg_chains_issue_now(exec);
 }
 
 /* Each with its times; what goes to a lane or the reaper is told there. */

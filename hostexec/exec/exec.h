@@ -21,14 +21,16 @@ struct ivg_exec;
 
 /* One call while it runs. Decoders read `request` (private, request_bytes checked against the record), executors fill
  * `answer`. A broken rule sets `fault` (the channel is closed with it and no answer goes out). */
+struct ivg_exec_request;
 struct ivg_exec_call {
         struct ivg_exec *exec;
         const uint8_t *request;
         uint32_t request_bytes;
         uint32_t producer;
         ivg_id context;
-        CUstream stream; /* the latest that was looked up for this call; NULL: none */
-        bool metered;    /* the consumer's, for the device, and it is noted where it goes */
+        CUstream stream;                      /* the latest that was looked up for this call; NULL: none */
+        const struct ivg_exec_request *whole; /* what it came with; NULL: nothing but itself */
+        bool metered;                         /* the consumer's, for the device, and it is noted where it goes */
         uint8_t *answer; /* IVG_ANSWER_AREA_BYTES, private; copied to the mailbox or the answer area afterwards */
         uint32_t answer_bytes;
         enum ivg_ring_fault fault;
@@ -49,6 +51,7 @@ struct ivg_call_descriptor {
         bool reports_async;  /* its answer carries the deferred error of earlier asynchronous calls, if any */
         bool gpu;            /* gives the device work: the gate may hold it back (gate.c) */
         bool orders_streams; /* may make one stream wait for another: ends in the legacy stream come before (meter.h) */
+        bool unchains;       /* ends or changes what graphs of launches use: they end before (chain.h) */
         uint16_t request_bytes_min, request_bytes_max;
         const char *name;
         CUresult (*execute)(struct ivg_exec_call *call); /* decode, check, look up, call */

@@ -196,6 +196,8 @@ struct ivg_exec {
         uint64_t records_consumed, batches, sleeps; /* consumer only */
         uint64_t yield_ns;                          /* likewise: how long it looks on before it sleeps */
         struct ivg_exec_awaited awaited;            /* likewise */
+        struct ivg_chains *chains;                  /* likewise; NULL: launches are plain (chain.h) */
+        bool chains_open;                           /* likewise: launches have been gathered and not yet issued */
         struct ivg_exec_producer producers[IVG_RING_PRODUCERS];
         uint64_t trace_taken_ns; /* consumer only: when this batch was taken, if it is traced; else 0 */
         struct ivg_batch batch;  /* consumer only */

@@ -1,4 +1,5 @@
 /* An executor's beginning and end, in mirror order. */
+#include "chain.h"
 #include "exec_internal.h"
 #include "rcu.h"
 #include <errno.h>
@@ -121,6 +122,7 @@ int ivg_exec_start(struct ivg_exec *exec, struct ivg_error *error)
 {
         int result = ivg_reaper_start(exec);
 
+        exec->chains = ivg_chains_create(&exec->driver);
         if (result == 0)
                 result = ivg_meter_start(exec);
         if (result) {
@@ -260,6 +262,7 @@ void ivg_exec_destroy(struct ivg_exec *exec)
 
         if (arena)
                 munmap(arena, exec->region.arena_bytes);
+        ivg_chains_destroy(exec->chains);
         ivg_meter_destroy(exec);
         ivg_reaper_destroy(exec);
         ivg_lanes_destroy(exec);

@@ -151,6 +151,7 @@ static inline struct ivg_exec_call fresh_call(struct ivg_exec *exec, const struc
                                               uint8_t *answer)
 {
         return (struct ivg_exec_call){.exec = exec,
+                                      .whole = request,
                                       .request = request->bytes,
                                       .request_bytes = request->bytes_count,
                                       .producer = request->producer,

@@ -6,6 +6,7 @@
  * consumer and with it whatever follows in the ring, as the ring's order is the program's; it never holds up what was
  * taken before: lanes, the reaper, answers, ends. Lanes wait at the same grant for the device work that they do
  * themselves. Every wait ends with the channel. */
+#include "chain.h"
 #include "meter.h"
 #include <errno.h>
 #include <poll.h>
@@ -238,6 +239,8 @@ bool ivg_gate_look(struct ivg_exec *exec, ivg_id context)
         uint64_t calls;
         bool limited, close;
 
+        if (exec->chains_open)
+                ivg_chains_issue_now(exec);
         if (!same && !find_device(exec, context))
                 return true; /* the call will say what is wrong */
         ivg_gate_settle(exec);

@@ -10,6 +10,7 @@
  *
  * Calls name the same few objects again and again: each thread keeps what it has found lately, until any handle ends.
  */
+#include "chain.h"
 #include "exec_internal.h"
 #include "rcu.h"
 #include <stdlib.h>
@@ -458,6 +459,8 @@ void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer)
                         continue;
                 stream = take_out(exec->handles, IVG_KIND_STREAM, thread_stream_key(producer, context));
                 /* Not waited for: the driver frees it when its work is done. A failure was the context's end. */
+                if (stream && !ivg_thread_may_wait)
+                        ivg_chain_stream_ends(exec, stream);
                 if (stream && ivg_context_enter(exec, context) == CUDA_SUCCESS)
                         exec->driver.cuStreamDestroy_v2(stream);
         }

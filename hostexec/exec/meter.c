@@ -1,4 +1,5 @@
 /* Whoever gives the device work tells the meter: the consumer before and after, lanes for what they do themselves. */
+#include "chain.h"
 #include "meter_internal.h"
 
 /* ---- the board; the mutex is held ---- */
@@ -76,6 +77,8 @@ void ivg_meter_flush_now(struct ivg_exec *exec)
 {
         struct ivg_meter *meter = exec->meter;
 
+        if (exec->chains_open)
+                ivg_chains_issue_now(exec);
         ivg_gate_settle(exec);
         pthread_mutex_lock(&meter->mutex);
         flush(exec, ivg_clock_ns());

@@ -1,6 +1,7 @@
 /* The environment of a pool's executors, and of its MPS control daemon. Our own variables are for guests' programs, but
- * for those of the soft GPU, which is a driver; what the service manager told ivgpud is for ivgpud; the pool's GPUs are
- * told in the driver's way. Under MPS the daemon is told them: to its clients they are then 0, 1, ... */
+ * for those of the soft GPU, which is a driver, and how executors launch (chain.h); what the service manager told
+ * ivgpud is for ivgpud; the pool's GPUs are told in the driver's way. Under MPS the daemon is told them: to its clients
+ * they are then 0, 1, ... */
 #include "mediator.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ static bool is_handed_on(const char *variable, const struct ivg_pool_config *poo
         if (is_managers(variable))
                 return false;
         if (begins(variable, "IVGPU_"))
-                return begins(variable, "IVGPU_SOFT_");
+                return begins(variable, "IVGPU_SOFT_") || begins(variable, "IVGPU_LAUNCHES=");
         if (begins(variable, GPUS_VARIABLE))
                 return pool->gpu_count == 0 && (!mps || daemon);
         return !mps || (!begins(variable, MPS_PIPE_VARIABLE) && !begins(variable, MPS_LOG_VARIABLE));

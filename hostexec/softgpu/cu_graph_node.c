@@ -229,6 +229,46 @@ SG_ENTRY(cuGraphExecNodeSetParams, CUgraphExec exec, CUgraphNode node, CUgraphNo
         return result;
 }
 
+/* ---- the older forms for kernels ---- */
+
+static CUgraphNodeParams sg_kernel_params(const CUDA_KERNEL_NODE_PARAMS *p)
+{
+        return (CUgraphNodeParams){.type = CU_GRAPH_NODE_TYPE_KERNEL,
+                                   .kernel = {.func = p->func,
+                                              .gridDimX = p->gridDimX,
+                                              .gridDimY = p->gridDimY,
+                                              .gridDimZ = p->gridDimZ,
+                                              .blockDimX = p->blockDimX,
+                                              .blockDimY = p->blockDimY,
+                                              .blockDimZ = p->blockDimZ,
+                                              .sharedMemBytes = p->sharedMemBytes,
+                                              .kernelParams = p->kernelParams,
+                                              .extra = p->extra,
+                                              .kern = p->kern,
+                                              .ctx = p->ctx}};
+}
+
+SG_ENTRY(cuGraphAddKernelNode_v2, CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies, size_t count,
+         const CUDA_KERNEL_NODE_PARAMS *params)
+{
+        CUgraphNodeParams all;
+        if (params == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        all = sg_kernel_params(params);
+        return cuGraphAddNode_v2(out, graph, dependencies, NULL, count, &all);
+}
+
+SG_ENTRY(cuGraphExecKernelNodeSetParams_v2, CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS *params)
+{
+        CUgraphNodeParams all;
+        if (params == NULL)
+                return CUDA_ERROR_INVALID_VALUE;
+        all = sg_kernel_params(params);
+        return cuGraphExecNodeSetParams(exec, node, &all);
+}
+
+/* ---- events of nodes ---- */
+
 static CUresult sg_exec_event(CUgraphExec exec, CUgraphNode node, CUgraphNodeType type, CUevent event)
 {
         struct sg_graph_work *work;

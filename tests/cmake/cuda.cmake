@@ -43,6 +43,7 @@ set(cuda_programs
     threads
     fault
     process
+    launch_chains
     launch_rate
     loop
     share
@@ -62,6 +63,10 @@ foreach(program ${cuda_programs})
   if(NOT program MATCHES "^(threads|loop|share|slices)$")
     ivg_cuda_test(${program} ${cuda_bin}/${program})
   endif()
+endforeach()
+foreach(how chained plain)
+  ivg_cuda_test(launch_chains_${how} ${cuda_bin}/launch_chains)
+  set_tests_properties(cuda_launch_chains_${how} PROPERTIES ENVIRONMENT IVGPU_LAUNCHES=${how})
 endforeach()
 ivg_cuda_test(threads ${cuda_bin}/threads 8)
 ivg_cuda_program(large_copies)

@@ -346,7 +346,7 @@ def dispatch_source(model):
         out.append(f"        {{.number = IVG_CALL_{symbol}, .class_ = IVG_CLASS_{row.class_.upper()}, "
                    f".lane = {flag('lane' in row.flags)}, .needs_context = {flag('nocontext' not in row.flags)}, "
                    f".reports_async = {flag('reports' in row.flags)}, .gpu = {flag('gpu' in row.flags)}, "
-                   f".orders_streams = {flag(row.orders_streams)}, "
+                   f".orders_streams = {flag(row.orders_streams)}, .unchains = {flag(row.unchains)}, "
                    f".request_bytes_min = sizeof(struct ivg_request_{symbol}), .request_bytes_max = {request_bytes_max(row)}, "
                    f'.name = "{symbol}", .execute = execute_{symbol}, .print = ivg_print_{symbol}}},')
     out += ["};", "", "/* 1 + index into descriptors; 0: no such call. */",

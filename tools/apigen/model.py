@@ -39,7 +39,7 @@ SCALARS = {  # table word -> (C type on the wire, bytes)
 CLASSES = ("local", "async", "sync", "unsupported")
 RESERVED = ("result", "request", "storage", "record", "answer", "answer_area", "answer_bytes", "encoder", "header",
             "context", "null_stream", "call", "args", "cursor", "data_", "handle_")
-ROW_FLAGS = ("lane", "gpu", "mark", "nocontext", "reports", "answer_on_error", "guest=hand", "host=hand", "logs")
+ROW_FLAGS = ("lane", "gpu", "mark", "unchains", "nocontext", "reports", "answer_on_error", "guest=hand", "host=hand", "logs")
 NUMBER_MAX = 0x0FFF  # the executor's index by number has that many entries
 RANGE_BYTES_MAX = 1 << 28  # the longest range a row may allow
 ANSWER_INLINE_BYTES_MAX = 7168  # of IVG_ANSWER_AREA_BYTES (8192), all ranges of an answer together
@@ -125,6 +125,12 @@ class Row:
     def orders_streams(self):
         """May make one stream wait for others, or be waited for: names streams, or contexts with theirs."""
         return "mark" not in self.flags and any(p.kind in ("stream", "context", "green_context") for p in self.ins)
+
+    @property
+    def unchains(self):
+        """Ends or changes what the executor's graphs of launches use."""
+        ends = ("module", "library", "stream", "context", "green_context")
+        return "unchains" in self.flags or any(p.drop and p.kind in ends for p in self.ins)
 
     @property
     def has_answer(self):

@@ -1,0 +1,406 @@
+/* Chains of launches (chain.h). */
+#include "chain.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum kernel_state { KERNEL_NEW = 0, KERNEL_CHAINS, KERNEL_PLAIN };
+
+/* What is known of a kernel in a context. */
+struct kernel {
+        CUfunction handle; /* as records name it, a CUkernel perhaps; NULL: free place */
+        CUfunction function;
+        ivg_id context;
+        enum kernel_state state;
+};
+
+struct launch {
+        struct ivg_exec_request request; /* for messages; its bytes, and the parameters in them, are the batch's */
+        struct kernel *kernel;
+        uint32_t grid[3], block[3], shared_bytes;
+        const void *params;
+        size_t params_bytes;
+};
+
+/* So many kernels in a row. */
+struct kernel_row {
+        CUgraph graph;
+        CUgraphExec exec;
+        bool refused; /* the driver would not make it */
+        CUgraphNode nodes[IVG_CHAIN_LAUNCHES_MAX];
+};
+
+struct chain {
+        CUstream stream; /* NULL: free place; the legacy stream is CU_STREAM_LEGACY */
+        ivg_id context;
+        uint64_t launches_seen;
+        uint64_t last_launch; /* of all streams' */
+        uint32_t count;       /* gathered */
+        bool made;
+        struct kernel_row rows[IVG_CHAIN_SIZES]; /* of 1, 2, 4 ... kernels */
+        struct launch launches[IVG_CHAIN_LAUNCHES_MAX];
+};
+
+struct ivg_chains {
+        bool plain; /* from now on all launches are */
+        uint32_t open_count;
+        uint64_t launches, launches_at_unmake, patience;
+        struct chain *last;                        /* where the latest launch went */
+        struct chain *open[IVG_CHAIN_STREAMS_MAX]; /* in the order of their first launch */
+        struct chain chains[IVG_CHAIN_STREAMS_MAX];
+        struct kernel kernels[IVG_CHAIN_KERNELS];
+};
+
+/* How patient this process is; false: it wants no chains. */
+static bool patience_wanted(uint64_t *patience)
+{
+        const char *text = getenv("IVGPU_LAUNCHES");
+
+        *patience = text && strcmp(text, "chained") == 0 ? 0 : IVG_CHAIN_PATIENCE_MIN;
+        if (!text || *patience == 0)
+                return true;
+        if (strcmp(text, "plain") != 0)
+                ivg_log(IVG_LOG_WARNING, "IVGPU_LAUNCHES: '%s' is neither chained nor plain: plain", text);
+        return false;
+}
+
+struct ivg_chains *ivg_chains_create(const struct ivg_driver *driver)
+{
+        struct ivg_chains *chains;
+        uint64_t patience;
+
+        if (!patience_wanted(&patience) || !driver->cuGraphCreate || !driver->cuGraphAddKernelNode_v2 ||
+            !driver->cuGraphInstantiateWithFlags || !driver->cuGraphExecKernelNodeSetParams_v2 ||
+            !driver->cuGraphLaunch || !driver->cuGraphExecDestroy || !driver->cuGraphDestroy ||
+            !driver->cuFuncGetAttribute)
+                return NULL;
+        chains = calloc(1, sizeof(*chains));
+        if (chains)
+                chains->patience = patience;
+        return chains;
+}
+
+void ivg_chains_destroy(struct ivg_chains *chains)
+{
+        free(chains);
+}
+
+/* ---- kernels ---- */
+
+/* The kernel's place, a free one for it, or NULL. */
+static struct kernel *kernel_place(struct ivg_chains *chains, CUfunction handle, ivg_id context)
+{
+        const uint64_t place = (((uintptr_t)handle >> 4) + context) * 0x9e3779b97f4a7c15u >> 32;
+
+        for (uint32_t probe = 0; probe < IVG_CHAIN_PROBES; probe++) {
+                struct kernel *kernel = &chains->kernels[(place + probe) % IVG_CHAIN_KERNELS];
+
+                if ((kernel->handle == handle && kernel->context == context) || kernel->handle == NULL)
+                        return kernel;
+        }
+        return NULL;
+}
+
+/* A node takes the function that a kernel is in this context, which must not bring clusters of its own. */
+static bool kernel_chains(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args, CUfunction *function)
+{
+        const struct ivg_driver *driver = ivg_exec_driver(call->exec);
+        void *kernel;
+        int clusters = 0;
+
+        *function = args->function;
+        if (ivg_handle_get(call->exec, IVG_KIND_KERNEL, args->function_id, &kernel) == CUDA_SUCCESS &&
+            (!driver->cuKernelGetFunction || driver->cuKernelGetFunction(function, kernel) != CUDA_SUCCESS))
+                return false;
+        /* A driver that does not know the attribute has no clusters. */
+        return driver->cuFuncGetAttribute(&clusters, CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH, *function) !=
+                       CUDA_SUCCESS ||
+               clusters == 0;
+}
+
+void ivg_chain_launched(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args)
+{
+        struct ivg_chains *chains = call->exec->chains;
+        struct kernel *kernel;
+
+        if (!chains || ivg_thread_may_wait || chains->plain)
+                return;
+        kernel = kernel_place(chains, args->function, call->context);
+        if (!kernel || kernel->handle)
+                return;
+        kernel->handle = args->function;
+        kernel->context = call->context;
+        kernel->state = kernel_chains(call, args, &kernel->function) ? KERNEL_CHAINS : KERNEL_PLAIN;
+}
+
+/* ---- rows ---- */
+
+static CUDA_KERNEL_NODE_PARAMS node_params(const struct launch *launch, void **extra)
+{
+        return (CUDA_KERNEL_NODE_PARAMS){.func = launch->kernel->function,
+                                         .gridDimX = launch->grid[0],
+                                         .gridDimY = launch->grid[1],
+                                         .gridDimZ = launch->grid[2],
+                                         .blockDimX = launch->block[0],
+                                         .blockDimY = launch->block[1],
+                                         .blockDimZ = launch->block[2],
+                                         .sharedMemBytes = launch->shared_bytes,
+                                         .extra = launch->params_bytes ? extra : NULL};
+}
+
+/* The driver's list of packed parameters, which reads them where they are. */
+#define PACKED_PARAMS(launch)                                                                                     \
+        {                                                                                                         \
+                CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)(launch)->params, CU_LAUNCH_PARAM_BUFFER_SIZE, \
+                        (void *)&(launch)->params_bytes, CU_LAUNCH_PARAM_END                                      \
+        }
+
+static void row_unmake(const struct ivg_driver *driver, struct kernel_row *row)
+{
+        /* A failure was the context's end. */
+        if (row->exec)
+                (void)driver->cuGraphExecDestroy(row->exec);
+        if (row->graph)
+                (void)driver->cuGraphDestroy(row->graph);
+        memset(row, 0, sizeof(*row));
+}
+
+/* Its nodes are what the launch is, for now. */
+static bool row_make(const struct ivg_driver *driver, struct kernel_row *row, uint32_t kernels,
+                     const struct launch *launch)
+{
+        void *extra[] = PACKED_PARAMS(launch);
+        const CUDA_KERNEL_NODE_PARAMS params = node_params(launch, extra);
+        CUresult result;
+
+        if (row->refused)
+                return false;
+        result = driver->cuGraphCreate(&row->graph, 0);
+        for (uint32_t i = 0; i < kernels && result == CUDA_SUCCESS; i++)
+                result = driver->cuGraphAddKernelNode_v2(&row->nodes[i], row->graph, i ? &row->nodes[i - 1] : NULL,
+                                                         i != 0, &params);
+        if (result == CUDA_SUCCESS)
+                result = driver->cuGraphInstantiateWithFlags(&row->exec, row->graph, 0);
+        if (result == CUDA_SUCCESS)
+                return true;
+        row_unmake(driver, row);
+        row->refused = true;
+        return false;
+}
+
+/* False: nothing of it has been launched. */
+static bool row_launch(struct ivg_exec *exec, struct chain *chain, uint32_t size, const struct launch *launches)
+{
+        const struct ivg_driver *driver = &exec->driver;
+        struct kernel_row *row = &chain->rows[size];
+
+        if (!row->exec && !row_make(driver, row, 1u << size, launches))
+                return false;
+        chain->made = true;
+        for (uint32_t i = 0; i < 1u << size; i++) {
+                void *extra[] = PACKED_PARAMS(&launches[i]);
+                const CUDA_KERNEL_NODE_PARAMS params = node_params(&launches[i], extra);
+
+                if (driver->cuGraphExecKernelNodeSetParams_v2(row->exec, row->nodes[i], &params) != CUDA_SUCCESS) {
+                        launches[i].kernel->state = KERNEL_PLAIN;
+                        return false;
+                }
+        }
+        return driver->cuGraphLaunch(row->exec, chain->stream) == CUDA_SUCCESS;
+}
+
+/* ---- chains ---- */
+
+static void launch_plainly(struct ivg_exec *exec, CUstream stream, const struct launch *launch, CUresult result)
+{
+        void *extra[] = PACKED_PARAMS(launch);
+
+        if (result == CUDA_SUCCESS)
+                result = exec->driver.cuLaunchKernel(launch->kernel->handle, launch->grid[0], launch->grid[1],
+                                                     launch->grid[2], launch->block[0], launch->block[1],
+                                                     launch->block[2], launch->shared_bytes, stream, NULL,
+                                                     launch->params_bytes ? extra : NULL);
+        if (result != CUDA_SUCCESS)
+                ivg_exec_call_failed(exec, &launch->request, result);
+}
+
+static void chain_issue(struct ivg_exec *exec, struct chain *chain)
+{
+        const CUresult entered = ivg_context_enter(exec, chain->context);
+
+        for (uint32_t first = 0, kernels; first < chain->count; first += kernels) {
+                const uint32_t size = 31u - (uint32_t)__builtin_clz(chain->count - first);
+
+                kernels = 1u << size;
+                if (entered == CUDA_SUCCESS && row_launch(exec, chain, size, &chain->launches[first]))
+                        continue;
+                for (uint32_t i = first; i < first + kernels; i++)
+                        launch_plainly(exec, chain->stream, &chain->launches[i], entered);
+        }
+        chain->count = 0;
+}
+
+void ivg_chains_issue_now(struct ivg_exec *exec)
+{
+        struct ivg_chains *chains = exec->chains;
+        const uint32_t count = chains->open_count;
+
+        chains->open_count = 0;
+        for (uint32_t i = 0; i < count; i++)
+                chain_issue(exec, chains->open[i]);
+        exec->chains_open = false;
+}
+
+static void chain_unmake(struct ivg_exec *exec, struct chain *chain)
+{
+        /* A context that has ended took its graphs with it. */
+        if (chain->made && ivg_context_enter(exec, chain->context) == CUDA_SUCCESS)
+                for (uint32_t size = 0; size < IVG_CHAIN_SIZES; size++)
+                        row_unmake(&exec->driver, &chain->rows[size]);
+        memset(chain, 0, sizeof(*chain));
+}
+
+static void unmake_all(struct ivg_exec *exec)
+{
+        struct ivg_chains *chains = exec->chains;
+        const uint64_t launches = chains->launches - chains->launches_at_unmake;
+        bool any = false;
+
+        for (uint32_t i = 0; i < IVG_CHAIN_STREAMS_MAX; i++) {
+                any |= chains->chains[i].made;
+                chain_unmake(exec, &chains->chains[i]);
+        }
+        memset(chains->kernels, 0, sizeof(chains->kernels));
+        chains->last = NULL;
+        if (!any)
+                return;
+        chains->launches_at_unmake = chains->launches;
+        if (launches > 16 * chains->patience)
+                chains->patience = IVG_CHAIN_PATIENCE_MIN;
+        else if (chains->patience < IVG_CHAIN_PATIENCE_MAX)
+                chains->patience *= 2;
+}
+
+static struct chain *find_chain(struct ivg_chains *chains, CUstream stream, ivg_id context)
+{
+        if (chains->last && chains->last->stream == stream && chains->last->context == context)
+                return chains->last;
+        for (uint32_t i = 0; i < IVG_CHAIN_STREAMS_MAX; i++)
+                if (chains->chains[i].stream == stream && chains->chains[i].context == context)
+                        return &chains->chains[i];
+        return NULL;
+}
+
+/* A free place, or that of a stream that is not used; NULL: all are. */
+static struct chain *take_place(struct ivg_exec *exec, CUstream stream, ivg_id context)
+{
+        struct ivg_chains *chains = exec->chains;
+        struct chain *oldest = &chains->chains[0];
+
+        for (uint32_t i = 1; i < IVG_CHAIN_STREAMS_MAX && oldest->stream; i++)
+                if (!chains->chains[i].stream || chains->chains[i].last_launch < oldest->last_launch)
+                        oldest = &chains->chains[i];
+        if (oldest->stream && chains->launches - oldest->last_launch < IVG_CHAIN_STREAM_IDLE)
+                return NULL;
+        if (exec->chains_open)
+                ivg_chains_issue_now(exec); /* it may be among them */
+        chain_unmake(exec, oldest);
+        if (ivg_context_enter(exec, context) != CUDA_SUCCESS)
+                return NULL;
+        oldest->stream = stream;
+        oldest->context = context;
+        return oldest;
+}
+
+/* The chain that a launch may go to; NULL: it is to be a plain one. */
+static struct chain *chain_for(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args,
+                               struct kernel **kernel)
+{
+        struct ivg_exec *exec = call->exec;
+        struct ivg_chains *chains = exec->chains;
+        struct chain *chain;
+
+        if (chains->plain || call->temporaries || args->params_bytes > IVG_CHAIN_PARAMS_BYTES_MAX ||
+            ivg_load_relaxed_u32(&exec->green_count) != 0)
+                return NULL;
+        chains->launches++;
+        chain = find_chain(chains, args->stream, call->context);
+        if (!chain)
+                chain = take_place(exec, args->stream, call->context);
+        if (!chain)
+                return NULL;
+        chains->last = chain;
+        chain->last_launch = chains->launches;
+        *kernel = kernel_place(chains, args->function, call->context);
+        if (++chain->launches_seen <= chains->patience || !*kernel || !(*kernel)->handle ||
+            (*kernel)->state != KERNEL_CHAINS)
+                return NULL;
+        return chain;
+}
+
+/* The legacy stream waits for others and they for it. */
+static bool must_not_overtake(const struct ivg_chains *chains, const struct chain *chain)
+{
+        return chains->open[0] != chain &&
+               (chain->stream == CU_STREAM_LEGACY || chains->open[0]->stream == CU_STREAM_LEGACY);
+}
+
+bool ivg_chain_launch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args)
+{
+        struct ivg_exec *exec = call->exec;
+        struct ivg_chains *chains = exec->chains;
+        struct kernel *kernel = NULL;
+        struct chain *chain;
+
+        if (!chains || !call->whole || call->whole->wants_answer || ivg_thread_may_wait)
+                return false;
+        chain = chain_for(call, args, &kernel);
+        if (exec->chains_open && (!chain || chain->count == IVG_CHAIN_LAUNCHES_MAX || must_not_overtake(chains, chain)))
+                ivg_chains_issue_now(exec);
+        if (!chain)
+                return false;
+        if (chain->count == 0)
+                chains->open[chains->open_count++] = chain;
+        exec->chains_open = true;
+        chain->launches[chain->count++] = (struct launch){.request = *call->whole,
+                                                          .kernel = kernel,
+                                                          .grid = {args->grid_x, args->grid_y, args->grid_z},
+                                                          .block = {args->block_x, args->block_y, args->block_z},
+                                                          .shared_bytes = args->shared_bytes,
+                                                          .params = args->params,
+                                                          .params_bytes = args->params_bytes};
+        return true;
+}
+
+/* ---- ends ---- */
+
+void ivg_chain_stream_ends(struct ivg_exec *exec, CUstream stream)
+{
+        struct ivg_chains *chains = exec->chains;
+
+        for (uint32_t i = 0; chains && i < IVG_CHAIN_STREAMS_MAX; i++)
+                if (chains->chains[i].stream == stream)
+                        chain_unmake(exec, &chains->chains[i]);
+}
+
+void ivg_chains_unmake(struct ivg_exec *exec, const struct ivg_exec_request *request)
+{
+        struct ivg_request_cuStreamDestroy_v2 end;
+        void *stream;
+
+        switch (request->descriptor->number) {
+        case IVG_CALL_cuStreamDestroy_v2:
+                memcpy(&end, request->bytes, sizeof(end)); /* its length has been checked */
+                if (ivg_handle_get(exec, IVG_KIND_STREAM, end.hStream, &stream) == CUDA_SUCCESS)
+                        ivg_chain_stream_ends(exec, stream);
+                return;
+        case IVG_CALL_cuStreamSetAttribute:
+        case IVG_CALL_cuStreamCopyAttributes:
+        case IVG_CALL_cuCtxSetCacheConfig:
+        case IVG_CALL_cuCtxSetSharedMemConfig:
+                exec->chains->plain = true;
+                break;
+        default:
+                break;
+        }
+        unmake_all(exec);
+}
