@@ -243,11 +243,14 @@ void ivg_chains_issue_now(struct ivg_exec *exec)
 {
         struct ivg_chains *chains = exec->chains;
         const uint32_t count = chains->open_count;
+        const ivg_id context = ivg_context_current(); /* of a call that is under way, perhaps */
 
         chains->open_count = 0;
         for (uint32_t i = 0; i < count; i++)
                 chain_issue(exec, chains->open[i]);
         exec->chains_open = false;
+        if (context != IVG_ID_NONE)
+                (void)ivg_context_enter(exec, context);
 }
 
 static void chain_unmake(struct ivg_exec *exec, struct chain *chain)

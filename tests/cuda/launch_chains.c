@@ -141,6 +141,43 @@ static void no_stream_waits_for_another(CUstream a)
         CU(cuStreamDestroy_v2(b));
 }
 
+/* One thread that goes from context to context, with kernels that know no context. */
+static void contexts_take_turns(void)
+{
+        CUcontext second;
+        CUdevice device;
+        CUlibrary library;
+        CUkernel kernel;
+        CUdeviceptr there;
+        uint64_t seen, wanted = 0;
+        CU(cuCtxGetDevice(&device));
+        CU(cuLibraryLoadData(&library, ptx, NULL, NULL, 0, NULL, NULL, 0));
+        CU(cuLibraryGetKernel(&kernel, library, "fold"));
+        CU(cuCtxCreate_v2(&second, 0, device));
+        CU(cuMemAlloc_v2(&there, 8));
+        CU(cuMemsetD8_v2(there, 0, 8));
+        CU(cuCtxSynchronize());
+        for (unsigned round = 0; round < 150; round++) {
+                const uint64_t number = test_random(&seed) >> 8;
+                for (unsigned i = 0; i <= round % 3; i++) {
+                        CU(launch((CUfunction)kernel, CU_STREAM_LEGACY, there, number, 0));
+                        wanted = wanted * 31 + number;
+                }
+                CU(cuCtxPopCurrent_v2(NULL));
+                for (unsigned i = 0; i <= round % 2; i++) {
+                        CU(launch((CUfunction)kernel, CU_STREAM_LEGACY, memory + 8 * 3, number, 0));
+                        expected[3] = expected[3] * 31 + number;
+                }
+                CU(cuCtxPushCurrent_v2(second));
+        }
+        CU(cuCtxSynchronize());
+        CU(cuMemcpyDtoH_v2(&seen, there, 8));
+        CHECK(seen == wanted, "the second context's word is 0x%" PRIx64 ", not 0x%" PRIx64, seen, wanted);
+        CU(cuCtxDestroy_v2(second));
+        compare("contexts");
+        CU(cuLibraryUnload(library));
+}
+
 /* Streams and code that end between: what comes after has nothing of theirs. */
 static void what_ends_leaves_nothing(void)
 {
@@ -172,6 +209,7 @@ int main(void)
         the_legacy_stream_orders_blocking_ones();
         a_failed_launch_fails_alone(stream);
         no_stream_waits_for_another(stream);
+        contexts_take_turns();
         what_ends_leaves_nothing();
         CU(cuStreamDestroy_v2(stream));
         CU(cuMemFree_v2(memory));
