@@ -378,8 +378,9 @@ extern _Atomic(uint32_t) ivg_independent_streams;
  * `stream`, gives that moment, so that the program's next launch there finds it done; bounded, as it may wait for what
  * only the program can end. CUDA_SUCCESS, or an error that was due. */
 CUresult ivg_write_settle(ivg_id stream, uint64_t address);
-/* That moment, and whether there is such a stream and no capture: for writes whose end shows in a word anyway. */
-#define IVG_SETTLE_NS 30000u
+/* That moment, some microseconds, but for other contexts of the device, whose slices (2 ms on an H200) may come before;
+ * and whether there is such a stream and no capture: for writes whose end shows in a word anyway. */
+#define IVG_SETTLE_NS 20000000u
 bool ivg_writes_settle(void);
 /* Non-zero once memory was freed in stream order: the driver gives such memory back when it synchronizes itself. */
 extern _Atomic(uint32_t) ivg_frees_in_order;

@@ -17,9 +17,9 @@
 #include "guest_send.h"
 #include "memory.h"
 
-#define QUERIES_AGAIN_MAX 16u  /* half a microsecond each: longer than the driver takes to see what the GPU has told */
-#define SETTLE_QUERIES_MAX 64u /* about IVG_SETTLE_NS */
-#define EVENT_POLLS_MAX 48u    /* questions of half a microsecond each before a thread waits on its lane */
+#define QUERIES_AGAIN_MAX 16u /* half a microsecond each: longer than the driver takes to see what the GPU has told */
+#define SETTLE_QUERIES_MAX 8192u /* about IVG_SETTLE_NS */
+#define EVENT_POLLS_MAX 48u      /* questions of half a microsecond each before a thread waits on its lane */
 
 static const _Atomic(uint64_t) *host_words(void)
 {
