@@ -32,6 +32,7 @@ static void wait_eventfd(int fd)
 struct ivgpu_producer {
         struct ours *ring;
         struct ivg_ring view;
+        uint32_t looks; /* for the answer */
         _Alignas(128) struct ivg_producer producer;
 };
 
@@ -105,12 +106,16 @@ static bool send_block(struct ivgpu_producer *self, struct bench_worker *worker,
         return true;
 }
 
-static inline bool ivgpu_send(struct ivgpu_producer *self, struct bench_worker *worker, uint64_t word)
+/* Inline, as the guest's calls are. */
+__attribute__((always_inline)) static inline bool ivgpu_send(struct ivgpu_producer *self, struct bench_worker *worker,
+                                                             uint64_t word)
 {
         const uint32_t bytes = worker->run->is.payload_bytes;
 
-        if (word & BENCH_WANTS_ANSWER)
+        if (word & BENCH_WANTS_ANSWER) {
                 self->producer.sequence = bench_word_number(word);
+                self->looks = 0;
+        }
         if (bytes == IVG_SLOT_PAYLOAD_BYTES)
                 return send_inline(self, worker, word, IVG_SLOT_PAYLOAD_BYTES);
         if (bytes == sizeof(word))
@@ -124,7 +129,7 @@ static inline bool ivgpu_answered(struct ivgpu_producer *self, struct bench_work
 {
         struct ivg_answer_header header;
 
-        if (ivg_producer_poll_answer(&self->producer, number, &header, NULL))
+        if (ivg_producer_look_for_answer(&self->producer, number, self->looks++, &header, NULL))
                 return true;
         if (worker->run->is.sleeping) {
                 if (!ivg_producer_wait_begin(&self->producer, number))
@@ -160,6 +165,7 @@ static inline uint64_t read_record(struct ivgpu_consumer *self, struct bench_wor
 static inline uint32_t ivgpu_receive(struct ivgpu_consumer *self, struct bench_worker *worker)
 {
         struct ours *ours = self->ring;
+        const uint64_t answered = worker->answered;
         const int count = ivg_consumer_take(&ours->consumer, &self->batch);
 
         if (count < 0)
@@ -168,11 +174,13 @@ static inline uint32_t ivgpu_receive(struct ivgpu_consumer *self, struct bench_w
                 const uint64_t word = read_record(self, worker, &self->batch.records[i]);
                 const uint32_t producer = bench_word_producer(word);
 
-                if (bench_note(worker, word) &&
-                    ivg_consumer_answer(&ours->consumer, ivg_load_relaxed_u32(&ours->lines[producer]),
-                                        bench_word_number(word), 0, NULL, 0) == 1)
+                if (bench_note(worker, word) && ivg_consumer_answer_record(&ours->consumer, &self->batch.records[i],
+                                                                           ivg_load_relaxed_u32(&ours->lines[producer]),
+                                                                           bench_word_number(word), 0, NULL, 0) == 1)
                         ours->wake_producer(ours, producer);
         }
+        if (worker->answered != answered && !worker->run->is.sleeping)
+                ivg_consumer_rest();
         if (count == 0 && worker->run->is.sleeping) {
                 if (ivg_consumer_sleep_begin(&ours->consumer))
                         ours->consumer_sleep(ours);

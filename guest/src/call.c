@@ -21,7 +21,7 @@
 #define FULL_SLEEP_NS_MAX 50000000
 /* Answers of short calls come within microseconds; a thread that sleeps pays a wake-up of several. */
 #define ANSWER_SPIN_NS 50000
-#define ANSWER_SPINS_PER_CLOCK 32u
+#define ANSWER_SPINS_PER_CLOCK 32u /* several times IVG_LOOKS_PER_MAILBOX */
 /* A slice of sleep; between two the peer's life is checked. */
 #define ANSWER_WAIT_MS 1000u
 
@@ -257,14 +257,13 @@ static bool answer_spin(struct answer *answer)
 {
         int64_t end;
 
-        if (answer_poll(answer))
-                return true;
         if (spin_ns == 0)
-                return false;
+                return answer_poll(answer);
         end = now_ns() + (int64_t)ivg_spin_ns(spin_ns);
         do {
-                for (uint32_t i = 0; i < ANSWER_SPINS_PER_CLOCK; i++) {
-                        if (answer_poll(answer))
+                for (uint32_t look = 0; look < ANSWER_SPINS_PER_CLOCK; look++) {
+                        if (ivg_producer_look_for_answer(answer->producer, answer->sequence, look, &answer->header,
+                                                         answer->payload))
                                 return true;
                         ivg_cpu_relax();
                 }

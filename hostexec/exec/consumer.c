@@ -88,7 +88,8 @@ static bool accept_record(struct ivg_exec *exec, const struct ivg_taken_record *
                                              .wants_answer = header.flags & IVG_CALL_WANTS_ANSWER,
                                              .capturing = header.flags & IVG_CALL_CAPTURING,
                                              .capture_mode = CU_STREAM_CAPTURE_MODE_RELAXED,
-                                             .position = record->position};
+                                             .position = record->position,
+                                             .record = record};
         if (request->capturing)
                 request->capture_mode = (header.flags & IVG_CALL_MODE_MASK) >> IVG_CALL_MODE_SHIFT;
         if (request->wants_answer) {

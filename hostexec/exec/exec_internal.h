@@ -104,7 +104,8 @@ struct ivg_exec_request {
         bool capturing;       /* IVG_CALL_CAPTURING */
         uint8_t capture_mode; /* CUstreamCaptureMode to run in */
         uint64_t sequence;
-        uint64_t position; /* of the record, for messages */
+        uint64_t position;                     /* of the record, for messages */
+        const struct ivg_taken_record *record; /* while it is in the batch, on the consumer; NULL on a lane */
 };
 
 /* Counters that several threads add to: private here, copied to the host pages by whoever added. */

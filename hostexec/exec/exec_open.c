@@ -130,7 +130,8 @@ int ivg_exec_start(struct ivg_exec *exec, struct ivg_error *error)
                 return result;
         }
         /* The claimant waits for READY, so nobody else uses the guest part now; nothing that an earlier owner of the
-         * channel left there may be taken for a record. From then on this process only reads it. */
+         * channel left there may be taken for a record. From then on this process writes answers into its slots and
+         * nothing else. */
         ivg_ring_format(ivg_region_ring_guest(&exec->region, exec->channel), 0);
         /* Completion words only grow within one process's life: an earlier owner's would look like copies already done.
          * Relaxed: the ring's opening, which the guest waits for, orders them. */

@@ -97,8 +97,13 @@ void ivg_exec_answer(struct ivg_exec *exec, const struct ivg_exec_request *reque
 {
         if (answer_bytes > IVG_MAILBOX_PAYLOAD_BYTES)
                 memcpy(ivg_region_answer_area(&exec->region, exec->channel, request->producer), answer, answer_bytes);
-        if (ivg_consumer_answer(&exec->consumer, request->producer, request->sequence, (uint32_t)result, answer,
-                                answer_bytes) == 1)
+        const int asleep =
+                request->record ? ivg_consumer_answer_record(&exec->consumer, request->record, request->producer,
+                                                             request->sequence, (uint32_t)result, answer, answer_bytes)
+                                : ivg_consumer_answer(&exec->consumer, request->producer, request->sequence,
+                                                      (uint32_t)result, answer, answer_bytes);
+
+        if (asleep == 1)
                 ivg_exec_interrupt(exec);
 }
 

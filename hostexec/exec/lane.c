@@ -192,6 +192,7 @@ int ivg_lane_submit(struct ivg_exec *exec, const struct ivg_exec_request *reques
         slot->request = *request;
         memcpy(slot->bytes, request->bytes, request->bytes_count);
         slot->request.bytes = slot->bytes;
+        slot->request.record = NULL;
         slot->after = exec->producers[request->producer].reaper_last;
         slot->trace_taken_ns = exec->trace_taken_ns;
         (void)ivg_exchange_seq_cst_u32(&lane->submitted, submitted + 1); /* L1 */

@@ -100,6 +100,7 @@ bool ivg_reaper_submit(struct ivg_exec *exec, const struct ivg_exec_request *req
         call->request = *request;
         memcpy(call->bytes, request->bytes, request->bytes_count);
         call->request.bytes = call->bytes;
+        call->request.record = NULL;
         call->trace_taken_ns = exec->trace_taken_ns;
         cds_wfcq_enqueue(&reaper->queue->head, &reaper->queue->tail, &call->node);
         (void)ivg_exchange_seq_cst_u64(&reaper->submitted, submitted + 1); /* R1 */

@@ -16,6 +16,26 @@ static const char *const ring_words[] = {[IVG_RING_UNUSED] = "UNUSED",
                                          [IVG_RING_PEER_GONE] = "PEER_GONE",
                                          [IVG_RING_FAULT] = "FAULT"};
 
+/* The answer stands where sender and arguments were. */
+static void add_answered(struct json_object *call, const struct ivg_ring_entry *entry, bool decode)
+{
+        char name[CALL_TEXT_BYTES], text[CALL_TEXT_BYTES];
+        uint32_t result;
+
+        memcpy(&result, entry->payload, sizeof(result));
+        if (decode)
+                (void)ivg_print_call(entry->call, name, sizeof(name), entry->payload, 0);
+        else
+                snprintf(name, sizeof(name), "call 0x%04x", entry->call);
+        name[strcspn(name, "(")] = '\0';
+        snprintf(text, sizeof(text), "%.64s = %u", name, result);
+        ivg_json_add_bool(call, "sync", true);
+        ivg_json_add_number(call, "number", entry->call);
+        ivg_json_add_bool(call, "answered", true);
+        ivg_json_add_number(call, "result", result);
+        ivg_json_add_text(call, "text", text);
+}
+
 static struct json_object *call_json(const struct ivg_ring_entry *entry, const struct ivg_ring_guest_part *guest,
                                      bool decode)
 {
@@ -23,10 +43,14 @@ static struct json_object *call_json(const struct ivg_ring_entry *entry, const s
         struct ivg_call_header header;
         char text[CALL_TEXT_BYTES];
 
-        memcpy(&header, entry->payload, sizeof(header));
         ivg_json_add_number(call, "position", entry->position);
         ivg_json_add_number(call, "slots", entry->slots);
         ivg_json_add_bool(call, "taken", entry->taken);
+        if (entry->answered) {
+                add_answered(call, entry, decode);
+                return call;
+        }
+        memcpy(&header, entry->payload, sizeof(header));
         ivg_json_add_number(call, "line", header.producer);
         if (header.producer < IVG_RING_PRODUCERS) /* the line may be another thread's by now */
                 ivg_json_add_number(call, "thread", ivg_dump_u32(&guest->producers[header.producer].owner));

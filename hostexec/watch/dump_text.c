@@ -81,9 +81,9 @@ static void print_ring(FILE *out, struct json_object *ring)
         for (size_t i = 0; i < ivg_json_length(calls); i++) {
                 struct json_object *call = json_object_array_get_idx(calls, i);
 
-                fprintf(out, "  %c %10" PRIu64 "  thread %-8" PRIu64 " %-5s  %s\n", is_true(call, "taken") ? ' ' : '>',
-                        number(call, "position"), number(call, "thread"), is_true(call, "sync") ? "sync" : "async",
-                        ivg_json_text(call, "text"));
+                fprintf(out, "  %c %10" PRIu64 "  thread %-8s %-5s  %s\n", is_true(call, "taken") ? ' ' : '>',
+                        number(call, "position"), ivg_json_text(call, "thread"),
+                        is_true(call, "sync") ? "sync" : "async", ivg_json_text(call, "text"));
         }
 }
 

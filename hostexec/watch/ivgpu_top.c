@@ -187,9 +187,8 @@ static void draw_calls(const struct view *view, int height, int width)
         for (size_t i = 0; i < room && i < count; i++) {
                 struct json_object *call = json_object_array_get_idx(view->calls, count - 1 - i);
 
-                snprintf(line, sizeof(line), "%12llu thread %-8llu %-5s %s",
-                         (unsigned long long)ivg_json_number(call, "position"),
-                         (unsigned long long)ivg_json_number(call, "thread"),
+                snprintf(line, sizeof(line), "%12llu thread %-8s %-5s %s",
+                         (unsigned long long)ivg_json_number(call, "position"), ivg_json_text(call, "thread"),
                          strcmp(ivg_json_text(call, "sync"), "true") == 0 ? "sync" : "async",
                          ivg_json_text(call, "text"));
                 length = strlen(line);

@@ -12,6 +12,13 @@ void ivg_ring_walk_begin(struct ivg_ring_walk *walk)
         walk->tail = ivg_load_relaxed_u64(&walk->guest->tail);
         walk->impossible = walk->tail - walk->head > IVG_RING_SLOTS;
         walk->next = walk->tail < IVG_RING_SLOTS ? 0 : walk->tail - IVG_RING_SLOTS;
+        /* The head is shown late: all before a record that was answered in its slot has been taken. */
+        for (uint64_t position = walk->head; !walk->impossible && position != walk->tail; position++) {
+                const uint64_t word = commit_at(walk, position);
+
+                if (ivg_commit_matches(word, position) && ivg_commit_kind(word) == IVG_SLOT_ANSWERED)
+                        walk->head = position + 1;
+        }
 }
 
 /* The line whose note says that this claim is its own; IVG_RING_PRODUCERS: none. */
@@ -70,7 +77,7 @@ static void entry_record(const struct ivg_ring_walk *walk, struct ivg_ring_entry
 {
         const uint32_t kind = ivg_commit_kind(word), slots = ivg_commit_slots(word);
 
-        if (kind != IVG_SLOT_DATA && kind != IVG_SLOT_SKIP) {
+        if (kind != IVG_SLOT_DATA && kind != IVG_SLOT_SKIP && kind != IVG_SLOT_ANSWERED) {
                 entry_broken(entry, 1, "neither data nor skip");
                 return;
         }
@@ -87,7 +94,8 @@ static void entry_record(const struct ivg_ring_walk *walk, struct ivg_ring_entry
                 entry_broken(entry, slots, "a continuation is missing");
                 return;
         }
-        entry->kind = kind == IVG_SLOT_DATA ? IVG_ENTRY_RECORD : IVG_ENTRY_SKIP;
+        entry->kind = kind == IVG_SLOT_SKIP ? IVG_ENTRY_SKIP : IVG_ENTRY_RECORD;
+        entry->answered = kind == IVG_SLOT_ANSWERED;
         entry->call = ivg_commit_opcode(word);
         copy_payload(walk, entry);
 }

@@ -118,7 +118,13 @@ void ivg_region_unmap(struct ivg_region *region)
 int ivg_region_seal_guest_part(const struct ivg_region *region, uint32_t channel)
 {
         assert(region->base != NULL && channel < region->channel_count);
-        return mprotect(ivg_region_ring_guest(region, channel), IVG_CHANNEL_GUEST_BYTES, PROT_READ) < 0 ? -errno : 0;
+        _Static_assert(offsetof(struct ivg_ring_guest_part, slots) + IVG_RING_SLOTS * IVG_SLOT_BYTES ==
+                               IVG_CHANNEL_GUEST_BYTES,
+                       "the slots are the last");
+        return mprotect(ivg_region_ring_guest(region, channel), offsetof(struct ivg_ring_guest_part, slots),
+                        PROT_READ) < 0
+                       ? -errno
+                       : 0;
 }
 
 /* ---- where things lie ---- */

@@ -1,4 +1,4 @@
-/* An answer and the sleep for it: P6 (ring_producer.h), P7, P8 (ring_producer.c), C6, C7 (ring_consumer.c). A guest
+/* An answer and the sleep for it: P6 (ring_producer.h), P7, P8 (ring_producer.c), C6, C7 (ring_consumer.h). A guest
  * thread on processor 0 makes CALLS calls, one after the other; the executor on processor 1 answers each. How the thread
  * parks, and who wakes it among others, is park.pml's matter: here an interrupt is an eventfd of its own.
  *

@@ -1,10 +1,10 @@
 /* What Eva is asked about the ring's consumer (tools/prove): that no content of the guest's part makes it read or write
- * outside its arrays. In steps: copy_payload's contract is what copy_record may rely on. It leaves out what is written,
- * which nobody reads here. Not shown: ivg_consumer_take's own arithmetic (docs/trust.md). */
+ * outside its arrays. In steps: ivg_slot_copy_payload's contract is what copy_record may rely on. It leaves out what is
+ * written, which nobody reads here. Not shown: ivg_consumer_take's own arithmetic (docs/trust.md). */
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ivgpu/ring.h"
+#include "ivgpu/ring_layout.h"
 
 volatile int ivg_any;
 static volatile uint32_t any_u32;
@@ -13,7 +13,9 @@ static volatile uint64_t any_u64;
 /*@ requires room: \valid(to + (0 .. 55));
     requires slot: \valid_read(slot);
     assigns \nothing; */
-static inline void copy_payload(uint8_t *to, const struct ivg_ring_slot *slot);
+static inline void ivg_slot_copy_payload(uint8_t *to, const struct ivg_ring_slot *slot);
+
+#include "ivgpu/ring.h"
 
 #include "ring_attach.c"
 #include "ring_consumer.c"
@@ -29,7 +31,7 @@ void prove_copy_payload(void)
         const uint32_t index = any_u32;
 
         if (index < IVG_RING_SLOTS)
-                copy_payload(bytes + sizeof(bytes) - IVG_SLOT_PAYLOAD_BYTES, &guest.slots[index]);
+                ivg_slot_copy_payload(bytes + sizeof(bytes) - IVG_SLOT_PAYLOAD_BYTES, &guest.slots[index]);
 }
 
 /* Any position, each length, to the last bytes of an array that hold just that. */
@@ -63,4 +65,20 @@ void prove_answer(void)
                 (void)ivg_consumer_answer(&consumer, any_u32, any_u64, any_u32, bytes, count);
         else
                 (void)ivg_consumer_answer(&consumer, any_u32, any_u64, any_u32, NULL, count);
+}
+
+/* Any record, whatever its position, any index, any length that the interface allows. */
+void prove_answer_record(void)
+{
+        const struct ivg_taken_record record = {
+                .position = any_u64, .opcode = (uint16_t)any_u32, .slots = (uint16_t)any_u32};
+        const uint32_t count = any_u32;
+
+        consumer.guest = &guest;
+        consumer.host = &host;
+        consumer.head_published = any_u64;
+        if (count <= IVG_MAILBOX_PAYLOAD_BYTES)
+                (void)ivg_consumer_answer_record(&consumer, &record, any_u32, any_u64, any_u32, bytes, count);
+        else
+                (void)ivg_consumer_answer_record(&consumer, &record, any_u32, any_u64, any_u32, NULL, count);
 }

@@ -16,7 +16,7 @@ void ivg_ring_format(struct ivg_ring_guest_part *guest, uint64_t start)
                 ivg_store_relaxed_u64(&line->position, 0);
                 ivg_store_relaxed_u32(&line->slots, 0);
                 ivg_store_relaxed_u32(&line->owner, 0);
-                ivg_store_relaxed_u32(&line->reserved0, 0);
+                ivg_store_relaxed_u32(&line->sequence_high, 0);
                 ivg_store_relaxed_u32(&guest->waiters[i].waiting, 0);
                 ivg_store_relaxed_u32(&line->calls_local_low, 0);
                 ivg_store_relaxed_u64(&line->calls, 0);
@@ -43,8 +43,8 @@ int ivg_ring_init(struct ivg_ring *ring, struct ivg_ring_guest_part *guest, cons
         return ivg_ring_state_errno(ring) == 0 ? 0 : -ESTALE;
 }
 
-int ivg_consumer_open(struct ivg_consumer *consumer, const struct ivg_ring_guest_part *guest,
-                      struct ivg_ring_host_part *host, uint32_t generation, uint64_t start)
+int ivg_consumer_open(struct ivg_consumer *consumer, struct ivg_ring_guest_part *guest, struct ivg_ring_host_part *host,
+                      uint32_t generation, uint64_t start)
 {
         /* The guest's word, used only to notice a missing format; afterwards tail is never looked at. */
         if (ivg_load_acquire_u64(&guest->tail) != start)
@@ -54,7 +54,7 @@ int ivg_consumer_open(struct ivg_consumer *consumer, const struct ivg_ring_guest
         consumer->host = host;
         consumer->head_published = start;
         consumer->generation = generation;
-        consumer->found_nothing = false;
+        consumer->next_alone = false;
         ivg_store_relaxed_u64(&consumer->head, start); /* private until the caller hands the consumer on */
         ivg_store_relaxed_u32(&consumer->state, IVG_RING_OPEN);
 

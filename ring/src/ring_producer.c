@@ -20,6 +20,17 @@ int ivg_ring_status_errno(uint64_t status, uint32_t generation)
         }
 }
 
+/* The upper half counts the line's owners that had an answer, so that none to an earlier one can match. The mailbox
+ * knows it, but for an owner that saw its only answer in the slot and left before it was in the mailbox: the line does.
+ */
+static uint64_t first_sequence(const struct ivg_producer *producer)
+{
+        const uint32_t shown = (uint32_t)(ivg_load_acquire_u64(&producer->mailbox->sequence) >> 32);
+        const uint32_t noted = ivg_load_relaxed_u32(&producer->line->sequence_high); /* ordered by the exchange */
+
+        return ((uint64_t)(shown > noted ? shown : noted) + 1) << 32;
+}
+
 int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer *producer)
 {
         if (owner == 0 || owner >= IVG_OWNER_DEAD)
@@ -38,9 +49,9 @@ int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer
                 producer->mailbox = &ring->host->mailboxes[i];
                 producer->index = i;
                 producer->head_seen = ivg_load_acquire_u64(&ring->host->head); /* P1 */
-                /* The upper half counts the line's owners, so that no answer to an earlier one can match. */
-                producer->sequence = (ivg_load_acquire_u64(&producer->mailbox->sequence) | UINT32_MAX) + 1;
+                producer->sequence = first_sequence(producer);
                 producer->sequence_reserved = producer->sequence;
+                producer->awaited = 0; /* of no sequence in use yet */
                 return 0;
         }
         return -EBUSY;
@@ -86,7 +97,7 @@ bool ivg_producer_abandon(struct ivg_producer *producer, const struct ivg_record
 
 bool ivg_producer_wait_begin(struct ivg_producer *producer, uint64_t sequence)
 {
-        /* P7, pairs with C7 (ring_consumer.c): announce, full barrier, ... */
+        /* P7, pairs with C7 (ring_consumer.h): announce, full barrier, ... */
         (void)ivg_exchange_seq_cst_u32(&ivg_producer_waiter(producer)->waiting, 1);
         /* P8, pairs with C6: ... look again. Either this sees the answer or the consumer sees `waiting`. */
         return ivg_load_seq_cst_u64(&producer->mailbox->sequence) == sequence;

@@ -64,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start = starts[fuzz_take_number(&input, 1) % 3];
         ivg_ring_format(guest, start);
         memset(host, 0, sizeof(*host));
+        batch.records_count = 0;
         MUST(ivg_consumer_open(&consumer, guest, host, 5, start) == 0, "open");
         for (uint32_t step = 0; input.left > 0 && step < 512; step++) {
                 const uint32_t what = (uint32_t)fuzz_take_number(&input, 1) % 8;
@@ -86,7 +87,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         const uint32_t index = (uint32_t)fuzz_take_number(&input, 1);
                         const uint32_t bytes = (uint32_t)fuzz_take_number(&input, 1) % (IVG_MAILBOX_PAYLOAD_BYTES + 1);
                         uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES] = {0};
-                        const int rc = ivg_consumer_answer(&consumer, index, step + 1, 0, payload, bytes);
+                        /* In the slot too, where there is a record. */
+                        const int rc = batch.records_count != 0
+                                               ? ivg_consumer_answer_record(&consumer,
+                                                                            &batch.records[index % batch.records_count],
+                                                                            index, step + 1, 0, payload, bytes)
+                                               : ivg_consumer_answer(&consumer, index, step + 1, 0, payload, bytes);
 
                         MUST((rc < 0) == (index >= IVG_RING_PRODUCERS), "index %u: %d", index, rc);
                 }

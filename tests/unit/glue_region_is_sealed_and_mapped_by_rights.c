@@ -58,7 +58,7 @@ static enum access access_of(volatile uint8_t *byte)
 }
 
 struct rights {
-        enum access page, guest_pages, host_pages, own_guest, own_host, own_answers, other_guest, other_host;
+        enum access page, guest_pages, host_pages, own_guest, own_slots, own_host, own_answers, other_guest, other_host;
 };
 
 static void assert_rights(int fd, enum ivg_region_side side, bool sealed, const struct rights *expected)
@@ -78,7 +78,11 @@ static void assert_rights(int fd, enum ivg_region_side side, bool sealed, const 
         assert_int_equal(access_of(region.base + region.host_pages_offset + region.host_pages_bytes - 1),
                          expected->host_pages);
         assert_int_equal(access_of(region.base + own), expected->own_guest);
-        assert_int_equal(access_of(region.base + own + IVG_CHANNEL_GUEST_BYTES - 1), expected->own_guest);
+        assert_int_equal(access_of(region.base + own + offsetof(struct ivg_ring_guest_part, slots) - 1),
+                         expected->own_guest);
+        assert_int_equal(access_of(region.base + own + offsetof(struct ivg_ring_guest_part, slots)),
+                         expected->own_slots);
+        assert_int_equal(access_of(region.base + own + IVG_CHANNEL_GUEST_BYTES - 1), expected->own_slots);
         assert_int_equal(access_of(region.base + own + IVG_CHANNEL_RING_HOST_OFFSET), expected->own_host);
         assert_int_equal(
                 access_of(ivg_region_answer_area(&region, 1, IVG_RING_PRODUCERS - 1) + IVG_ANSWER_AREA_BYTES - 1),
@@ -96,13 +100,14 @@ static void each_side_writes_only_its_own_pages(void **state)
         int fd = test_region(2, 3);
 
         (void)state;
-        assert_rights(fd, IVG_SIDE_GUEST, false, &(struct rights){READ, WRITE, READ, WRITE, READ, READ, NONE, NONE});
+        assert_rights(fd, IVG_SIDE_GUEST, false,
+                      &(struct rights){READ, WRITE, READ, WRITE, WRITE, READ, READ, NONE, NONE});
         assert_rights(fd, IVG_SIDE_HOST_MEDIATOR, false,
-                      &(struct rights){READ, READ, WRITE, READ, WRITE, WRITE, READ, WRITE});
+                      &(struct rights){READ, READ, WRITE, READ, READ, WRITE, WRITE, READ, WRITE});
         assert_rights(fd, IVG_SIDE_HOST_EXECUTOR, false,
-                      &(struct rights){READ, READ, WRITE, WRITE, WRITE, WRITE, NONE, NONE});
+                      &(struct rights){READ, READ, WRITE, WRITE, WRITE, WRITE, WRITE, NONE, NONE});
         assert_rights(fd, IVG_SIDE_HOST_EXECUTOR, true,
-                      &(struct rights){READ, READ, WRITE, READ, WRITE, WRITE, NONE, NONE});
+                      &(struct rights){READ, READ, WRITE, READ, WRITE, WRITE, WRITE, NONE, NONE});
         close(fd);
 }
 

@@ -62,15 +62,21 @@ static void answer_and_sleep_fetch_one_word_each(void **state)
         bool asleep;
 
         (void)state;
-        fixture_open(&f, 0);
+        fixture_open(&f, IVG_RING_SLOTS); /* the hostile word must not be the awaited one's */
         begin_hostility(&f);
         (void)ivg_consumer_answer(&f.consumer, 3, 1, 0, "x", 1);
+        assert_int_equal(fetches, 1);
+        f.batch.records[0] = (struct ivg_taken_record){.position = IVG_RING_SLOTS + 5, .opcode = 1, .slots = 1};
+        begin_hostility(&f);
+        (void)ivg_consumer_answer_record(&f.consumer, &f.batch.records[0], 3, 2, 0, "x", 1); /* reads no slot */
         assert_int_equal(fetches, 1);
         begin_hostility(&f);
         asleep = ivg_consumer_sleep_begin(&f.consumer);
         ivg_consumer_sleep_end(&f.consumer);
         hostile = NULL;
         assert_true(asleep);
+        assert_int_equal(ivg_commit_kind(ivg_load_relaxed_u64(&fixture_slot(&f, IVG_RING_SLOTS + 5)->commit)),
+                         IVG_SLOT_ANSWERED);
         assert_int_equal(fetches, 1);
         fixture_close(&f);
 }

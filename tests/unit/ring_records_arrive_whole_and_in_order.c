@@ -162,11 +162,13 @@ static void space_comes_back_rarely_and_before_sleep(void **state)
         }
         taken += (uint32_t)ivg_consumer_take(&f.consumer, &f.batch);
         assert_int_equal(taken, IVG_HEAD_PUBLISH_SLOTS);
-        assert_int_equal(ivg_load_relaxed_u64(&f.host->head), IVG_HEAD_PUBLISH_SLOTS);
-        (void)ivg_consumer_take(&f.consumer, &f.batch);
-        assert_int_equal(ivg_load_relaxed_u64(&f.host->head), IVG_HEAD_PUBLISH_SLOTS);
+        assert_int_equal(ivg_load_relaxed_u64(&f.host->head), 0); /* the last ones may be answered where they lie */
+        for (uint32_t i = 0; i < 2; i++) {
+                (void)ivg_consumer_take(&f.consumer, &f.batch);
+                assert_int_equal(ivg_load_relaxed_u64(&f.host->head), IVG_HEAD_PUBLISH_SLOTS);
+        }
         assert_false(ivg_consumer_sleep_begin(&f.consumer));
-        assert_int_equal(ivg_load_relaxed_u64(&f.host->head), IVG_HEAD_PUBLISH_SLOTS + IVG_BATCH_SLOTS_MAX);
+        assert_int_equal(ivg_load_relaxed_u64(&f.host->head), IVG_HEAD_PUBLISH_SLOTS + 2 * IVG_BATCH_SLOTS_MAX);
         ivg_consumer_sleep_end(&f.consumer);
         fixture_close(&f);
 }

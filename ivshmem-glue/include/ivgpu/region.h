@@ -66,7 +66,8 @@ int ivg_region_map(struct ivg_region *region, int fd, enum ivg_region_side side,
 /* Adds one more channel to a mapped region. */
 int ivg_region_map_channel(const struct ivg_region *region, int fd, enum ivg_region_side side, uint32_t channel,
                            struct ivg_error *error);
-/* Makes a channel's guest part read-only in this process: from then on a stray write of the executor faults. */
+/* Makes a channel's guest part read-only in this process, but for the ring's slots, which take answers: from then on a
+ * stray write of the executor to any other word of it faults. */
 int ivg_region_seal_guest_part(const struct ivg_region *region, uint32_t channel);
 /* All but the arena; what was checked stays. An unmapped region is left alone. */
 void ivg_region_unmap(struct ivg_region *region);

@@ -5,7 +5,7 @@
  * two parts (ring_layout.h) and does the waking when a function says that the other side sleeps.
  *
  * Results: 0 or negative errno unless stated. No function allocates, locks, logs or makes a system call. Every ordered
- * access carries a label (P0..P8 producer, C1..C7 consumer); ring/README.md tabulates the pairs. */
+ * access carries a label (P0..P10 producer, C1..C8 consumer); ring/README.md tabulates the pairs. */
 #ifndef IVGPU_RING_H
 #define IVGPU_RING_H
 
@@ -33,6 +33,7 @@ struct ivg_producer { /* one per thread; owned by that thread. Keep apart from w
         uint64_t head_seen;         /* last value of head read: saves a line transfer per record */
         uint64_t sequence;          /* last sequence given to a synchronous request of this thread: use ++sequence */
         uint64_t sequence_reserved; /* what it was at the last reserve: who changed it since waits for an answer */
+        uint64_t awaited;           /* the position of that one's record */
 };
 
 struct ivg_record { /* a claim; lives on the producer's stack between reserve and commit */
@@ -93,6 +94,13 @@ struct ivg_answer_header {
 static inline bool ivg_producer_poll_answer(const struct ivg_producer *producer, uint64_t sequence,
                                             struct ivg_answer_header *header,
                                             uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES]);
+/* The same for a thread that looks again and again: `look` counts its looks for this sequence, from 0 on, with
+ * ivg_cpu_relax() between them. It looks into the request's own slot, where the consumer answers first, and only at
+ * each IVG_LOOKS_PER_MAILBOX-th time into the mailbox, where every answer comes: a false is final only after that many.
+ */
+static inline bool ivg_producer_look_for_answer(const struct ivg_producer *producer, uint64_t sequence, uint32_t look,
+                                                struct ivg_answer_header *header,
+                                                uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES]);
 /* Before sleeping for an answer: announces the sleep, then looks once more. True: the answer is there, do not sleep.
  * False: the consumer will see `waiting` and interrupt. ivg_producer_wait_end() follows in both cases. */
 bool ivg_producer_wait_begin(struct ivg_producer *producer, uint64_t sequence);
@@ -114,13 +122,13 @@ bool ivg_ring_consumer_missed_a_record(const struct ivg_ring *ring);
 #define IVG_HEAD_PUBLISH_SLOTS (IVG_RING_SLOTS / 8)
 
 struct ivg_consumer { /* host-private: never in shared memory */
-        const struct ivg_ring_guest_part *guest;
+        struct ivg_ring_guest_part *guest;
         struct ivg_ring_host_part *host;
         _Atomic(uint64_t) head; /* private position, written by the consumer thread alone; never read back from shared
                                  * memory. Atomic only so that another thread may close the ring and name it. */
         uint64_t head_published;
         uint32_t generation;
-        bool found_nothing;      /* at the last take: the next first record goes alone */
+        bool next_alone;         /* the last take found nothing, or its record was answered: the next one goes alone */
         _Atomic(uint32_t) state; /* enum ivg_ring_state; decides which end of the ring is the first */
 };
 
@@ -139,20 +147,22 @@ struct ivg_batch {
 };
 
 /* Formats the host part for a new generation and opens the ring (status stored last, with release). `start` is the
- * first position, as given to ivg_ring_format: 0 in production. The guest part may be mapped read-only. Callers: one
- * thread; no other may touch `consumer` or the host part yet. Fails: -ESTALE when the guest part's tail is not `start`:
- * nobody formatted it for this generation (a zero part counts as formatted with start 0). */
-int ivg_consumer_open(struct ivg_consumer *consumer, const struct ivg_ring_guest_part *guest,
-                      struct ivg_ring_host_part *host, uint32_t generation, uint64_t start);
+ * first position, as given to ivg_ring_format: 0 in production. Of the guest part nothing is written, but the slots by
+ * ivg_consumer_answer_record: without that function it may be mapped read-only. Callers: one thread; no other may touch
+ * `consumer` or the host part yet. Fails: -ESTALE when the guest part's tail is not `start`: nobody formatted it for
+ * this generation (a zero part counts as formatted with start 0). */
+int ivg_consumer_open(struct ivg_consumer *consumer, struct ivg_ring_guest_part *guest, struct ivg_ring_host_part *host,
+                      uint32_t generation, uint64_t start);
 /* Copies committed records, in order, into private memory: up to IVG_BATCH_SLOTS_MAX slots; a record that does not fit
- * any more is left for the next call. After a call that found nothing the first record comes alone: to look for the
- * next would cost it a line transfer before its answer. SKIP records are passed over and count. Returns the number of
- * records (0: none now; ivg_consumer_sleep_begin decides whether to block), or -EPROTO after a broken rule, from then
- * on always: the ring's status is then FAULT and its reason stored; the records before the offending one are in the
- * batch (records_count), nothing of the offending one is. Callers: the one consumer thread. Bounded by
- * IVG_BATCH_SLOTS_MAX slots a call. */
-int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch);
-/* Gives consumed slots back to the producers at once (take does so by itself every IVG_HEAD_PUBLISH_SLOTS). */
+ * any more is left for the next call. After a call that found nothing, or after an answer in a slot, the first record
+ * comes alone: to look for the next would cost it a line transfer before its answer. SKIP records are passed over and
+ * count. Returns the number of records (0: none now; ivg_consumer_sleep_begin decides whether to block), or -EPROTO
+ * after a broken rule, from then on always: the ring's status is then FAULT and its reason stored; the records before
+ * the offending one are in the batch (records_count), nothing of the offending one is. Callers: the one consumer
+ * thread. Bounded by IVG_BATCH_SLOTS_MAX slots a call. */
+static inline int ivg_consumer_take(struct ivg_consumer *consumer, struct ivg_batch *batch);
+/* Gives consumed slots back to the producers at once. Take does so by itself every IVG_HEAD_PUBLISH_SLOTS, but for the
+ * records that it hands out. */
 void ivg_consumer_publish(struct ivg_consumer *consumer);
 /* Before blocking: publishes head, announces the awaited position, looks once more. True: block on the doorbell.
  * False: a record is there. ivg_consumer_sleep_end() follows in both cases. */
@@ -162,8 +172,16 @@ void ivg_consumer_sleep_end(struct ivg_consumer *consumer);
  * unless answer_bytes is 0); a larger answer_bytes says that the caller has filled the answer area before, and
  * `payload` is not looked at. Returns 1 when that thread sleeps and must be interrupted, 0 when not. Callers: any host
  * thread, one at a time per producer index. */
-int ivg_consumer_answer(struct ivg_consumer *consumer, uint32_t index, uint64_t sequence, uint32_t result,
-                        const void *payload, uint32_t answer_bytes);
+static inline int ivg_consumer_answer(struct ivg_consumer *consumer, uint32_t index, uint64_t sequence, uint32_t result,
+                                      const void *payload, uint32_t answer_bytes);
+/* The same in the slot of the record first, when that was not given back yet, so that a thread which spins sees it
+ * sooner. Callers: the consumer thread, while `record` is in its batch: before the next take. */
+static inline int ivg_consumer_answer_record(struct ivg_consumer *consumer, const struct ivg_taken_record *record,
+                                             uint32_t index, uint64_t sequence, uint32_t result, const void *payload,
+                                             uint32_t answer_bytes);
+/* For a consumer that has nothing else to do between an answer and the next take: passes the time that the answer and
+ * what follows it need, for a look at the next slot would only take its line from who is about to write it. */
+static inline void ivg_consumer_rest(void);
 /* Ends the ring with `state` (CLOSED, PEER_GONE or FAULT with its reason, at the present head). The first end wins.
  * Producers see it at their next reserve; who sleeps must be woken by the caller. Any thread. */
 void ivg_consumer_close(struct ivg_consumer *consumer, enum ivg_ring_state state, enum ivg_ring_fault fault,
@@ -178,6 +196,7 @@ void ivg_ring_mark_peer_gone(struct ivg_ring_host_part *host, uint32_t generatio
 /* "record slots", "opcode", ... for messages; never NULL. */
 const char *ivg_ring_fault_name(enum ivg_ring_fault fault);
 
+#include "ivgpu/ring_consumer.h"
 #include "ivgpu/ring_producer.h"
 
 #ifdef __cplusplus

@@ -1,8 +1,10 @@
 /* What both machines must agree on about one ring: the layout of its two parts and of one record.
  *
  * A ring has a guest-written part and a host-written part, on different pages, so that each side maps the other's part
- * read-only. Every 64-byte line has one writing side. Positions count slots since the channel opened; they are 64 bits
- * wide and never wrap in practice (10^9 slots a second: 584 years). */
+ * read-only. Every 64-byte line has one writing side, but for the slots: the host may answer in the slot of the
+ * request, because a line that both write goes there and back with two transfers where two lines take up to four.
+ * Positions count slots since the channel opened; they are 64 bits wide and never wrap in practice (10^9 slots a
+ * second: 584 years). */
 #ifndef IVGPU_RING_LAYOUT_H
 #define IVGPU_RING_LAYOUT_H
 
@@ -20,7 +22,7 @@
 #define IVG_SLOT_PAYLOAD_BYTES 56u
 #define IVG_RECORD_SLOTS_MAX 64u
 #define IVG_RECORD_PAYLOAD_BYTES_MAX (IVG_RECORD_SLOTS_MAX * IVG_SLOT_PAYLOAD_BYTES) /* 3584 */
-#define IVG_MAILBOX_PAYLOAD_BYTES 48u
+#define IVG_MAILBOX_PAYLOAD_BYTES 48u /* of an answer, in the mailbox or in a slot */
 
 /* One line: a tagged commit word, then payload.
  * Commit word: bits 0-31 low half of (position + 1), the lap tag: a stale or zero slot never matches;
@@ -30,7 +32,11 @@ struct ivg_ring_slot {
         uint64_t payload[IVG_SLOT_PAYLOAD_BYTES / 8];
 };
 
-enum ivg_slot_kind { IVG_SLOT_DATA = 1, IVG_SLOT_CONT = 2, IVG_SLOT_SKIP = 3 };
+/* ANSWERED is the host's word, in a record's first slot, when it has taken the record and not yet released the slot:
+ * payload[0] then holds an answer's result (bits 0-31) and answer_bytes (above), payload[1..6] its bytes, as the
+ * mailbox has them (below). The tag stays, and with it what recovery needs to know: committed. Never read by the host.
+ */
+enum ivg_slot_kind { IVG_SLOT_DATA = 1, IVG_SLOT_CONT = 2, IVG_SLOT_SKIP = 3, IVG_SLOT_ANSWERED = 4 };
 
 static inline uint64_t ivg_commit_word(uint64_t position, uint32_t slots, enum ivg_slot_kind kind, uint16_t opcode)
 {
@@ -63,7 +69,7 @@ struct ivg_ring_producer {
         _Atomic(uint64_t) position;
         _Atomic(uint32_t) slots;
         _Atomic(uint32_t) owner; /* 0 free; else the owning process or thread as its side numbers them; see below */
-        _Atomic(uint32_t) reserved0;
+        _Atomic(uint32_t) sequence_high;   /* of the last owner that had an answer in a slot: see ivg_producer_open */
         _Atomic(uint32_t) calls_local_low; /* calls answered without a record, modulo 2^32 */
         _Atomic(uint64_t) calls;
         _Atomic(uint64_t) doorbells;
@@ -90,6 +96,7 @@ struct ivg_ring_guest_part {
 };
 
 /* One guest thread's answer. `sequence` is stored last and equals the request's sequence when the answer is complete.
+ * Every answer comes here, also one that was given in a slot before: that is for a thread which spins at that moment.
  */
 struct ivg_ring_mailbox {
         _Atomic(uint64_t) sequence;
@@ -134,6 +141,7 @@ _Static_assert(sizeof(struct ivg_ring_slot) == IVG_SLOT_BYTES, "a slot is one ca
 _Static_assert(sizeof(struct ivg_ring_producer) == IVG_CACHELINE_BYTES, "a producer owns exactly one line");
 _Static_assert(sizeof(struct ivg_ring_waiter) == IVG_CACHELINE_BYTES, "a waiter owns exactly one line");
 _Static_assert(sizeof(struct ivg_ring_mailbox) == IVG_CACHELINE_BYTES, "an answer moves one line");
+_Static_assert(IVG_MAILBOX_PAYLOAD_BYTES + 8 == IVG_SLOT_PAYLOAD_BYTES, "a slot holds what a mailbox holds");
 _Static_assert(offsetof(struct ivg_ring_guest_part, producers) == 128, "tail shares no line");
 _Static_assert(offsetof(struct ivg_ring_guest_part, slots) % IVG_PAGE_BYTES == 0, "slots start on a page");
 _Static_assert(offsetof(struct ivg_ring_host_part, sleep_at) == 128, "head shares no line");

@@ -83,7 +83,8 @@ static inline void ivg_slots_tsan_give(struct ivg_ring *ring, uint64_t position,
                 ivg_tsan_release(ivg_ring_slot_at(ring, position + i));
 }
 
-#define IVG_PREFETCH_SLOTS 8u /* 2 halve what a posted record costs across core complexes, 8 take two thirds off */
+#define IVG_LOOKS_PER_MAILBOX 8u /* each look there costs the next answer a line transfer, hidden behind it */
+#define IVG_PREFETCH_SLOTS 8u    /* 2 halve what a posted record costs across core complexes, 8 take two thirds off */
 
 /* Room for `slots` from `tail` on? Signed: a tail read before others moved it may lie behind head; P2 then refuses it.
  */
@@ -132,6 +133,7 @@ __attribute__((always_inline)) static inline int ivg_producer_reserve(struct ivg
                 /* P2, the claim; pairs with itself and R1. Failure leaves no trace but the note. */
         } while (!ivg_compare_exchange_acq_rel_u64(&ring->guest->tail, &tail, tail + slots));
         ivg_point_hook(IVG_POINT_CLAIMED);
+        ivg_fence_release(); /* P2 before P3, for P10 */
 
         /* Who posts one record after another gets the lines of those to come while it writes this one: it would wait a
          * line transfer for each otherwise, at the barrier behind P4. Not before a synchronous request: the line would
@@ -139,8 +141,10 @@ __attribute__((always_inline)) static inline int ivg_producer_reserve(struct ivg
         if (producer->sequence == producer->sequence_reserved)
                 for (uint32_t i = 0; i < slots && i < IVG_PREFETCH_SLOTS; i++)
                         ivg_cpu_prefetch_for_write(ivg_ring_slot_at(ring, tail + IVG_PREFETCH_SLOTS + i));
-        else
+        else {
                 producer->sequence_reserved = producer->sequence;
+                producer->awaited = tail;
+        }
         ivg_slots_tsan_take(ring, tail, slots);
         record->position = tail;
         record->slots = slots;
@@ -207,7 +211,7 @@ static inline bool ivg_ring_publish_record(struct ivg_ring *ring, uint64_t posit
 
         ivg_point_hook(IVG_POINT_CONTINUED);
         ivg_slots_tsan_give(ring, position, slots);
-        /* P4, pairs with C1 (ring_consumer.c): the record is complete. Then the full barrier of the sleep handshake:
+        /* P4, pairs with C1 (ring_consumer.h): the record is complete. Then the full barrier of the sleep handshake:
          * without it P5 may be served while P4 still waits in the store buffer, the consumer (C4, C5) misses the
          * record, this side misses the sleeper, and nobody rings. Not an exchange: that takes the line once more when a
          * polling consumer has taken it between payload and commit. */
@@ -231,25 +235,82 @@ static inline bool ivg_producer_commit(struct ivg_producer *producer, const stru
         return asleep;
 }
 
+/* The next request may follow an answer at once, and the consumer polls the slot for it: its line is fetched while the
+ * answer is used, in place of at the first store. Where the thread does something else first, the consumer takes the
+ * line back and nothing is lost. */
+static inline void ivg_producer_expect_request(const struct ivg_producer *producer, uint64_t tail)
+{
+        ivg_cpu_prefetch_for_write(ivg_ring_slot_at(producer->ring, tail));
+}
+
 static inline bool ivg_producer_poll_answer(const struct ivg_producer *producer, uint64_t sequence,
                                             struct ivg_answer_header *header,
                                             uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES])
 {
         const struct ivg_ring_mailbox *mailbox = producer->mailbox;
 
-        /* P6, pairs with C6 (ring_consumer.c): result, payload and answer area are complete. */
+        /* P6, pairs with C6 (ring_consumer.h): result, payload and answer area are complete. */
         if (ivg_load_acquire_u64(&mailbox->sequence) != sequence)
                 return false;
-        /* The next request may follow at once, and the consumer polls the slot for it: its line is fetched while the
-         * answer is used, in place of at the first store. Where the thread does something else first, the consumer
-         * takes the line back and nothing is lost. Relaxed: a guess, for a hint. */
-        ivg_cpu_prefetch_for_write(
-                ivg_ring_slot_at(producer->ring, ivg_load_relaxed_u64(&producer->ring->guest->tail)));
+        ivg_producer_expect_request(producer, ivg_load_relaxed_u64(&producer->ring->guest->tail)); /* a guess */
         header->result = mailbox->result;
         header->answer_bytes = mailbox->answer_bytes;
         /* The whole field, a constant length: two or three wide moves instead of a call. */
         if (payload && header->answer_bytes != 0 && header->answer_bytes <= IVG_MAILBOX_PAYLOAD_BYTES)
                 memcpy(payload, mailbox->payload, IVG_MAILBOX_PAYLOAD_BYTES);
+        return true;
+}
+
+/* What the slot holds behind its commit word. Another thread may write it meanwhile, which P10 finds out;
+ * ThreadSanitizer need not say so. */
+#ifdef IVG_TSAN
+__attribute__((no_sanitize("thread"), noinline, unused)) static
+#else
+static inline
+#endif
+        uint64_t
+        ivg_slot_copy_answer(const struct ivg_ring_slot *slot, uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES])
+{
+        const volatile uint64_t *const words = slot->payload;
+
+        for (uint32_t i = 0; payload && i < IVG_MAILBOX_PAYLOAD_BYTES / 8; i++) {
+                const uint64_t word = words[1 + i];
+
+                memcpy(payload + (size_t)i * 8, &word, sizeof(word));
+        }
+        return words[0];
+}
+
+static inline bool ivg_producer_look_for_answer(const struct ivg_producer *producer, uint64_t sequence, uint32_t look,
+                                                struct ivg_answer_header *header,
+                                                uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES])
+{
+        const uint64_t position = producer->awaited;
+        const struct ivg_ring_slot *slot = ivg_ring_slot_at(producer->ring, position);
+        uint64_t word, tail;
+
+        if (__builtin_expect(look % IVG_LOOKS_PER_MAILBOX == IVG_LOOKS_PER_MAILBOX - 1, 0) ||
+            __builtin_expect(sequence != producer->sequence_reserved, 0))
+                return ivg_producer_poll_answer(producer, sequence, header, payload);
+        if (look == 0)
+                ivg_cpu_finish_first();
+        /* P9, pairs with C8 (ring_consumer.h): the answer is complete, and the answer area with it. */
+        word = ivg_load_acquire_u64(&slot->commit);
+        if (!ivg_commit_matches(word, position) || ivg_commit_kind(word) != IVG_SLOT_ANSWERED)
+                return false;
+        word = ivg_slot_copy_answer(slot, payload);
+        ivg_fence_acquire();
+        /* P10, pairs with P2: nobody had claimed the slot's next lap, or what was copied may be a record's bytes, and a
+         * tag of 32 bits another lap's. The answer is in the mailbox then. */
+        tail = ivg_load_relaxed_u64(&producer->ring->guest->tail);
+        if (__builtin_expect(tail - position > IVG_RING_SLOTS, 0))
+                return false;
+        ivg_producer_expect_request(producer, tail);
+        /* Relaxed: own line, whose next owner is ordered by close and open. */
+        if (__builtin_expect(ivg_load_relaxed_u32(&producer->line->sequence_high) != (uint32_t)(sequence >> 32), 0))
+                ivg_store_relaxed_u32(&producer->line->sequence_high, (uint32_t)(sequence >> 32));
+        header->result = (uint32_t)word;
+        header->answer_bytes = (uint32_t)(word >> 32);
         return true;
 }
 
