@@ -116,7 +116,9 @@ enum ivg_ring_state {
 
 struct ivg_ring_host_part {
         _Alignas(128) _Atomic(uint64_t) head;     /* slots released */
-        _Alignas(128) _Atomic(uint64_t) sleep_at; /* 0, or awaited position + 1 */
+        _Alignas(128) _Atomic(uint64_t) sleep_at; /* 0, or awaited position + 1. The last of 2^64 positions cannot
+                                                   * be awaited: the consumer stays awake there, and that record's
+                                                   * producer rings once for nobody, which is harmless. */
         _Alignas(128) _Atomic(uint64_t) status;
         _Atomic(uint64_t) fault;          /* enum ivg_ring_fault in bits 0-31, the offending value's low half above */
         _Atomic(uint64_t) fault_position; /* the slot at which the rule was broken */
