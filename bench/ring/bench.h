@@ -2,7 +2,7 @@
  *
  * A case is one ring in one mode with so many producers and one payload; a run is one measurement of a case:
  *
- *   floor      one cache line there and back between two processors: no ring's round trip can be shorter
+ *   floor      one cache line there and back between two processors, nothing fetched ahead of need
  *   warm up    -> round trips, one in flight for each producer -> as many records as go through, nobody waits -> floor
  *
  * A run between whose two floors the machine changed is rejected, counted and repeated. A case is told by the median of
