@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kernel_state { KERNEL_NEW = 0, KERNEL_CHAINS, KERNEL_PLAIN };
+enum kernel_state { KERNEL_PLAIN = 0, KERNEL_CHAINS };
 
 /* What is known of a kernel in a context. */
 struct kernel {
@@ -11,6 +11,7 @@ struct kernel {
         CUfunction function;
         ivg_id context;
         enum kernel_state state;
+        size_t params_bytes; /* as its first launch had them, which the driver took */
 };
 
 struct launch {
@@ -43,7 +44,7 @@ struct chain {
 struct ivg_chains {
         bool plain; /* from now on all launches are */
         uint32_t open_count;
-        uint64_t launches, launches_at_unmake, patience;
+        uint64_t launches, launches_at_unmake, patience, patience_min;
         struct chain *last;                        /* where the latest launch went */
         struct chain *open[IVG_CHAIN_STREAMS_MAX]; /* in the order of their first launch */
         struct chain chains[IVG_CHAIN_STREAMS_MAX];
@@ -75,7 +76,7 @@ struct ivg_chains *ivg_chains_create(const struct ivg_driver *driver)
                 return NULL;
         chains = calloc(1, sizeof(*chains));
         if (chains)
-                chains->patience = patience;
+                chains->patience = chains->patience_min = patience;
         return chains;
 }
 
@@ -129,6 +130,7 @@ void ivg_chain_launched(struct ivg_exec_call *call, const struct ivg_args_ivgLau
                 return;
         kernel->handle = args->function;
         kernel->context = call->context;
+        kernel->params_bytes = args->params_bytes;
         kernel->state = kernel_chains(call, args, &kernel->function) ? KERNEL_CHAINS : KERNEL_PLAIN;
 }
 
@@ -170,20 +172,26 @@ static bool row_make(const struct ivg_driver *driver, struct kernel_row *row, ui
 {
         void *extra[] = PACKED_PARAMS(launch);
         const CUDA_KERNEL_NODE_PARAMS params = node_params(launch, extra);
+        bool is_node = true;
         CUresult result;
 
         if (row->refused)
                 return false;
         result = driver->cuGraphCreate(&row->graph, 0);
-        for (uint32_t i = 0; i < kernels && result == CUDA_SUCCESS; i++)
+        for (uint32_t i = 0; i < kernels && result == CUDA_SUCCESS; i++) {
                 result = driver->cuGraphAddKernelNode_v2(&row->nodes[i], row->graph, i ? &row->nodes[i - 1] : NULL,
                                                          i != 0, &params);
+                is_node = result == CUDA_SUCCESS;
+        }
         if (result == CUDA_SUCCESS)
                 result = driver->cuGraphInstantiateWithFlags(&row->exec, row->graph, 0);
         if (result == CUDA_SUCCESS)
                 return true;
         row_unmake(driver, row);
-        row->refused = true;
+        if (is_node)
+                row->refused = true;
+        else /* another kernel may be one */
+                launch->kernel->state = KERNEL_PLAIN;
         return false;
 }
 
@@ -262,6 +270,15 @@ static void chain_unmake(struct ivg_exec *exec, struct chain *chain)
         memset(chain, 0, sizeof(*chain));
 }
 
+/* Graphs have gone that so many launches have used, or might have. */
+static void adapt_patience(struct ivg_chains *chains, uint64_t launches)
+{
+        if (launches > 16 * chains->patience)
+                chains->patience = chains->patience_min;
+        else if (chains->patience < IVG_CHAIN_PATIENCE_MAX)
+                chains->patience *= 2;
+}
+
 static void unmake_all(struct ivg_exec *exec)
 {
         struct ivg_chains *chains = exec->chains;
@@ -277,10 +294,7 @@ static void unmake_all(struct ivg_exec *exec)
         if (!any)
                 return;
         chains->launches_at_unmake = chains->launches;
-        if (launches > 16 * chains->patience)
-                chains->patience = IVG_CHAIN_PATIENCE_MIN;
-        else if (chains->patience < IVG_CHAIN_PATIENCE_MAX)
-                chains->patience *= 2;
+        adapt_patience(chains, launches);
 }
 
 static struct chain *find_chain(struct ivg_chains *chains, CUstream stream, ivg_id context)
@@ -304,8 +318,8 @@ static struct chain *take_place(struct ivg_exec *exec, CUstream stream, ivg_id c
                         oldest = &chains->chains[i];
         if (oldest->stream && chains->launches - oldest->last_launch < IVG_CHAIN_STREAM_IDLE)
                 return NULL;
-        if (exec->chains_open)
-                ivg_chains_issue_now(exec); /* it may be among them */
+        if (oldest->count > 0)
+                ivg_chains_issue_now(exec);
         chain_unmake(exec, oldest);
         if (ivg_context_enter(exec, context) != CUDA_SUCCESS)
                 return NULL;
@@ -333,9 +347,11 @@ static struct chain *chain_for(struct ivg_exec_call *call, const struct ivg_args
                 return NULL;
         chains->last = chain;
         chain->last_launch = chains->launches;
+        if (++chain->launches_seen <= chains->patience && !chain->made)
+                return NULL;
         *kernel = kernel_place(chains, args->function, call->context);
-        if (++chain->launches_seen <= chains->patience || !*kernel || !(*kernel)->handle ||
-            (*kernel)->state != KERNEL_CHAINS)
+        /* A free place is no kernel that chains. */
+        if (!*kernel || (*kernel)->state != KERNEL_CHAINS || (*kernel)->params_bytes != args->params_bytes)
                 return NULL;
         return chain;
 }
@@ -380,21 +396,46 @@ void ivg_chain_stream_ends(struct ivg_exec *exec, CUstream stream)
 {
         struct ivg_chains *chains = exec->chains;
 
-        for (uint32_t i = 0; chains && i < IVG_CHAIN_STREAMS_MAX; i++)
-                if (chains->chains[i].stream == stream)
-                        chain_unmake(exec, &chains->chains[i]);
+        for (uint32_t i = 0; chains && i < IVG_CHAIN_STREAMS_MAX; i++) {
+                struct chain *chain = &chains->chains[i];
+
+                if (chain->stream != stream)
+                        continue;
+                if (chain->made)
+                        adapt_patience(chains, chain->launches_seen);
+                chain_unmake(exec, chain);
+        }
+}
+
+/* Kernels may have clusters from now on, or none: their next launches tell. */
+static void kernels_forget(struct ivg_chains *chains, int32_t attribute)
+{
+        if (attribute >= CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH)
+                memset(chains->kernels, 0, sizeof(chains->kernels));
 }
 
 void ivg_chains_unmake(struct ivg_exec *exec, const struct ivg_exec_request *request)
 {
-        struct ivg_request_cuStreamDestroy_v2 end;
+        union { /* their lengths have been checked */
+                struct ivg_request_cuStreamDestroy_v2 stream;
+                struct ivg_request_cuFuncSetAttribute function;
+                struct ivg_request_cuKernelSetAttribute kernel;
+        } of;
         void *stream;
 
         switch (request->descriptor->number) {
         case IVG_CALL_cuStreamDestroy_v2:
-                memcpy(&end, request->bytes, sizeof(end)); /* its length has been checked */
-                if (ivg_handle_get(exec, IVG_KIND_STREAM, end.hStream, &stream) == CUDA_SUCCESS)
+                memcpy(&of.stream, request->bytes, sizeof(of.stream));
+                if (ivg_handle_get(exec, IVG_KIND_STREAM, of.stream.hStream, &stream) == CUDA_SUCCESS)
                         ivg_chain_stream_ends(exec, stream);
+                return;
+        case IVG_CALL_cuFuncSetAttribute:
+                memcpy(&of.function, request->bytes, sizeof(of.function));
+                kernels_forget(exec->chains, of.function.attrib);
+                return;
+        case IVG_CALL_cuKernelSetAttribute:
+                memcpy(&of.kernel, request->bytes, sizeof(of.kernel));
+                kernels_forget(exec->chains, of.kernel.attrib);
                 return;
         case IVG_CALL_cuStreamSetAttribute:
         case IVG_CALL_cuStreamCopyAttributes:

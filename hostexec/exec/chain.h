@@ -15,8 +15,9 @@
  *   errors       a launch whose node cannot be set, and all of a graph that cannot be launched, are launched one by
  *                one, and each gets the driver's own answer.
  *   first time   a kernel's first launch is a plain one: it loads its code and makes room for its stack.
- *   exceptions   clusters fixed at compile time, more than 4 KiB of parameters, streams with attributes of their own,
- *                preferred caches of a context, parts of devices (green contexts): plain launches.
+ *   exceptions   kernels with clusters of their own, more than 4 KiB of parameters, or not as many as at first, streams
+ *                with attributes of their own, preferred caches of a context, parts of devices (green contexts): plain
+ *                launches.
  *   ends         a stream's graphs end before the stream does; all of them before code is unloaded or a context ends,
  *                since a node holds its last kernel. */
 #ifndef IVG_EXEC_CHAIN_H
@@ -35,8 +36,9 @@
 #define IVG_CHAIN_KERNELS 1024u
 #define IVG_CHAIN_PROBES 8u
 #define IVG_CHAIN_PARAMS_BYTES_MAX 4096u
-/* Plain launches of a stream before graphs are made for it, which costs about 0.2 ms in all. Doubled each time that
- * graphs had to go before they had been worth it. None with IVGPU_LAUNCHES=chained: for tests. */
+/* Plain launches of a stream before graphs are made for it, which costs about 0.2 ms in all, and device memory that the
+ * driver keeps until the context ends. Doubled each time that graphs had to go before they had been worth it. None with
+ * IVGPU_LAUNCHES=chained: for tests. */
 #define IVG_CHAIN_PATIENCE_MIN 64u
 #define IVG_CHAIN_PATIENCE_MAX 65536u
 
@@ -45,7 +47,7 @@
 struct ivg_chains *ivg_chains_create(const struct ivg_driver *driver);
 void ivg_chains_destroy(struct ivg_chains *chains); /* any thread, the consumer's is gone; graphs are the contexts' */
 /* True: it is in a chain, and its failure will be told as an asynchronous call's is. False: to be launched now;
- * everything before it has been issued. */
+ * everything before it has been issued (by the consumer, before a launch that wants an answer). */
 bool ivg_chain_launch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args);
 /* A plain launch has gone well: the next one of that kernel may be a node. */
 void ivg_chain_launched(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args);

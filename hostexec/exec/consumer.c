@@ -140,7 +140,7 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
 
         if (!accept_record(exec, record, &request))
                 return;
-        if (exec->chains_open && request.descriptor->number != IVG_CALL_ivgLaunch)
+        if (exec->chains_open && (request.descriptor->number != IVG_CALL_ivgLaunch || request.wants_answer))
                 ivg_chains_issue_now(exec);
         if (__builtin_expect(request.descriptor->unchains, 0) && exec->chains)
                 ivg_chains_unmake(exec, &request);

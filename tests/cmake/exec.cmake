@@ -1,4 +1,5 @@
 set(exec_unit_tests
+    exec_chains_launch_what_plain_launches_would
     exec_handles_are_looked_up_with_their_kind
     exec_host_functions_wait_for_the_guest
     exec_images_contain_their_own_lengths
@@ -15,7 +16,8 @@ set(exec_unit_tests
     exec_vram_table_outlives_its_holders)
 if(BUILD_TESTING)
   add_library(exec_fixture OBJECT ${CMAKE_SOURCE_DIR}/tests/unit/exec_fixture.c
-                                  ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c)
+                                  ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_driver.c
+                                  ${CMAKE_SOURCE_DIR}/tests/unit/exec_fake_graphs.c)
   target_include_directories(exec_fixture PRIVATE ${IVG_CMOCKA_INCLUDE})
   target_link_libraries(exec_fixture PRIVATE ivg_exec_core)
 endif()

@@ -77,6 +77,11 @@ static void start_context(struct exec_fixture *f)
 
 int fixture_setup(void **state)
 {
+        return fixture_setup_driver(state, NULL);
+}
+
+int fixture_setup_driver(void **state, void (*fill_more)(struct ivg_driver *driver))
+{
         struct exec_fixture *f = calloc(1, sizeof(*f));
         struct ivg_exec_config config;
         struct ivg_error error = {.text = ""};
@@ -100,6 +105,8 @@ int fixture_setup(void **state)
         if (ivg_exec_create(&config, &f->exec, &error))
                 fail_msg("%s", error.text);
         fake_driver_fill(&f->exec->driver);
+        if (fill_more)
+                fill_more(&f->exec->driver);
         if (ivg_exec_start(f->exec, &error))
                 fail_msg("%s", error.text);
         assert_int_equal(ivg_ring_init(&f->ring, ivg_region_ring_guest(&f->guest_region, FIXTURE_CHANNEL),

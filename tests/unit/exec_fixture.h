@@ -53,6 +53,8 @@ struct exec_fixture {
 
 /* Creates and starts all; greets; makes context FIXTURE_CONTEXT, stream and kernels known. Asserts on failure. */
 int fixture_setup(void **state);
+/* The same with a driver that can do more, told before the executor starts. */
+int fixture_setup_driver(void **state, void (*fill_more)(struct ivg_driver *driver));
 int fixture_teardown(void **state);
 /* Another guest thread. */
 void fixture_open_producer(struct exec_fixture *f, struct ivg_producer *producer);
