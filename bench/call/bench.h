@@ -83,6 +83,7 @@ void bench_start(struct bench *bench, const char *suffix);
 int bench_start_child(void);
 void bench_calls(struct bench *bench);
 void bench_launches(struct bench *bench);
+void bench_pending(struct bench *bench);
 void bench_modules(struct bench *bench);
 void bench_copies(struct bench *bench);
 

@@ -76,6 +76,15 @@ static void launch_event_wait(struct bench *bench)
         CU(cuEventSynchronize(bench->event));
 }
 
+/* Not the stream's end, which another launch is behind. */
+static void launch_middle_wait(struct bench *bench)
+{
+        bench_launch(bench, 2, bench->stream);
+        CU(cuEventRecord(bench->event, bench->stream));
+        bench_launch(bench, 2, bench->stream);
+        CU(cuEventSynchronize(bench->event));
+}
+
 static void launch_event_poll(struct bench *bench)
 {
         CUresult result;
@@ -104,13 +113,10 @@ static void graph_stream_wait(struct bench *bench)
 }
 
 static const struct bench_trip trips[] = {
-        {"launch_stream_sync", launch_stream_wait, 0},
-        {"launch_ctx_sync", launch_context_wait, 0},
-        {"launch_event_sync", launch_event_wait, 0},
-        {"launch_event_query", launch_event_poll, 0},
-        {"launch_stream_query", launch_stream_poll, 0},
-        {"graph_launch_sync_20", graph_stream_wait, 0},
-        {"launch_stream_sync_after_100ms", launch_stream_wait, IDLE_MS},
+        {"launch_stream_sync", launch_stream_wait, 0},  {"launch_ctx_sync", launch_context_wait, 0},
+        {"launch_event_sync", launch_event_wait, 0},    {"launch_event_sync_launch_behind", launch_middle_wait, 0},
+        {"launch_event_query", launch_event_poll, 0},   {"launch_stream_query", launch_stream_poll, 0},
+        {"graph_launch_sync_20", graph_stream_wait, 0}, {"launch_stream_sync_after_100ms", launch_stream_wait, IDLE_MS},
 };
 
 /* ---- throughput ---- */

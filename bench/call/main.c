@@ -167,6 +167,7 @@ int main(int argc, char **argv)
         bench_start(&bench, "beside_another");
         bench_calls(&bench);
         bench_launches(&bench);
+        bench_pending(&bench);
         bench_modules(&bench);
         bench_copies(&bench);
         bench_device_close(&bench);
