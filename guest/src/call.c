@@ -359,6 +359,8 @@ CUresult ivg_call_sync(uint16_t number, void *request, uint32_t request_bytes, v
         if (result == CUDA_SUCCESS)
                 result = answer_read(&answer, answer_out, answer_bytes_min, answer_bytes_max, answer_bytes);
         ivg_thread_producer_give(thread);
+        if (result != CUDA_ERROR_NOT_READY)
+                ivg_progress_note();
         if (__builtin_expect(ivg_output_is_there(), 0) && !thread->fetching_output)
                 ivg_output_fetch();
         return result;

@@ -49,6 +49,7 @@ static void run_one(void)
         const CUstream stream = (CUstream)(uintptr_t)ivg_load_relaxed_u64(&slot[IVG_CALLBACK_STREAM]);
         const uint64_t status = ivg_load_relaxed_u64(&slot[IVG_CALLBACK_STATUS]);
 
+        ivg_progress_note(); /* what the stream was given before it is done */
         if (status >> 32 == IVG_CALLBACK_STREAM_CALLBACK)
                 ((CUstreamCallback)function)(stream, (CUresult)(uint32_t)status, data);
         else

@@ -10,50 +10,109 @@
 #include "memory.h"
 #include <time.h>
 
-/* The first words belong to the copy buffers of all kinds, the next 64 to synchronous copies in place. */
+/* The first words belong to the copy buffers of all kinds, the next 64 to who waits for a copy in place or a stream,
+ * the next to questions. */
 #define FIRST_SYNC_WORD (2 * IVG_COPY_BUFFERS_MAX + IVG_COPY_DEPTH_MAX)
 #define SYNC_WORDS 64u
+#define FIRST_SIGNAL_WORD (FIRST_SYNC_WORD + SYNC_WORDS)
 
-static struct ivg_completion sync_words[SYNC_WORDS];
-static _Atomic(uint64_t) sync_words_taken; /* one bit each */
-static _Atomic(uint64_t) sync_words_left;  /* of those: given back while their value was still to come */
+_Atomic(uint64_t) ivg_progress_count;
 
-_Static_assert(FIRST_SYNC_WORD + SYNC_WORDS <= IVG_COMPLETION_COPY_WORDS, "a word for each");
+static struct pool {
+        uint32_t first;
+        _Atomic(uint64_t) taken; /* one bit each */
+        _Atomic(uint64_t) left;  /* of those: given back while their value was still to come */
+        struct ivg_completion words[64];
+} sync_pool = {.first = FIRST_SYNC_WORD},
+  signal_pool = {.first = FIRST_SIGNAL_WORD, .taken = ~((1ull << IVG_SIGNAL_WORDS) - 1)};
 
-/* The orders are those of take and give: the word's fields go from owner to owner. */
-static void reclaim_left(void)
+_Static_assert(FIRST_SIGNAL_WORD + IVG_SIGNAL_WORDS <= IVG_COMPLETION_COPY_WORDS, "a word for each");
+
+static bool look(struct ivg_completion *completion, CUresult *result);
+
+/* Of those left, the word becomes this thread's. The orders are those of take and give: the word's fields go from owner
+ * to owner. */
+static bool pick_up(struct pool *pool, uint32_t i)
 {
-        for (uint64_t left = ivg_load_relaxed_u64(&sync_words_left); left != 0; left &= left - 1) {
+        return atomic_fetch_and_explicit(&pool->left, ~(1ull << i), memory_order_acq_rel) >> i & 1;
+}
+
+static void give(struct pool *pool, struct ivg_completion *completion)
+{
+        const uint64_t bit = 1ull << (completion->index - pool->first);
+
+        if (completion->pending)
+                atomic_fetch_or_explicit(&pool->left, bit, memory_order_release);
+        else
+                atomic_fetch_and_explicit(&pool->taken, ~bit, memory_order_release);
+}
+
+static void reclaim_left(struct pool *pool)
+{
+        for (uint64_t left = ivg_load_relaxed_u64(&pool->left); left != 0; left &= left - 1) {
                 const uint32_t i = (uint32_t)__builtin_ctzll(left);
-                if (!(atomic_fetch_and_explicit(&sync_words_left, ~(1ull << i), memory_order_acq_rel) >> i & 1))
-                        continue; /* another thread looks at it */
-                (void)ivg_completion_done(&sync_words[i]);
-                ivg_completion_give(&sync_words[i]);
+                CUresult result = CUDA_SUCCESS;
+
+                if (!pick_up(pool, i)) /* another thread looks at it */
+                        continue;
+                /* A question's word that failed stays so, for good: somebody may still ask by it. */
+                if (!look(&pool->words[i], &result) || result == CUDA_SUCCESS || pool != &signal_pool)
+                        give(pool, &pool->words[i]);
         }
 }
 
-struct ivg_completion *ivg_completion_take(void)
+static struct ivg_completion *take(struct pool *pool)
 {
-        reclaim_left();
-        /* Acquire pairs with the release of ivg_completion_give: the last owner's `value` and `failed` are here. */
-        uint64_t taken = ivg_load_acquire_u64(&sync_words_taken);
+        reclaim_left(pool);
+        /* Acquire pairs with the release of give: the last owner's `value` is here. */
+        uint64_t taken = ivg_load_acquire_u64(&pool->taken);
         while (taken != UINT64_MAX) {
                 const uint32_t i = (uint32_t)__builtin_ctzll(~taken);
-                if (!ivg_compare_exchange_acq_rel_u64(&sync_words_taken, &taken, taken | 1ull << i))
+                if (!ivg_compare_exchange_acq_rel_u64(&pool->taken, &taken, taken | 1ull << i))
                         continue;
-                sync_words[i].index = FIRST_SYNC_WORD + i;
-                return &sync_words[i];
+                pool->words[i].index = pool->first + i;
+                return &pool->words[i];
         }
         return NULL;
 }
 
+struct ivg_completion *ivg_completion_take(void)
+{
+        return take(&sync_pool);
+}
+
+struct ivg_completion *ivg_completion_take_signal(void)
+{
+        return take(&signal_pool);
+}
+
+uint32_t ivg_completion_place(const struct ivg_completion *completion)
+{
+        return completion->index - FIRST_SIGNAL_WORD;
+}
+
 void ivg_completion_give(struct ivg_completion *completion)
 {
-        const uint64_t bit = 1ull << (completion->index - FIRST_SYNC_WORD);
-        if (completion->pending)
-                atomic_fetch_or_explicit(&sync_words_left, bit, memory_order_release);
-        else
-                atomic_fetch_and_explicit(&sync_words_taken, ~bit, memory_order_release);
+        give(completion->index < FIRST_SIGNAL_WORD ? &sync_pool : &signal_pool, completion);
+}
+
+static void end_of_context(struct pool *pool, const struct ivg_object *context)
+{
+        for (uint64_t left = ivg_load_relaxed_u64(&pool->left); left != 0; left &= left - 1) {
+                struct ivg_completion *completion = &pool->words[__builtin_ctzll(left)];
+
+                if (!pick_up(pool, (uint32_t)__builtin_ctzll(left)))
+                        continue;
+                if (completion->context == context->id)
+                        completion->pending = false;
+                give(pool, completion);
+        }
+}
+
+void ivg_completions_end_of_context(const struct ivg_object *context)
+{
+        end_of_context(&sync_pool, context);
+        end_of_context(&signal_pool, context);
 }
 
 uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context)
@@ -71,35 +130,47 @@ CUresult ivg_completion_sent(struct ivg_completion *completion, CUresult result)
         return result;
 }
 
-static uint64_t completion_word(const struct ivg_completion *completion)
+static uint64_t word_at(uint32_t index)
 {
         const struct ivg_region *region = ivg_link_region(ivg_process.link);
         return ivg_load_acquire_u64(ivg_region_completions(region, ivg_link_channel(ivg_process.link)) +
-                                    completion->index); /* D1 */
+                                    index); /* D1 */
 }
 
-static CUresult failure_of(struct ivg_completion *completion, uint64_t word)
+static CUresult failure_of(uint64_t word)
 {
         const CUresult result = (CUresult)(uint32_t)word;
-        completion->failed = word;
         return result != CUDA_SUCCESS ? result : CUDA_ERROR_UNKNOWN;
 }
 
-/* One look. True: done, with its result. A failure word equal to the last one may be just that one: not done yet. */
+/* One look. True: done, with its result. */
 static bool look(struct ivg_completion *completion, CUresult *result)
 {
-        const uint64_t word = completion_word(completion);
+        const uint64_t word = word_at(completion->index);
         if (word & IVG_COMPLETION_FAILED) {
-                if (word == completion->failed)
+                if (word != ivg_completion_failure(completion->value, (uint32_t)word)) /* of an earlier value */
                         return false;
-                *result = failure_of(completion, word);
+                *result = failure_of(word);
         } else {
                 if (word < completion->value)
                         return false;
                 *result = CUDA_SUCCESS;
         }
         completion->pending = false;
+        ivg_progress_note();
         return true;
+}
+
+/* By the number of the value that the word holds, or failed to get; at most half of those behind. */
+enum ivg_completion_said ivg_completion_signal(uint32_t place, uint32_t value)
+{
+        const uint64_t word = word_at(FIRST_SIGNAL_WORD + place);
+        const uint32_t said = (uint32_t)(word & IVG_COMPLETION_FAILED ? word >> 32 : word);
+        const uint32_t ahead = (said - value) & IVG_SIGNAL_VALUES;
+
+        if (ahead == 0 && word & IVG_COMPLETION_FAILED)
+                return IVG_COMPLETION_FAILS;
+        return ahead <= IVG_SIGNAL_VALUES / 2 ? IVG_COMPLETION_CAME : IVG_COMPLETION_NOT_YET;
 }
 
 bool ivg_completion_done(struct ivg_completion *completion)
@@ -115,12 +186,12 @@ static uint64_t now_ns(void)
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static bool spin(struct ivg_completion *completion, uint64_t ns, CUresult *result)
+bool ivg_spin_for(uint64_t ns, bool (*look_at)(void *argument), void *argument)
 {
         const uint64_t end_ns = now_ns() + ns;
         do {
                 for (uint32_t i = 0; i < 64; i++) {
-                        if (look(completion, result))
+                        if (look_at(argument))
                                 return true;
                         ivg_cpu_relax();
                 }
@@ -140,16 +211,21 @@ static bool look_again(void *argument)
         return look(waited->completion, waited->result);
 }
 
+static bool spin(struct ivg_completion *completion, uint64_t ns, CUresult *result)
+{
+        struct waited waited = {completion, result};
+
+        return ivg_spin_for(ns, look_again, &waited);
+}
+
 /* The stream has been synchronized without an error: every word that was to come is there. */
 static CUresult settle(struct ivg_completion *completion)
 {
         CUresult result;
         if (look(completion, &result))
                 return result;
-        const uint64_t word = completion_word(completion);
+        const uint64_t word = word_at(completion->index);
         completion->pending = false;
-        if (word & IVG_COMPLETION_FAILED)
-                return failure_of(completion, word); /* the same failure as last time, but a new one */
         ivg_log("completion word %u holds %llu after its stream was synchronized; %llu was due", completion->index,
                 (unsigned long long)word, (unsigned long long)completion->value);
         return CUDA_ERROR_UNKNOWN;
@@ -252,8 +328,5 @@ CUresult ivg_completion_wait(struct ivg_completion *completion)
         /* The error of this copy or of something earlier in the context: either way the stream has come to its end, and
          * nothing is under way any more. */
         completion->pending = false;
-        const uint64_t word = completion_word(completion);
-        if (word & IVG_COMPLETION_FAILED)
-                completion->failed = word;
         return result;
 }

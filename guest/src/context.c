@@ -1,6 +1,7 @@
 /* The current context: each thread's stack, and the check that nearly every call starts with. No trips here. */
 #include "context.h"
 #include "cuda_api.h"
+#include "memory.h"
 #include <stdlib.h>
 
 static struct {
@@ -110,6 +111,7 @@ void ivg_context_deactivate(struct ivg_object *context)
         ivg_store_release_u32(&state->active, 0);
         ivg_store_relaxed_u32(&ivg_faulted, 0); /* whoever has another dead context is told by its next answer */
         ivg_objects_destroy_of_context(context);
+        ivg_completions_end_of_context(context);
         ivg_memory_end_of_context(context);
         ivg_cached_drop(&state->interface_version);
         ivg_cached_drop(&state->flags);

@@ -30,6 +30,8 @@ CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags)
         if (result != CUDA_SUCCESS)
                 return result;
         event->flags = Flags;
+        if (Flags & CU_EVENT_INTERPROCESS)
+                ivg_signal_leave(event);
         result = ivg_send_cuEventCreate(Flags, event->id);
         if (result != CUDA_SUCCESS) {
                 ivg_object_destroy(event);
@@ -66,9 +68,10 @@ CUresult cuEventDestroy_v2(CUevent hEvent)
 
 /* ---- records ---- */
 
-/* What synchronize.c may do instead of asking for the event. `tail` is the ring's from before the record, of one slot:
- * if another thread sent something meanwhile, the mark fits no tail. Relaxed: a thread that waits for this record knows
- * of it, and with it of the mark. Not what a name means that is another stream elsewhere, and nothing of captures. */
+/* What synchronize.c and signal.c may do instead of asking for the event. `tail` is the ring's from before the record,
+ * of one slot: if another thread sent something meanwhile, the mark fits no tail. Relaxed: a thread that waits for this
+ * record knows of it, and with it of the mark. Not what a name means that is another stream elsewhere, and nothing of
+ * captures. */
 static void mark_record(struct ivg_object *event, const struct ivg_object *context, ivg_id stream, unsigned int flags,
                         uint64_t tail)
 {
@@ -76,6 +79,10 @@ static void mark_record(struct ivg_object *event, const struct ivg_object *conte
 
         ivg_store_relaxed_u64(&event->recorded,
                               plain && !ivg_capturing() ? (uint64_t)stream << 32 | (uint32_t)(tail + 1) : 0);
+        if (flags == 0)
+                ivg_signal_recorded(event);
+        else /* what it means in a capture */
+                ivg_signal_leave(event);
 }
 
 static CUresult record(CUevent handle, CUstream stream, unsigned int flags, ivg_id null_stream)

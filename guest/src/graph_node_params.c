@@ -227,6 +227,8 @@ CUresult ivg_node_generic(struct ivg_node *node, const CUgraphNodeParams *p)
         case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
                 return node_of_object(node, p->type, IVG_KIND_EVENT, p->eventWait.event);
         case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+                if (ivg_object_of(IVG_KIND_EVENT, p->eventRecord.event) != NULL)
+                        ivg_signal_leave(ivg_object_of(IVG_KIND_EVENT, p->eventRecord.event));
                 return node_of_object(node, p->type, IVG_KIND_EVENT, p->eventRecord.event);
         case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
         case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT:

@@ -121,9 +121,13 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
         bool connecting;                /* this thread connects, or asks for NVML: it may call before READY */
         bool in_callback;               /* runs the program's host functions, which may make no calls */
         bool fetching_output;
-        /* What this thread synchronized last, and how many records it had sent then (synchronize.c). */
+        /* What this thread synchronized last, how many records it had sent then, in all and without questions, and
+         * the ring's tail then (synchronize.c). */
         ivg_id synced_stream, synced_context;
-        uint64_t synced_calls;
+        uint64_t synced_calls, synced_work, synced_tail;
+        uint64_t questions;              /* records that it has sent and that give no stream work of the program's */
+        _Atomic(uint64_t) stream_signal; /* of its default stream in the context `stream_signal_context` */
+        ivg_id stream_signal_context;
         bool rang;       /* the last record rang the doorbell: its answer comes after a wake-up */
         uint64_t dma_ns; /* what the copies that it has sent since it last waited may take */
         bool shared;     /* no line was free: calls go through the process's shared line, one at a time, for good */
@@ -194,14 +198,18 @@ struct ivg_object {
         int device;
         uint32_t flags;
         void *data;         /* kind-specific, owned by the kind's file */
-        uint64_t values[9]; /* kind-specific; of streams and events: enum ivg_object_value */
+        uint64_t values[8]; /* kind-specific; of streams and events: enum ivg_object_value */
         /* Of events: the stream of the last record in the upper half, the ring's tail behind that record in the lower;
          * 0: it is not to be waited for by them. */
         _Atomic(uint64_t) recorded;
+        _Atomic(uint64_t) signal; /* of events and streams: what is known without asking (signal.c) */
         /* Of streams, events and contexts: the ring's tail when all their work was last seen done (synchronize.c); 0:
          * never. And of a context's legacy stream. */
         _Atomic(uint64_t) done_tail, legacy_done_tail;
 };
+#define IVG_SIGNAL_HOW 0xff000000u /* of `signal`: a word's number from 1 on, or */
+#define IVG_SIGNAL_HOW_DONE 0xfe000000u
+#define IVG_SIGNAL_HOW_LEFT 0xff000000u
 enum ivg_object_value {
         IVG_VALUE_STREAM_PRIORITY = 0,
         IVG_VALUE_STREAM_UNIQUE_ID = 1,
@@ -384,6 +392,64 @@ CUresult ivg_write_settle(ivg_id stream, uint64_t address);
 bool ivg_writes_settle(void);
 /* Non-zero once memory was freed in stream order: the driver gives such memory back when it synchronizes itself. */
 extern _Atomic(uint32_t) ivg_frees_in_order;
+
+/* ---- words for questions (signal.c) ---- */
+
+/* So many times the answer may be "not ready" without asking the host, which tells errors too: twice as often each time
+ * that it was asked, and in any case not longer than the kernel's coarse clock takes to move, some milliseconds. */
+#define IVG_UNASKED_FIRST 64u
+#define IVG_UNASKED_MAX 4096u
+
+enum ivg_signal_state {
+        IVG_SIGNAL_NONE,    /* nobody has asked for a word */
+        IVG_SIGNAL_PENDING, /* the word has not come */
+        IVG_SIGNAL_COME,    /* of an event: it is done; of a stream: what it had been given by then */
+        IVG_SIGNAL_DONE,    /* of an event: known without a word */
+        IVG_SIGNAL_LEFT /* of an event: it is recorded by others than cuEventRecord, so that nothing is known here */
+};
+enum ivg_signal_state ivg_signal_state(uint64_t signal);
+/* Where the word is pending: whether "not ready" is true without asking. Counts. */
+bool ivg_signal_may_tell(uint64_t signal);
+/* The host has said that it is pending: asks for a word, where there is none. `seen`, and ivg_progress(), are from
+ * before it was asked. */
+void ivg_signal_event_pends(struct ivg_object *event, uint64_t seen, uint64_t progress);
+/* A stream's tag then says which tail means that nothing but questions was sent since: `before` and `after` are those
+ * around this one, if nobody else has sent something meanwhile. */
+void ivg_signal_stream_pends(_Atomic(uint64_t) *signal, ivg_id stream, const struct ivg_object *context, uint64_t seen,
+                             uint64_t progress, uint64_t before, uint64_t after);
+/* Asks for a word at once, where there is none. */
+void ivg_signal_event_send(struct ivg_object *event, uint64_t seen, uint64_t progress);
+static inline uint32_t ivg_signal_tag(uint64_t signal)
+{
+        return (uint32_t)(signal >> 32);
+}
+/* The event, as it was when its word was `seen`, is done. */
+void ivg_signal_done(struct ivg_object *event, uint64_t seen);
+/* Looks for so long as a thread does that waits for the device. True: it is not pending any more. */
+bool ivg_signal_wait(uint64_t signal);
+/* For good: cuEventRecord is not, or no more, all that records the event. */
+void ivg_signal_leave(struct ivg_object *event);
+/* After a record has been sent: what was known was of the one before. Release, pairs with the acquire of who asks: what
+ * it sends then comes behind this record. */
+static inline void ivg_signal_recorded(struct ivg_object *event)
+{
+        const uint64_t seen = ivg_load_relaxed_u64(&event->signal);
+
+        if (__builtin_expect((seen & IVG_SIGNAL_HOW) != IVG_SIGNAL_HOW_LEFT, 1))
+                ivg_store_release_u64(&event->signal, ((seen >> 32) + 1) << 32); /* R1 */
+}
+/* Moves whenever this process may have learnt that the device has come further: from then on a pending word may be
+ * behind what the program knows, and the host is asked. */
+extern _Atomic(uint64_t) ivg_progress_count;
+static inline uint64_t ivg_progress(void)
+{
+        return ivg_load_relaxed_u64(&ivg_progress_count);
+}
+static inline void ivg_progress_note(void)
+{
+        /* Relaxed: who is told of the progress has it from this thread, and this with it. */
+        atomic_fetch_add_explicit(&ivg_progress_count, 1, memory_order_relaxed);
+}
 
 /* A peer that slept wakes within this time where processors are free: until then a waiting thread spins on. */
 #define IVG_WAKE_SPIN_NS 300000u

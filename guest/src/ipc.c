@@ -105,6 +105,7 @@ CUresult cuIpcOpenEventHandle(CUevent *phEvent, CUipcEventHandle handle)
         if (result != CUDA_SUCCESS)
                 return result;
         event->flags = CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING;
+        ivg_signal_leave(event);
         result = ivg_send_cuIpcOpenEventHandle(&handle, event->id);
         if (result != CUDA_SUCCESS) {
                 ivg_object_destroy(event);

@@ -396,10 +396,11 @@ static CUresult attribute_unknown(CUlaunchAttributeID id)
 /* The event's number takes its place. */
 static CUresult attribute_event(CUevent *event)
 {
-        const struct ivg_object *object = ivg_object_of(IVG_KIND_EVENT, *event);
+        struct ivg_object *object = ivg_object_of(IVG_KIND_EVENT, *event);
 
         if (object == NULL)
                 return CUDA_ERROR_INVALID_HANDLE;
+        ivg_signal_leave(object);
         *event = (CUevent)(uintptr_t)object->id;
         return CUDA_SUCCESS;
 }

@@ -120,10 +120,9 @@ void ivg_share_end(struct ivg_object *object);
 
 /* ---- completion.c ---- */
 
-#define IVG_COMPLETION_NONE 0xffffffffu    /* index: nobody waits */
-#define IVG_COMPLETION_FAILED (1ull << 63) /* word: the copy failed, CUresult in the low half */
-#define IVG_COMPLETION_SPIN_NS 50000u      /* about five DMA round trips; then a thread had better sleep */
-#define IVG_COMPLETION_POLL_MS 2000u       /* for a buffer of another context, which cannot be synchronized */
+#define IVG_COMPLETION_NONE 0xffffffffu /* index: nobody waits */
+#define IVG_COMPLETION_SPIN_NS 50000u   /* about five DMA round trips; then a thread had better sleep */
+#define IVG_COMPLETION_POLL_MS 2000u    /* for a buffer of another context, which cannot be synchronized */
 
 /* One word's guest side. Owned by whoever took it; at most one copy is under way for it. */
 struct ivg_completion {
@@ -132,12 +131,20 @@ struct ivg_completion {
         bool pending;
         bool by_executor; /* which writes the word itself: no matter how far the stream is */
         uint64_t value;   /* awaited; grows */
-        uint64_t failed;  /* the last failure read from the word: the same again means "not yet" until synchronized */
 };
 /* A word for one synchronous copy; NULL when all are in use (then synchronize the stream instead). Lock-free. */
 struct ivg_completion *ivg_completion_take(void);
+/* A word for a question, of which there are IVG_SIGNAL_WORDS; NULL: the values of all are still to come. */
+struct ivg_completion *ivg_completion_take_signal(void);
+uint32_t ivg_completion_place(const struct ivg_completion *completion); /* which one it is */
+/* What the place's word says of a value, of which IVG_SIGNAL_VALUES is known. Any thread, and without taking it. */
+#define IVG_SIGNAL_VALUES 0xffffffu
+enum ivg_completion_said { IVG_COMPLETION_NOT_YET, IVG_COMPLETION_CAME, IVG_COMPLETION_FAILS };
+enum ivg_completion_said ivg_completion_signal(uint32_t place, uint32_t value);
 /* A pending one is out of use until its value has come. */
 void ivg_completion_give(struct ivg_completion *completion);
+/* The context has ended, on the host too: nothing writes its words any more. */
+void ivg_completions_end_of_context(const struct ivg_object *context);
 /* Notes the next copy and returns the value that it is to write. */
 uint64_t ivg_completion_begin(struct ivg_completion *completion, ivg_id stream, const struct ivg_object *context);
 /* After it: with what sending said, which is the result. What never left is not awaited. */
@@ -146,6 +153,8 @@ bool ivg_completion_done(struct ivg_completion *completion); /* one look, no wai
 bool ivg_completion_done_within(struct ivg_completion *completion, uint64_t ns); /* looks for so long */
 /* One look with the result, told as ivg_completion_wait does. */
 bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result);
+/* Looks again and again, for so long; true: it was. */
+bool ivg_spin_for(uint64_t ns, bool (*look_at)(void *argument), void *argument);
 /* Waits: spins, then synchronizes the stream. Returns the copy's error or one that the synchronization brought. */
 CUresult ivg_completion_wait(struct ivg_completion *completion);
 /* Looks for so long, and leaves it pending when that was too short: no error either. */

@@ -123,6 +123,7 @@ CUresult ivg_object_create(enum ivg_kind kind, struct ivg_object *context, struc
         for (size_t i = 0; i < sizeof(object->values) / sizeof(object->values[0]); i++)
                 object->values[i] = 0;
         ivg_store_relaxed_u64(&object->recorded, 0);
+        ivg_store_relaxed_u64(&object->signal, 0);
         ivg_store_relaxed_u64(&object->done_tail, 0);
         ivg_store_relaxed_u64(&object->legacy_done_tail, 0);
         atomic_fetch_add_explicit(&objects.live[kind], 1, memory_order_relaxed); /* a count for hints */

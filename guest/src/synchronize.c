@@ -1,6 +1,7 @@
 /* Waiting for streams, events and contexts, and asking whether they are done.
  *
- *   no trip   nothing at all was sent by this process since the object was last found done: it still is
+ *   no trip   nothing at all was sent by this process since the object was last found done: it still is;
+ *             or an earlier question's word has come, or has not (signal.c)
  *   a word    the stream writes a word behind its work, this thread watches it (completion.c): as soon as the GPU
  *   a trip    the driver's own synchronization on this thread's lane
  *
@@ -49,13 +50,22 @@ static struct moment moment_now(void)
         return moment;
 }
 
-/* The object was found done by what this thread sent since `moment`. A record that another thread sent between makes
- * the tail differ from the mark, wherever it lies. */
+/* The tail after what this thread sent since `moment`. A record that another thread sent between makes the real one
+ * differ from it, wherever it lies. */
+static uint64_t tail_after(const struct moment *moment)
+{
+        return moment->tail + (moment->line != NULL ? ivg_load_relaxed_u64(&moment->line->calls) - moment->calls : 1);
+}
+
+static void mark_done_at(_Atomic(uint64_t) *done_tail, uint64_t tail)
+{
+        ivg_store_release_u64(done_tail, tail); /* S1 */
+}
+
+/* The object was found done by what was sent since. */
 static void mark_done(_Atomic(uint64_t) *done_tail, const struct moment *moment)
 {
-        const uint64_t own = moment->line != NULL ? ivg_load_relaxed_u64(&moment->line->calls) - moment->calls : 1;
-
-        ivg_store_release_u64(done_tail, moment->tail + own); /* S1 */
+        mark_done_at(done_tail, tail_after(moment));
 }
 
 static _Atomic(uint64_t) deferred_seen;
@@ -75,29 +85,34 @@ static void errors_taken(void)
 
 _Atomic(uint32_t) ivg_frees_in_order;
 
+/* Whether the host need not be asked what it would say beside the answer. */
+static bool may_answer(void)
+{
+        return !ivg_capturing() && !errors_are_due() && ivg_load_relaxed_u32(&ivg_faulted) == 0;
+}
+
 static bool needs_trip(void)
 {
-        return ivg_capturing() || ivg_load_relaxed_u32(&ivg_frees_in_order) != 0 || errors_are_due() ||
+        return !may_answer() || ivg_load_relaxed_u32(&ivg_frees_in_order) != 0 ||
                ivg_load_acquire_u64(&host_words()[IVG_MAY_PRINT]) != 0;
 }
 
 /* ---- what this thread did itself ----
  *
  * The GPU writes a word a moment before the driver counts the stream as done. Natively a thread that has synchronized a
- * stream and sent nothing since never hears that it is busy: nor may it here. */
+ * stream and given nothing work since never hears that it is busy: nor may it here. */
 
-static uint64_t own_calls(const struct ivg_thread *thread)
-{
-        return thread->line != NULL ? ivg_load_relaxed_u64(&thread->line->calls) : 0;
-}
-
-static void note_synced(ivg_id stream, const struct ivg_object *context)
+static void note_synced(ivg_id stream, const struct ivg_object *context, uint64_t tail)
 {
         struct ivg_thread *thread = ivg_thread_local();
 
+        if (thread->line == NULL)
+                return;
         thread->synced_stream = stream;
         thread->synced_context = context->id;
-        thread->synced_calls = own_calls(thread);
+        thread->synced_calls = ivg_load_relaxed_u64(&thread->line->calls);
+        thread->synced_work = thread->synced_calls - thread->questions;
+        thread->synced_tail = tail;
 }
 
 static bool just_synced(ivg_id stream, const struct ivg_object *context)
@@ -105,7 +120,21 @@ static bool just_synced(ivg_id stream, const struct ivg_object *context)
         const struct ivg_thread *thread = ivg_thread_local();
 
         return thread->line != NULL && thread->synced_stream == stream && thread->synced_context == context->id &&
-               thread->synced_calls == own_calls(thread);
+               thread->synced_work == ivg_load_relaxed_u64(&thread->line->calls) - thread->questions;
+}
+
+/* Where this thread has just synchronized: nor has any other one sent something. */
+static bool others_are_silent(uint64_t tail)
+{
+        const struct ivg_thread *thread = ivg_thread_local();
+
+        return tail - thread->synced_tail == ivg_load_relaxed_u64(&thread->line->calls) - thread->synced_calls;
+}
+
+static CUresult ask_stream(ivg_id stream)
+{
+        ivg_thread_local()->questions++;
+        return ivg_send_cuStreamQuery(stream);
 }
 
 /* ---- streams ---- */
@@ -165,7 +194,7 @@ static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *cont
                 return synchronize_by_trip(stream);
         if (mark != NULL)
                 mark_done(mark, &before);
-        note_synced(stream, context);
+        note_synced(stream, context, tail_after(&before));
         return CUDA_SUCCESS;
 }
 
@@ -176,7 +205,7 @@ static CUresult settle_by_trips(ivg_id stream)
 
         errors_taken();
         for (uint32_t ask = 0; ask < SETTLE_QUERIES_MAX && result == CUDA_ERROR_NOT_READY; ask++)
-                result = ivg_send_cuStreamQuery(stream);
+                result = ask_stream(stream);
         return result == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : result;
 }
 
@@ -232,6 +261,39 @@ static CUresult stream_synchronize(CUstream handle, ivg_id null_stream)
         return synchronize_by_word(id, context, mark);
 }
 
+/* Where what is known of a stream's questions stands; NULL: each is asked. So it is for the legacy stream, as an event
+ * there would hold back what other streams are given later, and for streams of other contexts than the current one. */
+static _Atomic(uint64_t) *stream_signal(CUstream handle, ivg_id id, struct ivg_object *context)
+{
+        struct ivg_thread *thread = ivg_thread_local();
+        struct ivg_object *stream = (struct ivg_object *)handle;
+
+        if (id == IVG_ID_STREAM_LEGACY || ivg_context_owner(context) != context)
+                return NULL;
+        if (id != IVG_ID_STREAM_PER_THREAD)
+                return stream->context == context ? &stream->signal : NULL;
+        if (thread->stream_signal_context != context->id) {
+                thread->stream_signal_context = context->id;
+                ivg_store_relaxed_u64(&thread->stream_signal, 0); /* this thread's alone */
+        }
+        return &thread->stream_signal;
+}
+
+/* What the host need not be asked. NOT_READY: the word has not come; UNKNOWN: ask. */
+static CUresult stream_known(uint64_t signal, const struct moment *now)
+{
+        switch (ivg_signal_state(signal)) {
+        case IVG_SIGNAL_COME: /* all that the stream was given, if nothing was sent since */
+                return ivg_signal_tag(signal) == (uint32_t)now->tail && ivg_load_relaxed_u32(&ivg_frees_in_order) == 0
+                               ? CUDA_SUCCESS
+                               : CUDA_ERROR_UNKNOWN;
+        case IVG_SIGNAL_PENDING:
+                return ivg_signal_may_tell(signal) ? CUDA_ERROR_NOT_READY : CUDA_ERROR_UNKNOWN;
+        default:
+                return CUDA_ERROR_UNKNOWN;
+        }
+}
+
 static CUresult stream_query(CUstream handle, ivg_id null_stream)
 {
         struct ivg_object *context;
@@ -240,18 +302,32 @@ static CUresult stream_query(CUstream handle, ivg_id null_stream)
 
         if (result != CUDA_SUCCESS)
                 return result;
-        _Atomic(uint64_t) *mark = stream_mark(handle, id, context);
+        _Atomic(uint64_t) *mark = stream_mark(handle, id, context), *signal = stream_signal(handle, id, context);
         const struct moment before = moment_now();
-        const bool quiet = !ivg_capturing() && !errors_are_due(), again = quiet && just_synced(id, context);
-        if (quiet && (mark != NULL ? is_done(mark) || is_done(&context->done_tail) : again))
+        const uint64_t seen = signal != NULL ? ivg_load_relaxed_u64(signal) : 0, progress = ivg_progress();
+        const bool may = may_answer(), again = may && just_synced(id, context);
+        if (may && (mark != NULL ? is_done(mark) || is_done(&context->done_tail) : again))
                 return ivg_local("cuStreamQuery", CUDA_SUCCESS);
+        if (again && others_are_silent(before.tail))
+                return ivg_local("cuStreamQuery", CUDA_SUCCESS);
+        result = may ? stream_known(seen, &before) : CUDA_ERROR_UNKNOWN;
+        if (result == CUDA_SUCCESS) {
+                ivg_progress_note();
+                note_synced(id, context, before.tail);
+                if (mark != NULL)
+                        mark_done_at(mark, before.tail);
+        }
+        if (result != CUDA_ERROR_UNKNOWN)
+                return ivg_local("cuStreamQuery", result);
         errors_taken();
-        result = ivg_send_cuStreamQuery(id);
+        result = ask_stream(id);
         /* Other threads sent something, to this stream or not; what this one waited for was done all the same. */
         for (uint32_t ask = 0; again && result == CUDA_ERROR_NOT_READY && ask < QUERIES_AGAIN_MAX; ask++)
-                result = ivg_send_cuStreamQuery(id);
+                result = ask_stream(id);
         if (result == CUDA_SUCCESS && mark != NULL)
                 mark_done(mark, &before);
+        if (result == CUDA_ERROR_NOT_READY && may && signal != NULL)
+                ivg_signal_stream_pends(signal, id, context, seen, progress, before.tail, tail_after(&before));
         return result;
 }
 
@@ -290,17 +366,41 @@ static void mark_done_event(struct ivg_object *event, const struct moment *befor
                 mark_done(&event->done_tail, before);
 }
 
+static CUresult event_is_done(struct ivg_object *event, const struct moment *before, uint64_t signal)
+{
+        mark_done_event(event, before);
+        ivg_signal_done(event, signal);
+        return CUDA_SUCCESS;
+}
+
 static CUresult event_poll(struct ivg_object *event)
 {
         const struct moment before = moment_now();
+        const uint64_t signal = ivg_load_acquire_u64(&event->signal), progress = ivg_progress(); /* Q1 */
+        const bool may = may_answer();
         CUresult result;
 
-        if (!ivg_capturing() && !errors_are_due() && is_done(&event->done_tail))
-                return ivg_local("cuEventQuery", CUDA_SUCCESS);
+        if (may) {
+                const enum ivg_signal_state state = ivg_signal_state(signal);
+
+                /* The driver gives memory back that was freed in order only when it sees the end itself. */
+                if (state == IVG_SIGNAL_COME && ivg_load_relaxed_u32(&ivg_frees_in_order) == 0) {
+                        ivg_progress_note();
+                        ivg_signal_done(event, signal);
+                        return ivg_local("cuEventQuery", CUDA_SUCCESS);
+                }
+                if (state == IVG_SIGNAL_DONE || is_done(&event->done_tail))
+                        return ivg_local("cuEventQuery", CUDA_SUCCESS);
+                if (state == IVG_SIGNAL_PENDING && ivg_signal_may_tell(signal))
+                        return ivg_local("cuEventQuery", CUDA_ERROR_NOT_READY);
+        }
         errors_taken();
+        ivg_thread_local()->questions++;
         result = ivg_send_cuEventQuery(event->id);
         if (result == CUDA_SUCCESS)
-                mark_done_event(event, &before);
+                return event_is_done(event, &before, signal);
+        if (result == CUDA_ERROR_NOT_READY && may)
+                ivg_signal_event_pends(event, signal, progress);
         return result;
 }
 
@@ -322,15 +422,35 @@ static CUresult event_wait_by_word(const struct ivg_object *event)
         return result == CUDA_SUCCESS && errors_are_due() ? CUDA_ERROR_NOT_READY : result;
 }
 
+/* With more work behind it: by the event's own word. NOT_READY: it has none, or it takes long. */
+static CUresult event_wait_by_signal(struct ivg_object *event)
+{
+        const uint64_t progress = ivg_progress();
+        uint64_t signal = ivg_load_acquire_u64(&event->signal); /* Q1 */
+
+        if (ivg_signal_state(signal) == IVG_SIGNAL_NONE && ivg_context_current() == event->context) {
+                ivg_signal_event_send(event, signal, progress);
+                signal = ivg_load_acquire_u64(&event->signal); /* Q1 */
+        }
+        if (ivg_signal_state(signal) == IVG_SIGNAL_PENDING)
+                (void)ivg_signal_wait(signal);
+        return event_poll(event);
+}
+
 static CUresult event_wait(struct ivg_object *event)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
         const struct moment before = moment_now();
+        const uint64_t signal = ivg_load_acquire_u64(&event->signal); /* Q1 */
 
         if (!needs_trip()) {
+                if (ivg_signal_state(signal) == IVG_SIGNAL_DONE || is_done(&event->done_tail))
+                        return ivg_local("cuEventSynchronize", CUDA_SUCCESS);
                 result = event_wait_by_word(event);
                 if (result == CUDA_SUCCESS)
-                        mark_done_event(event, &before);
+                        return event_is_done(event, &before, signal);
+                if (result == CUDA_ERROR_NOT_READY)
+                        result = event_wait_by_signal(event);
                 for (uint32_t poll = 0; poll < EVENT_POLLS_MAX && result == CUDA_ERROR_NOT_READY; poll++)
                         result = event_poll(event);
                 if (result != CUDA_ERROR_NOT_READY)
@@ -338,9 +458,7 @@ static CUresult event_wait(struct ivg_object *event)
         }
         errors_taken();
         result = ivg_send_cuEventSynchronize(event->id);
-        if (result == CUDA_SUCCESS)
-                mark_done_event(event, &before);
-        return result;
+        return result == CUDA_SUCCESS ? event_is_done(event, &before, signal) : result;
 }
 
 static CUresult of_event(CUevent handle, CUresult (*ask)(struct ivg_object *event))

@@ -2,18 +2,6 @@
 #include "exec_internal.h"
 #include "host_args.h"
 
-/* What a synchronization waits for: the word alone. */
-CUresult ivg_host_ivgStreamSignal(struct ivg_exec_call *call, const struct ivg_args_ivgStreamSignal *args)
-{
-        struct ivg_exec_completion completion;
-        CUresult result;
-
-        if (args->completion_index == IVG_COMPLETION_NONE)
-                return ivg_exec_refuse(call, IVG_FAULT_ARGUMENTS, args->completion_index);
-        result = ivg_exec_completion_prepare(call, &completion, args->completion_index, args->completion_value);
-        return ivg_exec_completion_finish(call, &completion, args->stream, result);
-}
-
 /* ---- arena to device and back ---- */
 
 CUresult ivg_host_ivgCopyHtoD(struct ivg_exec_call *call, const struct ivg_args_ivgCopyHtoD *args)

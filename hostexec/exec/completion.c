@@ -1,8 +1,6 @@
 /* Completion words of copies: how the guest learns that one is done. */
 #include "exec_internal.h"
 
-#define IVG_COMPLETION_FAILED (1ull << 63) /* the guest's convention: the word then holds a CUresult */
-
 CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec_completion *completion, uint32_t index,
                                      uint64_t value)
 {
@@ -34,7 +32,7 @@ CUresult ivg_exec_completion_finish(struct ivg_exec_call *call, const struct ivg
         if (result == CUDA_SUCCESS && !ivg_thread_may_wait)
                 exec->awaited = (struct ivg_exec_awaited){.index = completion->index, .value = completion->value};
         if (result != CUDA_SUCCESS)
-                store(exec, completion, IVG_COMPLETION_FAILED | (uint32_t)result);
+                store(exec, completion, ivg_completion_failure(completion->value, (uint32_t)result));
         return result;
 }
 
@@ -43,6 +41,7 @@ CUresult ivg_exec_completion_finish_read(struct ivg_exec_call *call, const struc
 {
         if (call->fault == IVG_FAULT_NONE && completion->index != IVG_COMPLETION_NONE)
                 store(call->exec, completion,
-                      result == CUDA_SUCCESS ? completion->value : IVG_COMPLETION_FAILED | (uint32_t)result);
+                      result == CUDA_SUCCESS ? completion->value
+                                             : ivg_completion_failure(completion->value, (uint32_t)result));
         return result;
 }

@@ -12,6 +12,7 @@
 #include "chain.h"
 #include "exec_internal.h"
 #include "rcu.h"
+#include "watch.h"
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -20,6 +21,7 @@
 
 /* Looks at the clock only every so many looks at the ring. */
 #define IVG_SPIN_LOOKS 64u
+#define IVG_SPIN_LOOKS_WATCHING 16u /* while the driver is asked in between */
 
 static void refuse_record(struct ivg_exec *exec, const struct ivg_taken_record *record, enum ivg_ring_fault fault,
                           uint32_t value, const char *what)
@@ -144,6 +146,8 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
                 ivg_chains_issue_now(exec);
         if (__builtin_expect(request.descriptor->unchains, 0) && exec->chains)
                 ivg_chains_unmake(exec, &request);
+        if (__builtin_expect(exec->watches.count > 0, 0))
+                ivg_watches_before(exec, &request);
         if (request.wants_answer &&
             (request.descriptor->lane || request.capturing || ivg_lane_pending(exec, request.producer) > 0)) {
                 ivg_meter_flush(exec); /* it may end a stream, or wait for one */
@@ -253,6 +257,8 @@ static int take_turn(struct ivg_exec *exec)
                 ivg_store_relaxed_u64(&shown->records_consumed, exec->records_consumed);
                 ivg_store_relaxed_u64(&shown->batches, exec->batches);
                 batch_ends(exec, begin_ns);
+                if (__builtin_expect(exec->watches.count > 0, 0))
+                        ivg_watches_look(exec, ivg_clock_ns());
         }
         if (taken < 0 && may_go_on(exec)) {
                 /* The ring has closed itself and noted which rule. Its word serves the message alone: a guest that
@@ -289,6 +295,7 @@ static void sleep_for_records(struct ivg_exec *exec)
 {
         struct pollfd fds[2] = {{.fd = exec->doorbell_fd, .events = POLLIN}, {.fd = exec->stop_fd, .events = POLLIN}};
 
+        exec->awaited.value = 0; /* whoever asks after this wakes it */
         if (ivg_consumer_sleep_begin(&exec->consumer)) {
                 const uint64_t begin_ns = ivg_clock_ns();
 
@@ -318,7 +325,9 @@ static bool spin_for_records(struct ivg_exec *exec)
 
         do {
                 flushed = flushed || ivg_meter_pause(exec, begin, now);
-                for (uint32_t look = 0; look < IVG_SPIN_LOOKS; look++) {
+                const uint32_t looks = exec->watches.count > 0 ? IVG_SPIN_LOOKS_WATCHING : IVG_SPIN_LOOKS;
+
+                for (uint32_t look = 0; look < looks; look++) {
                         if (take_turn(exec) != 0) {
                                 exec->gate.expects_more = now - begin < IVG_METER_DELAY_NS;
                                 return true;
@@ -326,6 +335,7 @@ static bool spin_for_records(struct ivg_exec *exec)
                         ivg_cpu_relax();
                 }
                 now = ivg_clock_ns();
+                ivg_watches_look(exec, now);
                 if (now < end)
                         continue;
                 sched_yield();

@@ -85,6 +85,19 @@ struct ivg_exec_awaited {
         uint64_t value;
 };
 
+/* Events whose end is told by a word, which the consumer writes (watch.h). */
+struct ivg_watch {
+        uint32_t index;
+        ivg_id context, number; /* of the event; IVG_ID_NONE: the executor's own */
+        uint64_t value;
+        CUevent event;
+};
+struct ivg_watches {
+        struct ivg_watch all[IVG_SIGNAL_WORDS];
+        uint32_t count, next; /* to be asked */
+        uint64_t asked_ns;
+};
+
 /* What the executor keeps for one guest thread (one producer line). */
 struct ivg_exec_producer {
         uint64_t sequence;      /* consumer only: of the last request that wants an answer */
@@ -197,6 +210,7 @@ struct ivg_exec {
         uint64_t records_consumed, batches, sleeps; /* consumer only */
         uint64_t yield_ns;                          /* likewise: how long it looks on before it sleeps */
         struct ivg_exec_awaited awaited;            /* likewise */
+        struct ivg_watches watches;                 /* likewise (watch.h) */
         struct ivg_chains *chains;                  /* likewise; NULL: launches are plain (chain.h) */
         bool chains_open;                           /* likewise: launches have been gathered and not yet issued */
         struct ivg_exec_producer producers[IVG_RING_PRODUCERS];
@@ -546,6 +560,9 @@ void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context);
 /* Per-thread default streams: all of a guest thread, or all of a context. */
 void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer);
 void ivg_thread_streams_context_ends(struct ivg_exec *exec, ivg_id context);
+/* The call's context's event number `place`, for a stream's position (watch.h). Made at the first need, ends with the
+ * context. Consumer only. */
+CUresult ivg_handle_watch_event(struct ivg_exec_call *call, uint32_t place, CUevent *event);
 
 /* ---- ranges.c ---- */
 struct ivg_ranges *ivg_ranges_create(void);

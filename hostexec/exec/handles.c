@@ -5,8 +5,9 @@
  *   put        |            one wins       either order   may or may not be seen
  *   remove     |                           one wins       likewise
  * All are lock-free for the callers here (fixed bucket count, so no resize). A node is freed after a grace period; what
- * it names, the driver's object, is protected by the order of calls and not by RCU: see lane.c. Numbers of per-thread
- * default streams are made here: bit 63, the guest thread's producer index, the context.
+ * it names, the driver's object, is protected by the order of calls and not by RCU: see lane.c. Numbers of what no
+ * guest numbers are made here: per-thread default streams (bit 63, the guest thread's producer index, the context), and
+ * what writes words aside (bit 61, its place, the context).
  *
  * Calls name the same few objects again and again: each thread keeps what it has found lately, until any handle ends.
  */
@@ -21,6 +22,7 @@
 /* Live objects of one guest process; bounds the executor's memory (64 bytes each). */
 #define IVG_HANDLES_MAX (1u << 20)
 #define IVG_THREAD_STREAM_BIT (1ull << 63)
+#define IVG_WATCH_BIT (1ull << 61)
 #define IVG_FOUND_HANDLES 64u     /* kept by each thread, by the low part of the key: numbers are dense */
 #define IVG_NAME_BIT (1ull << 62) /* of a key that is a driver handle, with a number for its value */
 
@@ -300,7 +302,7 @@ void ivg_handles_visit(struct ivg_exec *exec, enum ivg_kind kind, void (*visit)(
                 const struct ivg_handle *handle = handle_of(node);
                 const uint64_t key = handle->key;
 
-                if (handle->kind == (uint32_t)kind && !(key & IVG_THREAD_STREAM_BIT))
+                if (handle->kind == (uint32_t)kind && key <= UINT32_MAX) /* the guest's numbers */
                         visit(arg, (ivg_id)key, handle->value);
         }
         ivg_rcu_read_unlock();
@@ -417,6 +419,28 @@ static CUresult make_thread_stream(struct ivg_exec_call *call, uint64_t key, CUs
         *stream = present;
         return CUDA_SUCCESS;
 }
+
+/* ---- events of the executor's own ---- */
+
+CUresult ivg_handle_watch_event(struct ivg_exec_call *call, uint32_t place, CUevent *event)
+{
+        const uint64_t key = IVG_WATCH_BIT | (uint64_t)place << 32 | call->context;
+        struct ivg_handles *handles = call->exec->handles;
+        void *made;
+        CUresult result;
+
+        if (lookup(handles, KIND(IVG_KIND_EVENT), key, &made)) {
+                *event = made;
+                return CUDA_SUCCESS;
+        }
+        result = call->exec->driver.cuEventCreate(event, CU_EVENT_DISABLE_TIMING);
+        if (result != CUDA_SUCCESS || insert(handles, IVG_KIND_EVENT, key, call->context, *event) == 0)
+                return result;
+        call->exec->driver.cuEventDestroy_v2(*event);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* ---- streams by number ---- */
 
 /* What goes to another stream now may wait for the legacy stream's end, which must be recorded before. */
 static CUresult stream_found(struct ivg_exec_call *call, CUstream found, CUstream *stream)

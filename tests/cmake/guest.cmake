@@ -13,7 +13,7 @@ foreach(test guest_md2_matches_its_standard guest_objects_check_any_pointer gues
 endforeach()
 
 foreach(test guest_calls_survive_their_host guest_contexts_live_and_end guest_export_tables_answer_as_measured
-             guest_threads_find_what_others_published)
+             guest_pending_is_told_truly guest_threads_find_what_others_published)
   ivg_add_test(${test} SOURCES ${guest_unit}/${test}.c ${guest_unit}/guest_played_host.c
                                $<TARGET_OBJECTS:ivg_libcuda_objects>
                LIBS ivg_calls ivg_digest ivg_glue ivg_ring LABELS unit guest)

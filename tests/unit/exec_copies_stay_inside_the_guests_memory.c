@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FAILED (1ull << 63)
-
 static uint64_t word_reaches(struct exec_fixture *f, uint32_t index, uint64_t value)
 {
         const _Atomic(uint64_t) *word = &ivg_region_completions(&f->guest_region, FIXTURE_CHANNEL)[index];
@@ -20,6 +18,13 @@ static uint64_t word_reaches(struct exec_fixture *f, uint32_t index, uint64_t va
                 sched_yield();
         ivg_tsan_acquire(&fake); /* pairs with the release in the driver's write: see there */
         return ivg_load_acquire_u64(word);
+}
+
+static void word_fails(struct exec_fixture *f, uint32_t index, uint64_t value, CUresult result)
+{
+        const uint64_t failure = ivg_completion_failure(value, result);
+
+        assert_int_equal(word_reaches(f, index, failure), failure);
 }
 
 static void copy_in(struct exec_fixture *f, uint64_t dst, uint64_t offset, uint64_t bytes, uint32_t index,
@@ -88,7 +93,7 @@ static void copies_that_the_driver_reads_are_done_on_return(void **state)
         request.dst += 1; /* one byte beyond: told by the word */
         request.completion_value = 2;
         fixture_async(f, &f->producer, IVG_CALL_ivgCopyHtoD, &request, sizeof(request));
-        assert_int_equal(word_reaches(f, 6, FAILED | CUDA_ERROR_INVALID_VALUE), FAILED | CUDA_ERROR_INVALID_VALUE);
+        word_fails(f, 6, 2, CUDA_ERROR_INVALID_VALUE);
 }
 
 static void short_copies_travel_in_the_record(void **state)
@@ -118,10 +123,10 @@ static void refused(struct exec_fixture *f, uint64_t address, uint64_t bytes)
 
         index++;
         copy_in(f, address, 0, bytes, index, 1);
-        assert_int_equal(word_reaches(f, index, FAILED | CUDA_ERROR_INVALID_VALUE), FAILED | CUDA_ERROR_INVALID_VALUE);
+        word_fails(f, index, 1, CUDA_ERROR_INVALID_VALUE);
         index++;
         copy_out(f, 0, address, bytes, index, 1);
-        assert_int_equal(word_reaches(f, index, FAILED | CUDA_ERROR_INVALID_VALUE), FAILED | CUDA_ERROR_INVALID_VALUE);
+        word_fails(f, index, 1, CUDA_ERROR_INVALID_VALUE);
         assert_int_equal(ivg_ring_state_errno(&f->ring), 0); /* an error of the program, no broken rule */
 }
 
@@ -191,7 +196,7 @@ static void a_box_meets(struct exec_fixture *f, struct ivg_request_ivgCopyBox re
 
 static void boxes_with_arrays_are_bounded(void **state)
 {
-        const uint64_t invalid = FAILED | CUDA_ERROR_INVALID_VALUE;
+        const uint64_t invalid = ivg_completion_failure(1, CUDA_ERROR_INVALID_VALUE);
         struct exec_fixture *f = *state;
         struct ivg_exec_call call = {.exec = f->exec, .context = FIXTURE_CONTEXT};
         uint64_t device;
@@ -310,7 +315,7 @@ static void failures_reach_the_completion_word(void **state)
         assert_int_equal(fixture_alloc(f, &f->producer, 64, &device), CUDA_SUCCESS);
         atomic_store(&fake.sticky, CUDA_ERROR_ILLEGAL_ADDRESS);
         copy_in(f, device, 0, 64, 11, 1);
-        assert_int_equal(word_reaches(f, 11, FAILED | CUDA_ERROR_ILLEGAL_ADDRESS), FAILED | CUDA_ERROR_ILLEGAL_ADDRESS);
+        word_fails(f, 11, 1, CUDA_ERROR_ILLEGAL_ADDRESS);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

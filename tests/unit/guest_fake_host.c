@@ -69,7 +69,8 @@ static void complete(uint32_t index, uint64_t value, CUresult result)
                 return;
         if (index >= IVG_COMPLETION_WORDS)
                 die("completion index");
-        ivg_store_release_u64(&words[index], result == CUDA_SUCCESS ? value : IVG_COMPLETION_FAILED | (uint32_t)result);
+        ivg_store_release_u64(&words[index],
+                              result == CUDA_SUCCESS ? value : ivg_completion_failure(value, (uint32_t)result));
 }
 
 static void *at(uint64_t address)

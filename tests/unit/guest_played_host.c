@@ -115,6 +115,16 @@ static void check_order(struct played_host *host, const struct ivg_call_header *
         host->last_offset[header->producer] = counted.offset;
 }
 
+static void note_signal(struct played_host *host, const uint8_t *request)
+{
+        struct ivg_request_ivgEventWatch signal; /* laid out as ivgStreamWatch's */
+
+        _Static_assert(sizeof(signal) == sizeof(struct ivg_request_ivgStreamWatch), "one layout");
+        memcpy(&signal, request, sizeof(signal));
+        atomic_store(&host->signal_index, signal.completion_index);
+        atomic_store(&host->signal_value, signal.completion_value);
+}
+
 static void execute(struct played_host *host, const struct ivg_taken_record *record)
 {
         _Alignas(8) uint8_t answer[IVG_ANSWER_AREA_BYTES];
@@ -122,6 +132,8 @@ static void execute(struct played_host *host, const struct ivg_taken_record *rec
         uint32_t result = atomic_load(&host->result), bytes;
 
         memcpy(&header, record->payload, sizeof(header));
+        if (record->opcode == IVG_CALL_ivgEventWatch || record->opcode == IVG_CALL_ivgStreamWatch)
+                note_signal(host, record->payload);
         atomic_fetch_add(&host->calls[record->opcode & 4095], 1);
         if (record->opcode == IVG_CALL_ivgExtentsUnregister)
                 check_order(host, &header, record->payload);

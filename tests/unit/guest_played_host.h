@@ -34,7 +34,9 @@ struct played_host {
         _Atomic(uint32_t) windows_refused; /* so many times ivgHello finds the window taken */
         _Atomic(uint32_t) result;          /* of the calls that nothing special is known about */
         _Atomic(uint32_t) calls[4096];     /* by number */
-        _Atomic(uint32_t) order_errors;    /* ivgExtentsUnregister: offsets of one line must count up */
+        _Atomic(uint64_t) signal_value;    /* of the latest ivgEventWatch or ivgStreamWatch */
+        _Atomic(uint32_t) signal_index;
+        _Atomic(uint32_t) order_errors; /* ivgExtentsUnregister: offsets of one line must count up */
         uint64_t last_offset[IVG_RING_PRODUCERS];
         _Atomic(uint32_t) closed; /* the guest's state word says CLOSED */
 };

@@ -1,7 +1,7 @@
 /* What one thread of the program publishes and another finds: a function's description, a kernel's function, the mark
- * that work is done. The finder looks with relaxed loads until it is there, so that nothing but the shim's own order is
- * left to carry what it then uses. What that order lacks ThreadSanitizer tells (docs/ordering.md, "The guest's tables",
- * "Copies"). */
+ * that work is done, what is known of an event. The finder looks with relaxed loads until it is there, so that nothing
+ * but the shim's own order is left to carry what it then uses. What that order lacks ThreadSanitizer tells
+ * (docs/ordering.md, "The guest's tables", "Copies"). */
 #include "cuda_api.h"
 #include "function.h"
 #include "guest_played_host.h"
@@ -28,6 +28,8 @@ static void begin(enum ivg_kind kind)
         owner = (struct ivg_object *)context;
         if (kind == IVG_KIND_STREAM)
                 REQUIRE_RESULT(cuStreamCreate((CUstream *)&object, 0), CUDA_SUCCESS);
+        else if (kind == IVG_KIND_EVENT)
+                REQUIRE_RESULT(cuEventCreate((CUevent *)&object, 0), CUDA_SUCCESS);
         else
                 REQUIRE_RESULT(ivg_function_create(kind, owner, owner, "name", &object), CUDA_SUCCESS);
 }
@@ -98,6 +100,22 @@ static void publish_mark(void)
         REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
 }
 
+/* ---- Q1, Q2: done events ---- */
+
+static void *find_done_event(void *unused)
+{
+        FIND_WHEN(ivg_load_relaxed_u64(&object->signal) != 0);
+        REQUIRE_RESULT(cuEventQuery((CUevent)object), CUDA_SUCCESS);
+        REQUIRE(effect == 7);
+        return unused;
+}
+
+static void publish_done_event(void)
+{
+        effect = 7;
+        REQUIRE_RESULT(cuEventQuery((CUevent)object), CUDA_SUCCESS);
+}
+
 /* ---- all of them ---- */
 
 static const struct found {
@@ -126,6 +144,7 @@ static void what_is_found_is_whole(void **state)
                 {IVG_KIND_FUNCTION, find_description, publish_description, IVG_CALL_ivgFunctionDescribe},
                 {IVG_KIND_KERNEL, find_instance, publish_instance, IVG_CALL_cuKernelGetFunction},
                 {IVG_KIND_STREAM, find_mark, publish_mark, IVG_CALL_cuStreamQuery},
+                {IVG_KIND_EVENT, find_done_event, publish_done_event, IVG_CALL_cuEventQuery},
         };
 
         (void)state;

@@ -219,6 +219,8 @@ def stub(model, row):
         elif param.form == "handle":
             body += handle_lines(param, cparam.type)
             args.append(f"{name}_id")
+            if param.kind == "event" and "records" in row.flags:
+                body.append(f"ivg_signal_leave({name}_object);")
             if param.drop:
                 after_ok.append(f"ivg_object_destroy({name}_object);")
         elif param.form == "struct":

@@ -39,7 +39,8 @@ SCALARS = {  # table word -> (C type on the wire, bytes)
 CLASSES = ("local", "async", "sync", "unsupported")
 RESERVED = ("result", "request", "storage", "record", "answer", "answer_area", "answer_bytes", "encoder", "header",
             "context", "null_stream", "call", "args", "cursor", "data_", "handle_")
-ROW_FLAGS = ("lane", "gpu", "mark", "unchains", "nocontext", "reports", "answer_on_error", "guest=hand", "host=hand", "logs")
+ROW_FLAGS = ("lane", "gpu", "mark", "unchains", "records", "nocontext", "reports", "answer_on_error", "guest=hand",
+             "host=hand", "logs")
 NUMBER_MAX = 0x0FFF  # the executor's index by number has that many entries
 RANGE_BYTES_MAX = 1 << 28  # the longest range a row may allow
 ANSWER_INLINE_BYTES_MAX = 7168  # of IVG_ANSWER_AREA_BYTES (8192), all ranges of an answer together

@@ -131,6 +131,18 @@ struct ivg_wire_tensor_map {
  * the shorter kind, but on the executor's consumer, hence the bound. */
 #define IVG_COPY_READ_BYTES_MAX (64u << 10)
 
+/* ---- completion words ----
+ *
+ * A word holds the last value that was written to it, values grow. Where what was to write one failed, the executor
+ * stores that instead: which value (31 bits of it), and the CUresult. */
+#define IVG_COMPLETION_FAILED (1ull << 63)
+static inline uint64_t ivg_completion_failure(uint64_t value, uint32_t result)
+{
+        return IVG_COMPLETION_FAILED | (value & 0x7fffffffu) << 32 | result;
+}
+/* Words for questions that the executor keeps an eye on at once. */
+#define IVG_SIGNAL_WORDS 16u
+
 /* A part of a device (CUdevResource). What of it is the driver's own stays in the executor, under a number. */
 struct ivg_wire_dev_resource {
         uint32_t type;      /* CUdevResourceType */
