@@ -15,6 +15,7 @@
 
 #define HOLD_SECONDS_MAX 60
 #define BLOCKS_MAX 256u
+#define NODES_MAX 64u
 #define CALIBRATION_NS 20000000u
 
 /* ---- the device ---- */
@@ -240,19 +241,16 @@ CUresult cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t *paramOff
 
 CUresult cuFuncGetAttribute(int *pi, CUfunction_attribute attrib, CUfunction hfunc)
 {
-        (void)attrib;
         (void)hfunc;
-        *pi = 1024;
+        *pi = attrib == CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH ? 0 : 1024;
         return CUDA_SUCCESS;
 }
 
 /* Looks a thousand times a second: it holds for the program's sake, not for a figure. */
-static CUresult hold(void *const *extra)
+static CUresult hold(const _Atomic(uint32_t) *word)
 {
         const struct timespec pause = {.tv_nsec = 1000000};
-        const _Atomic(uint32_t) *word;
 
-        memcpy(&word, extra[1], sizeof(word));
         for (uint32_t i = 0; i < HOLD_SECONDS_MAX * 1000u; i++) {
                 if (ivg_load_acquire_u32(word) != 0)
                         return CUDA_SUCCESS;
@@ -292,15 +290,102 @@ static CUresult take_time(void)
         return CUDA_SUCCESS;
 }
 
+/* The word that a launch of `hold` waits for; NULL: another kernel. */
+static const _Atomic(uint32_t) *held_word(CUfunction function, void *const *extra)
+{
+        const _Atomic(uint32_t) *word = NULL;
+
+        if (kernel_of(function) == &kernels[KERNEL_HOLD])
+                memcpy(&word, extra[1], sizeof(word));
+        return word;
+}
+
+static inline CUresult run(const _Atomic(uint32_t) *word)
+{
+        if (word)
+                return hold(word);
+        return launch_cycles != 0 ? take_time() : CUDA_SUCCESS;
+}
+
 CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
                         unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ,
                         unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)
 {
         (void)gridDimX, (void)gridDimY, (void)gridDimZ, (void)blockDimX, (void)blockDimY, (void)blockDimZ;
         (void)sharedMemBytes, (void)hStream, (void)kernelParams;
-        if (kernel_of(f) == &kernels[KERNEL_HOLD])
-                return hold(extra);
-        return launch_cycles != 0 ? take_time() : CUDA_SUCCESS;
+        return run(held_word(f, extra));
+}
+
+/* ---- graphs of kernels: a node is its number from 1 on, an executable graph a copy ---- */
+
+struct graph {
+        uint32_t count;
+        const _Atomic(uint32_t) *held[NODES_MAX];
+};
+
+CUresult cuGraphCreate(CUgraph *phGraph, unsigned int flags)
+{
+        (void)flags;
+        *phGraph = calloc(1, sizeof(struct graph));
+        return *phGraph ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuGraphDestroy(CUgraph hGraph)
+{
+        free(hGraph);
+        return CUDA_SUCCESS;
+}
+
+CUresult cuGraphAddKernelNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+                                 size_t numDependencies, const CUDA_KERNEL_NODE_PARAMS *nodeParams)
+{
+        struct graph *graph = (struct graph *)(void *)hGraph;
+
+        (void)dependencies;
+        (void)numDependencies;
+        if (graph->count == NODES_MAX)
+                return CUDA_ERROR_NOT_SUPPORTED;
+        graph->held[graph->count++] = held_word(nodeParams->func, nodeParams->extra);
+        *phGraphNode = (CUgraphNode)(uintptr_t)graph->count;
+        return CUDA_SUCCESS;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *phGraphExec, CUgraph hGraph, unsigned long long flags)
+{
+        struct graph *copy = malloc(sizeof(*copy));
+
+        (void)flags;
+        if (!copy)
+                return CUDA_ERROR_OUT_OF_MEMORY;
+        *copy = *(const struct graph *)(const void *)hGraph;
+        *phGraphExec = (CUgraphExec)(void *)copy;
+        return CUDA_SUCCESS;
+}
+
+CUresult cuGraphExecDestroy(CUgraphExec hGraphExec)
+{
+        free(hGraphExec);
+        return CUDA_SUCCESS;
+}
+
+CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                           const CUDA_KERNEL_NODE_PARAMS *nodeParams)
+{
+        struct graph *graph = (struct graph *)(void *)hGraphExec;
+
+        graph->held[(uintptr_t)hNode - 1] = held_word(nodeParams->func, nodeParams->extra);
+        return CUDA_SUCCESS;
+}
+
+CUresult cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream)
+{
+        const struct graph *graph = (const struct graph *)(const void *)hGraphExec;
+        CUresult result = CUDA_SUCCESS;
+
+        (void)hStream;
+        for (uint32_t i = 0; i < graph->count && result == CUDA_SUCCESS; i++)
+                result = run(graph->held[i]);
+        return result;
 }
 
 /* ---- memory ---- */
