@@ -67,6 +67,14 @@ static int setup_plain(void **state)
         return setup(state, "plain");
 }
 
+static int teardown(void **state)
+{
+        const int result = fixture_teardown(state);
+
+        fake_graphs_free();
+        return result;
+}
+
 /* ---- the guest ---- */
 
 struct launch_record {
@@ -764,7 +772,7 @@ static void settings_of_a_context_end_graphs_for_good(void **state)
         assert_int_equal(atomic_load(&fake_graphs.execs_made), made);
 }
 
-#define TEST(how, test) cmocka_unit_test_setup_teardown(test, setup_##how, fixture_teardown)
+#define TEST(how, test) cmocka_unit_test_setup_teardown(test, setup_##how, teardown)
 
 int main(void)
 {

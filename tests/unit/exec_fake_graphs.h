@@ -39,6 +39,7 @@ struct fake_graphs {
 extern struct fake_graphs fake_graphs;
 
 void fake_graphs_fill(struct ivg_driver *driver);
+void fake_graphs_free(void); /* after the executor's end */
 /* What has arrived so far; the list stays. Call it after a call has been answered, or a condition met. */
 uint32_t fake_arrivals(const struct fake_arrival **list);
 
