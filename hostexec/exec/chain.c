@@ -43,10 +43,8 @@ struct chain {
 
 struct ivg_chains {
         bool plain; /* from now on all launches are */
-        uint32_t open_count;
         uint64_t launches, launches_at_unmake, patience, patience_min;
-        struct chain *last;                        /* where the latest launch went */
-        struct chain *open[IVG_CHAIN_STREAMS_MAX]; /* in the order of their first launch */
+        struct chain *last; /* the latest launch's stream; what has been gathered is there, while exec->chains_open */
         struct chain chains[IVG_CHAIN_STREAMS_MAX];
         struct kernel kernels[IVG_CHAIN_KERNELS];
 };
@@ -249,13 +247,9 @@ static void chain_issue(struct ivg_exec *exec, struct chain *chain)
 
 void ivg_chains_issue_now(struct ivg_exec *exec)
 {
-        struct ivg_chains *chains = exec->chains;
-        const uint32_t count = chains->open_count;
         const ivg_id context = ivg_context_current(); /* of a call that is under way, perhaps */
 
-        chains->open_count = 0;
-        for (uint32_t i = 0; i < count; i++)
-                chain_issue(exec, chains->open[i]);
+        chain_issue(exec, exec->chains->last);
         exec->chains_open = false;
         if (context != IVG_ID_NONE)
                 (void)ivg_context_enter(exec, context);
@@ -318,8 +312,6 @@ static struct chain *take_place(struct ivg_exec *exec, CUstream stream, ivg_id c
                         oldest = &chains->chains[i];
         if (oldest->stream && chains->launches - oldest->last_launch < IVG_CHAIN_STREAM_IDLE)
                 return NULL;
-        if (oldest->count > 0)
-                ivg_chains_issue_now(exec);
         chain_unmake(exec, oldest);
         if (ivg_context_enter(exec, context) != CUDA_SUCCESS)
                 return NULL;
@@ -328,9 +320,8 @@ static struct chain *take_place(struct ivg_exec *exec, CUstream stream, ivg_id c
         return oldest;
 }
 
-/* The chain that a launch may go to; NULL: it is to be a plain one. */
-static struct chain *chain_for(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args,
-                               struct kernel **kernel)
+/* The launch's stream among the chains; NULL: it is to be a plain launch. Issues what another stream has gathered. */
+static struct chain *chain_for(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args)
 {
         struct ivg_exec *exec = call->exec;
         struct ivg_chains *chains = exec->chains;
@@ -341,44 +332,40 @@ static struct chain *chain_for(struct ivg_exec_call *call, const struct ivg_args
                 return NULL;
         chains->launches++;
         chain = find_chain(chains, args->stream, call->context);
+        if (exec->chains_open && chain != chains->last)
+                ivg_chains_issue_now(exec);
         if (!chain)
                 chain = take_place(exec, args->stream, call->context);
         if (!chain)
                 return NULL;
         chains->last = chain;
         chain->last_launch = chains->launches;
-        if (++chain->launches_seen <= chains->patience && !chain->made)
-                return NULL;
-        *kernel = kernel_place(chains, args->function, call->context);
-        /* A free place is no kernel that chains. */
-        if (!*kernel || (*kernel)->state != KERNEL_CHAINS || (*kernel)->params_bytes != args->params_bytes)
-                return NULL;
-        return chain;
+        return ++chain->launches_seen > chains->patience || chain->made ? chain : NULL;
 }
 
-/* The legacy stream waits for others and they for it. */
-static bool must_not_overtake(const struct ivg_chains *chains, const struct chain *chain)
+/* The launch's kernel if it may be a node; NULL: it is to be a plain launch. */
+static struct kernel *kernel_for(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args)
 {
-        return chains->open[0] != chain &&
-               (chain->stream == CU_STREAM_LEGACY || chains->open[0]->stream == CU_STREAM_LEGACY);
+        struct kernel *kernel = kernel_place(call->exec->chains, args->function, call->context);
+
+        /* A free place is no kernel that chains. */
+        return kernel && kernel->state == KERNEL_CHAINS && kernel->params_bytes == args->params_bytes ? kernel : NULL;
 }
 
 bool ivg_chain_launch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args)
 {
         struct ivg_exec *exec = call->exec;
-        struct ivg_chains *chains = exec->chains;
-        struct kernel *kernel = NULL;
+        struct kernel *kernel;
         struct chain *chain;
 
-        if (!chains || !call->whole || call->whole->wants_answer || ivg_thread_may_wait)
+        if (!exec->chains || !call->whole || call->whole->wants_answer || ivg_thread_may_wait)
                 return false;
-        chain = chain_for(call, args, &kernel);
-        if (exec->chains_open && (!chain || chain->count == IVG_CHAIN_LAUNCHES_MAX || must_not_overtake(chains, chain)))
+        chain = chain_for(call, args);
+        kernel = chain ? kernel_for(call, args) : NULL;
+        if (exec->chains_open && (!kernel || chain->count == IVG_CHAIN_LAUNCHES_MAX))
                 ivg_chains_issue_now(exec);
-        if (!chain)
+        if (!kernel)
                 return false;
-        if (chain->count == 0)
-                chains->open[chains->open_count++] = chain;
         exec->chains_open = true;
         chain->launches[chain->count++] = (struct launch){.request = *call->whole,
                                                           .kernel = kernel,

@@ -4,14 +4,15 @@
  * A launch costs the driver 3.4 us, and the device 1.7 us beside the kernel; a kernel's node of a graph that exists
  * 0.2 us to set and, 32 to a graph, 0.1 us to launch, and the device 0.9 us; a graph of one node 1.4 and 1.5 us (H200,
  * driver 580: docs/measurements.md). So each stream has graphs of 1, 2, 4 ... 32 kernels in a row. Launches gather in a
- * chain until a record of another kind comes, the batch ends, the gate holds the consumer up or an end is to be
- * recorded; then the nodes of as few graphs as make up their number are set to them, and these are launched. What was
- * launched before keeps what its nodes were then (cuGraphExecKernelNodeSetParams: "has no effect on already enqueued
- * or running launches").
+ * chain until a launch for another stream or a record of another kind comes, the batch ends, the gate holds the
+ * consumer up or an end is to be recorded; then the nodes of as few graphs as make up their number are set to them, and
+ * these are launched. What was launched before keeps what its nodes were then (cuGraphExecKernelNodeSetParams: "has no
+ * effect on already enqueued or running launches").
  *
  * The program cannot tell the difference:
- *   order        within a stream a graph's kernels follow each other as launches do. A graph runs once at a time, so no
- *                two streams share one. Where the legacy stream takes part, what came before is issued first.
+ *   order        a chain is of one stream: a launch for another one has it issued first, so that the driver gets all in
+ *                the order of the ring, and within a graph kernels follow each other as launches do. A graph runs once
+ *                at a time, so no two streams share one.
  *   errors       a launch whose node cannot be set, and all of a graph that cannot be launched, are launched one by
  *                one, and each gets the driver's own answer.
  *   first time   a kernel's first launch is a plain one: it loads its code and makes room for its stack.
