@@ -54,13 +54,6 @@ static struct bench_figures figures_now(const struct bench_options *options, con
         return result.median;
 }
 
-static int by_size(const void *a, const void *b)
-{
-        const double x = *(const double *)a, y = *(const double *)b;
-
-        return (x > y) - (x < y);
-}
-
 static void check_round_trip(const struct bench_options *options, const struct bench_peer *ours)
 {
         double ratios[RUNS];
@@ -70,7 +63,7 @@ static void check_round_trip(const struct bench_options *options, const struct b
 
                 ratios[i] = now.rtt_p50_ns / now.floor_rtt_p50_ns;
         }
-        qsort(ratios, RUNS, sizeof(ratios[0]), by_size);
+        qsort(ratios, RUNS, sizeof(ratios[0]), bench_compare_double);
         bar(ratios[RUNS / 2] <= RTT_OVER_FLOOR_MAX, "round trip %.2f x floor (%.2f to %.2f in %u runs; at most %.1f)",
             ratios[RUNS / 2], ratios[0], ratios[RUNS - 1], RUNS, RTT_OVER_FLOOR_MAX);
 }
@@ -93,7 +86,7 @@ static void compare(const struct bench_options *options, const struct bench_peer
                     now[1].floor_rtt_p50_ns <= FLOORS_ALIKE * now[0].floor_rtt_p50_ns)
                         ratios[pairs++] = now[0].records_per_s / now[1].records_per_s;
         }
-        qsort(ratios, pairs, sizeof(ratios[0]), by_size);
+        qsort(ratios, pairs, sizeof(ratios[0]), bench_compare_double);
         if (pairs < PAIRS)
                 bar(false, "one producer, beside %s: the processors moved in %u of %u pairs", peer->name, tried - pairs,
                     tried);

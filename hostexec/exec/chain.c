@@ -332,8 +332,8 @@ static struct chain *chain_for(struct ivg_exec_call *call, const struct ivg_args
                 return NULL;
         chains->launches++;
         chain = find_chain(chains, args->stream, call->context);
-        if (exec->chains_open && chain != chains->last)
-                ivg_chains_issue_now(exec);
+        if (chain != chains->last)
+                ivg_chains_issue(exec);
         if (!chain)
                 chain = take_place(exec, args->stream, call->context);
         if (!chain)
@@ -362,8 +362,8 @@ bool ivg_chain_launch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunc
                 return false;
         chain = chain_for(call, args);
         kernel = chain ? kernel_for(call, args) : NULL;
-        if (exec->chains_open && (!kernel || chain->count == IVG_CHAIN_LAUNCHES_MAX))
-                ivg_chains_issue_now(exec);
+        if (!kernel || chain->count == IVG_CHAIN_LAUNCHES_MAX)
+                ivg_chains_issue(exec);
         if (!kernel)
                 return false;
         exec->chains_open = true;

@@ -52,7 +52,12 @@ void ivg_chains_destroy(struct ivg_chains *chains); /* any thread, the consumer'
 bool ivg_chain_launch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args);
 /* A plain launch has gone well: the next one of that kernel may be a node. */
 void ivg_chain_launched(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args);
-void ivg_chains_issue_now(struct ivg_exec *exec);
+void ivg_chains_issue_now(struct ivg_exec *exec); /* something has been gathered */
+static inline void ivg_chains_issue(struct ivg_exec *exec)
+{
+        if (exec->chains_open)
+                ivg_chains_issue_now(exec);
+}
 /* Before a record that ends what graphs use, or changes what a plain launch would do (rows marked `unchains`, and those
  * that end streams, code or contexts). */
 void ivg_chains_unmake(struct ivg_exec *exec, const struct ivg_exec_request *request);

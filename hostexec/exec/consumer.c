@@ -142,8 +142,8 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
 
         if (!accept_record(exec, record, &request))
                 return;
-        if (exec->chains_open && (request.descriptor->number != IVG_CALL_ivgLaunch || request.wants_answer))
-                ivg_chains_issue_now(exec);
+        if (request.descriptor->number != IVG_CALL_ivgLaunch || request.wants_answer)
+                ivg_chains_issue(exec);
         if (__builtin_expect(request.descriptor->unchains, 0) && exec->chains)
                 ivg_chains_unmake(exec, &request);
         if (__builtin_expect(exec->watches.count > 0, 0))
@@ -174,8 +174,7 @@ static __attribute__((noinline)) void execute_records(struct ivg_exec *exec, uin
 {
         for (uint32_t i = first; i < end && may_go_on(exec); i++)
                 execute_record(exec, &exec->batch.records[i]);
-        if (exec->chains_open)
-                ivg_chains_issue_now(exec);
+        ivg_chains_issue(exec);
 }
 
 /* Each with its times; what goes to a lane or the reaper is told there. */

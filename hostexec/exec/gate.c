@@ -239,8 +239,7 @@ bool ivg_gate_look(struct ivg_exec *exec, ivg_id context)
         uint64_t calls;
         bool limited, close;
 
-        if (exec->chains_open)
-                ivg_chains_issue_now(exec);
+        ivg_chains_issue(exec);
         if (!same && !find_device(exec, context))
                 return true; /* the call will say what is wrong */
         ivg_gate_settle(exec);

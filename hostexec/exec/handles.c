@@ -7,7 +7,7 @@
  * All are lock-free for the callers here (fixed bucket count, so no resize). A node is freed after a grace period; what
  * it names, the driver's object, is protected by the order of calls and not by RCU: see lane.c. Numbers of what no
  * guest numbers are made here: per-thread default streams (bit 63, the guest thread's producer index, the context), and
- * what writes words aside (bit 61, its place, the context).
+ * events for streams' positions (bit 61, their place, the context).
  *
  * Calls name the same few objects again and again: each thread keeps what it has found lately, until any handle ends.
  */

@@ -77,8 +77,7 @@ void ivg_meter_flush_now(struct ivg_exec *exec)
 {
         struct ivg_meter *meter = exec->meter;
 
-        if (exec->chains_open)
-                ivg_chains_issue_now(exec);
+        ivg_chains_issue(exec);
         ivg_gate_settle(exec);
         pthread_mutex_lock(&meter->mutex);
         flush(exec, ivg_clock_ns());
