@@ -87,26 +87,32 @@ static inline uint64_t ivg_vram_table_sum(const struct ivg_vram_table *table, ui
         return sum;
 }
 
+/* False: somebody has it. */
+static inline bool ivg_vram_table_try_lock(struct ivg_vram_table *table, uint32_t place)
+{
+        uint32_t nobody = 0;
+
+        return ivg_compare_exchange_acq_rel_u32(&table->lock, &nobody, place + 1); /* V1 */
+}
+
 static inline bool ivg_vram_table_lock(struct ivg_vram_table *table, uint32_t place)
 {
         struct timespec begin, now;
-        uint32_t nobody = 0;
 
-        if (ivg_compare_exchange_acq_rel_u32(&table->lock, &nobody, place + 1)) /* V1 */
+        if (ivg_vram_table_try_lock(table, place))
                 return true;
         clock_gettime(CLOCK_MONOTONIC, &begin);
         do {
                 sched_yield();
-                nobody = 0;
-                if (ivg_compare_exchange_acq_rel_u32(&table->lock, &nobody, place + 1)) /* V1 */
+                if (ivg_vram_table_try_lock(table, place))
                         return true;
                 clock_gettime(CLOCK_MONOTONIC, &now);
         } while ((now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000 < (long)IVG_VRAM_LOCK_MS);
         return false;
 }
 
-/* False: the cap does not allow it. Callers: the executor of that place, one thread at a time. */
-static inline bool ivg_vram_table_take(struct ivg_vram_table *table, uint32_t place, uint32_t device, uint64_t bytes)
+static inline bool ivg_vram_table_take_by(bool (*lock)(struct ivg_vram_table *, uint32_t), struct ivg_vram_table *table,
+                                          uint32_t place, uint32_t device, uint64_t bytes)
 {
         _Atomic(uint64_t) *own = &table->held[device][place];
         uint64_t limit, sum;
@@ -116,7 +122,7 @@ static inline bool ivg_vram_table_take(struct ivg_vram_table *table, uint32_t pl
                 ivg_store_relaxed_u64(own, ivg_load_relaxed_u64(own) + bytes);
                 return true;
         }
-        if (!ivg_vram_table_lock(table, place))
+        if (!lock(table, place))
                 return false;
         limit = ivg_load_relaxed_u64(&table->limit_bytes); /* relaxed: a moment earlier or later is as good */
         sum = ivg_vram_table_sum(table, device);
@@ -125,6 +131,19 @@ static inline bool ivg_vram_table_take(struct ivg_vram_table *table, uint32_t pl
                 ivg_store_relaxed_u64(own, ivg_load_relaxed_u64(own) + bytes); /* relaxed: V2 orders it */
         ivg_store_release_u32(&table->lock, 0);                                /* V2 */
         return there;
+}
+
+/* False: the cap does not allow it. Callers: the executor of that place, one thread at a time. */
+static inline bool ivg_vram_table_take(struct ivg_vram_table *table, uint32_t place, uint32_t device, uint64_t bytes)
+{
+        return ivg_vram_table_take_by(ivg_vram_table_lock, table, place, device, bytes);
+}
+
+/* The same without a wait. False: the cap does not allow it, or somebody has the lock. */
+static inline bool ivg_vram_table_try_take(struct ivg_vram_table *table, uint32_t place, uint32_t device,
+                                           uint64_t bytes)
+{
+        return ivg_vram_table_take_by(ivg_vram_table_try_lock, table, place, device, bytes);
 }
 
 /* Gives back, or (`more`) counts what is there already, over the cap if need be. Callers: as above. */

@@ -1,5 +1,6 @@
 /* Chains of launches (chain.h). */
 #include "chain.h"
+#include "vram.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,8 @@ struct chain {
         uint64_t launches_seen;
         uint64_t last_launch; /* of all streams' */
         uint32_t count;       /* gathered */
-        bool made;
+        bool made;            /* has graphs, whose memory is counted on the device */
+        CUdevice device;
         struct kernel_row rows[IVG_CHAIN_SIZES]; /* of 1, 2, 4 ... kernels */
         struct launch launches[IVG_CHAIN_LAUNCHES_MAX];
 };
@@ -173,8 +175,6 @@ static bool row_make(const struct ivg_driver *driver, struct kernel_row *row, ui
         bool is_node = true;
         CUresult result;
 
-        if (row->refused)
-                return false;
         result = driver->cuGraphCreate(&row->graph, 0);
         for (uint32_t i = 0; i < kernels && result == CUDA_SUCCESS; i++) {
                 result = driver->cuGraphAddKernelNode_v2(&row->nodes[i], row->graph, i ? &row->nodes[i - 1] : NULL,
@@ -193,15 +193,40 @@ static bool row_make(const struct ivg_driver *driver, struct kernel_row *row, ui
         return false;
 }
 
+static bool memory_take(const struct ivg_driver *driver, struct chain *chain)
+{
+        if (!driver->cuCtxGetDevice || driver->cuCtxGetDevice(&chain->device) != CUDA_SUCCESS)
+                chain->device = -1; /* nobody counts there */
+        if (ivg_vram_take_unused(chain->device, IVG_CHAIN_STREAM_BYTES))
+                return true;
+        chain->launches_seen = 0; /* asked again when it has been patient again */
+        return false;
+}
+
+/* The stream's first graph takes the memory for all of them. */
+static bool row_ready(struct ivg_exec *exec, struct chain *chain, uint32_t size, const struct launch *launch)
+{
+        struct kernel_row *row = &chain->rows[size];
+
+        if (row->exec || row->refused)
+                return row->exec != NULL;
+        if (!chain->made && !memory_take(&exec->driver, chain))
+                return false;
+        if (row_make(&exec->driver, row, 1u << size, launch))
+                return chain->made = true;
+        if (!chain->made)
+                ivg_vram_give(chain->device, IVG_CHAIN_STREAM_BYTES);
+        return false;
+}
+
 /* False: nothing of it has been launched. */
 static bool row_launch(struct ivg_exec *exec, struct chain *chain, uint32_t size, const struct launch *launches)
 {
         const struct ivg_driver *driver = &exec->driver;
         struct kernel_row *row = &chain->rows[size];
 
-        if (!row->exec && !row_make(driver, row, 1u << size, launches))
+        if (!row->exec && !row_ready(exec, chain, size, launches))
                 return false;
-        chain->made = true;
         for (uint32_t i = 0; i < 1u << size; i++) {
                 void *extra[] = PACKED_PARAMS(&launches[i]);
                 const CUDA_KERNEL_NODE_PARAMS params = node_params(&launches[i], extra);
@@ -261,6 +286,8 @@ static void chain_unmake(struct ivg_exec *exec, struct chain *chain)
         if (chain->made && ivg_context_enter(exec, chain->context) == CUDA_SUCCESS)
                 for (uint32_t size = 0; size < IVG_CHAIN_SIZES; size++)
                         row_unmake(&exec->driver, &chain->rows[size]);
+        if (chain->made)
+                ivg_vram_give(chain->device, IVG_CHAIN_STREAM_BYTES);
         memset(chain, 0, sizeof(*chain));
 }
 

@@ -29,10 +29,14 @@
 
 #define IVG_CHAIN_SIZES 6u
 #define IVG_CHAIN_LAUNCHES_MAX (1u << (IVG_CHAIN_SIZES - 1))
-/* Streams that have graphs at once, of about 300 KiB of device memory each. A further one takes the place of one that
- * has launched nothing for so many launches, or does without. */
+/* Streams that have graphs at once. A further one takes the place of one that has launched nothing for so many
+ * launches, or does without. */
 #define IVG_CHAIN_STREAMS_MAX 16u
 #define IVG_CHAIN_STREAM_IDLE 4096u
+/* What a stream's graphs take of the device's memory, at most: 300 KiB were measured. Counted for the VM as long as
+ * they are there (what the driver then keeps for the next ones is the context's); a stream for which the cap has no
+ * room does without. */
+#define IVG_CHAIN_STREAM_BYTES (320u << 10)
 /* Kernels known at once, and how many places are looked at for one. A kernel without a place is launched plainly. */
 #define IVG_CHAIN_KERNELS 1024u
 #define IVG_CHAIN_PROBES 8u

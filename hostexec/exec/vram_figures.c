@@ -131,6 +131,19 @@ bool ivg_vram_take(int32_t device, uint64_t bytes)
         return taken;
 }
 
+bool ivg_vram_take_unused(int32_t device, uint64_t bytes)
+{
+        bool taken;
+
+        if (!table || !device_is_counted(device))
+                return true;
+        if (pthread_mutex_trylock(&mutex) != 0)
+                return false;
+        taken = ivg_vram_table_try_take(table, place, (uint32_t)device, bytes);
+        pthread_mutex_unlock(&mutex);
+        return taken;
+}
+
 void ivg_vram_give(int32_t device, uint64_t bytes)
 {
         if (!table)

@@ -3,6 +3,7 @@
  *   cap forms MIB   all forms, each up to the cap and down again
  *   cap hold        as much as there is, in pieces of 1 MiB; says how many; another one for each line on stdin
  *   cap crash       the same, and ends without giving anything back
+ *   cap launches MIB KIB   graphs that executors make of launches (IVGPU_LAUNCHES=chained): KIB for each stream
  *   cap card        all of a large cap, written to; for a line on stdin, half of it given back and taken again */
 #include "check.h"
 #include <dlfcn.h>
@@ -12,6 +13,8 @@
 
 #define PIECE ((size_t)1 << 20)
 #define PIECES_MAX 4096
+#define GRAPH_STREAMS 16u /* IVG_CHAIN_STREAMS_MAX */
+#define STREAMS (GRAPH_STREAMS + 4)
 
 static uint64_t pieces[PIECES_MAX];
 static CUmemoryPool pool;
@@ -220,6 +223,70 @@ static void forms_fill_the_cap(size_t cap_mib)
         context_takes_its_memory_along(cap_mib);
 }
 
+static void launch_in(CUfunction increment, CUstream stream, CUdeviceptr counter)
+{
+        void *parameters[] = {&counter};
+
+        for (unsigned i = 0; i < 3; i++)
+                CU(cuLaunchKernel(increment, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+}
+
+static void expect_free_bytes(const char *when, size_t bytes)
+{
+        size_t free_bytes = 1, total_bytes = 1;
+
+        CU(cuMemGetInfo_v2(&free_bytes, &total_bytes));
+        CHECK(free_bytes == bytes, "%s: %zu bytes are free, not %zu", when, free_bytes, bytes);
+}
+
+/* Graphs that the program knows nothing of take memory of its VM, of a bounded number of streams at once; without room
+ * its launches go well all the same. */
+static void launches_stay_below(size_t cap_mib, size_t graph_kib)
+{
+        const size_t start = (cap_mib - 1) << 20, graph_bytes = graph_kib << 10;
+        const CUfunction increment = test_function(test_module(), "increment");
+        CUstream streams[STREAMS], stream;
+        const unsigned launched = 3 * 4 * STREAMS;
+        unsigned seen = 0;
+        CUdeviceptr counter;
+        size_t count;
+
+        CU(cuMemAlloc_v2(&counter, PIECE));
+        CU(cuMemsetD8_v2(counter, 0, PIECE));
+        CU(cuCtxSynchronize()); /* the streams do not wait for it */
+        expect_free_bytes("before", start);
+        for (unsigned i = 0; i < STREAMS; i++)
+                CU(cuStreamCreate(&streams[i], CU_STREAM_NON_BLOCKING));
+        for (unsigned i = 0; i < STREAMS; i++) {
+                launch_in(increment, streams[i], counter);
+                expect_free_bytes("launched", start - (i < GRAPH_STREAMS ? i + 1 : GRAPH_STREAMS) * graph_bytes);
+        }
+        for (unsigned i = 0; i < STREAMS; i++)
+                CU(cuStreamDestroy_v2(streams[i]));
+        expect_free_bytes("streams destroyed", start);
+        for (unsigned i = 0; i < STREAMS; i++) { /* one after the other, as many as there may be */
+                CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+                launch_in(increment, stream, counter);
+                expect_free_bytes("one stream", start - graph_bytes);
+                CU(cuStreamDestroy_v2(stream));
+        }
+        count = fill(&forms[0], 0);
+        CHECK(count == cap_mib - 1, "%zu pieces after streams have ended", count);
+        for (unsigned i = 0; i < STREAMS; i++) {
+                CU(cuStreamCreate(&streams[i], CU_STREAM_NON_BLOCKING));
+                launch_in(increment, streams[i], counter);
+        }
+        expect_free_bytes("at the cap", 0);
+        CU(cuMemFree_v2(pieces[0]));
+        expect_free_bytes("a piece given back", PIECE);
+        for (unsigned i = 0; i < STREAMS; i++)
+                launch_in(increment, streams[i], counter);
+        expect_free_bytes("as many as there is room for", PIECE % graph_bytes);
+        CU(cuCtxSynchronize());
+        CU(cuMemcpyDtoH_v2(&seen, counter, sizeof(seen)));
+        CHECK(seen == launched, "%u launches of %u have happened", seen, launched);
+}
+
 static int hold(bool crash)
 {
         size_t count = fill(&forms[0], 0);
@@ -297,6 +364,8 @@ int main(int argc, char **argv)
         CU(cuCtxSetCurrent(context));
         if (argc == 3 && strcmp(argv[1], "forms") == 0)
                 forms_fill_the_cap((size_t)atoi(argv[2]));
+        else if (argc == 4 && strcmp(argv[1], "launches") == 0)
+                launches_stay_below((size_t)atoi(argv[2]), (size_t)atoi(argv[3]));
         else if (argc == 2 && strcmp(argv[1], "card") == 0)
                 return card();
         else if (argc == 2)

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import unittest
+import unittest.mock
 
 from mediator_harness import BIN, WAIT_S, Mediator, wait_until
 
 PROGRAM = os.path.join(BIN, "..", "tests", "cuda", "cap")
 SHIM = os.path.join(BIN, "..", "lib", "ivgpu")
 CAP_MIB = 64
+GRAPHS_KIB = 320  # IVG_CHAIN_STREAM_BYTES
 PROGRAM_S = 120
 
 
@@ -19,13 +21,16 @@ class Cap(Mediator):
     def setUp(self):
         super().setUp()
         self.control_path = os.path.join(self.folder, "control.sock")
-        config = os.path.join(self.folder, "ivgpud.conf")
-        with open(config, "w") as file:
+        self.config = os.path.join(self.folder, "ivgpud.conf")
+        with open(self.config, "w") as file:
             file.write(f"""mediator = {{ device = "soft"; }};
 local = {{ socket = "{self.local_path}"; region_mib = 64; vram_mib = {CAP_MIB}; }};
 control = {{ socket = "{self.control_path}"; }};""")
+        self.start_soft()
+
+    def start_soft(self):
         open(self.log_path, "w").close()
-        self.process = self.spawn(["--config", config, "--foreground"])
+        self.process = self.spawn(["--config", self.config, "--foreground"])
         self.addCleanup(self.end)
         wait_until(lambda: "listening on " + self.control_path in self.log() or self.process.poll() is not None, "start")
 
@@ -65,6 +70,15 @@ control = {{ socket = "{self.control_path}"; }};""")
         program = self.popen("forms", str(CAP_MIB))
         out, _ = program.communicate(timeout=PROGRAM_S)
         self.assertEqual((program.returncode, out.splitlines()[-1]), (0, "right"), out + self.log())
+        self.wait_held(0)
+
+    def test_graphs_of_launches_stay_below(self):
+        self.end()
+        with unittest.mock.patch.dict(os.environ, IVGPU_LAUNCHES="chained"):
+            self.start_soft()
+        program = self.popen("launches", str(CAP_MIB), str(GRAPHS_KIB))
+        out, _ = program.communicate(timeout=PROGRAM_S)
+        self.assertEqual((program.returncode, out.splitlines()[-1:]), (0, ["right"]), out + self.log())
         self.wait_held(0)
 
     def test_processes_share_it_exactly(self):

@@ -117,11 +117,14 @@ static void a_dead_holder_is_cleared(void **state)
         assert_true(ivg_vram_table_take(table, 5, 0, 10));
         assert_true(ivg_vram_table_lock(table, 5)); /* and there it died */
         assert_false(ivg_vram_table_take(table, 6, 0, 1));
+        assert_false(ivg_vram_table_try_take(table, 6, 0, 1));
         ivg_vram_table_clear(table, 6); /* another's end does not free it */
         assert_false(ivg_vram_table_lock(table, 6));
         ivg_vram_table_clear(table, 5);
         assert_true(ivg_vram_table_take(table, 6, 0, 1));
-        assert_int_equal(ivg_vram_table_sum(table, 0), 1);
+        assert_true(ivg_vram_table_try_take(table, 6, 0, 1));
+        assert_false(ivg_vram_table_try_take(table, 6, 0, LIMIT));
+        assert_int_equal(ivg_vram_table_sum(table, 0), 2);
 }
 
 static void a_file_of_another_kind_is_none(void **state)
