@@ -406,11 +406,11 @@ bool ivg_chain_launch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunc
 
 /* ---- ends ---- */
 
-void ivg_chain_stream_ends(struct ivg_exec *exec, CUstream stream)
+static void stream_ends(struct ivg_exec *exec, CUstream stream)
 {
         struct ivg_chains *chains = exec->chains;
 
-        for (uint32_t i = 0; chains && i < IVG_CHAIN_STREAMS_MAX; i++) {
+        for (uint32_t i = 0; i < IVG_CHAIN_STREAMS_MAX; i++) {
                 struct chain *chain = &chains->chains[i];
 
                 if (chain->stream != stream)
@@ -441,7 +441,12 @@ void ivg_chains_unmake(struct ivg_exec *exec, const struct ivg_exec_request *req
         case IVG_CALL_cuStreamDestroy_v2:
                 memcpy(&of.stream, request->bytes, sizeof(of.stream));
                 if (ivg_handle_get(exec, IVG_KIND_STREAM, of.stream.hStream, &stream) == CUDA_SUCCESS)
-                        ivg_chain_stream_ends(exec, stream);
+                        stream_ends(exec, stream);
+                return;
+        case IVG_CALL_ivgThreadEnd: /* here, as it may run on a lane */
+                for (uint32_t i = 0; i < IVG_THREAD_STREAMS_MAX; i++)
+                        if ((stream = ivg_thread_stream(exec, request->producer, i)))
+                                stream_ends(exec, stream);
                 return;
         case IVG_CALL_cuFuncSetAttribute:
                 memcpy(&of.function, request->bytes, sizeof(of.function));

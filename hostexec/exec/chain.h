@@ -63,9 +63,7 @@ static inline void ivg_chains_issue(struct ivg_exec *exec)
                 ivg_chains_issue_now(exec);
 }
 /* Before a record that ends what graphs use, or changes what a plain launch would do (rows marked `unchains`, and those
- * that end streams, code or contexts). */
+ * that end streams, code or contexts), runs here, on a lane or at the reaper. */
 void ivg_chains_unmake(struct ivg_exec *exec, const struct ivg_exec_request *request);
-/* The stream ends with its thread. */
-void ivg_chain_stream_ends(struct ivg_exec *exec, CUstream stream);
 
 #endif

@@ -557,7 +557,9 @@ void ivg_handles_visit(struct ivg_exec *exec, enum ivg_kind kind, void (*visit)(
                        void *arg);
 /* Takes out all that the driver destroys with a context: its numbers must not lead to freed objects. */
 void ivg_handles_remove_context(struct ivg_exec *exec, ivg_id context);
-/* Per-thread default streams: all of a guest thread, or all of a context. */
+/* Per-thread default streams: each of a guest thread (place below IVG_THREAD_STREAMS_MAX; NULL: none there), all of
+ * one, or all of a context. */
+CUstream ivg_thread_stream(const struct ivg_exec *exec, uint32_t producer, uint32_t place);
 void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer);
 void ivg_thread_streams_context_ends(struct ivg_exec *exec, ivg_id context);
 /* The call's context's event number `place`, for a stream's position (watch.h). Made at the first need, ends with the

@@ -11,7 +11,6 @@
  *
  * Calls name the same few objects again and again: each thread keeps what it has found lately, until any handle ends.
  */
-#include "chain.h"
 #include "exec_internal.h"
 #include "rcu.h"
 #include <stdlib.h>
@@ -471,6 +470,16 @@ CUresult ivg_handle_stream(struct ivg_exec_call *call, ivg_id id, CUstream *stre
         return stream_found(call, handle, stream);
 }
 
+CUstream ivg_thread_stream(const struct ivg_exec *exec, uint32_t producer, uint32_t place)
+{
+        const ivg_id context = ivg_load_relaxed_u32(&exec->producers[producer].stream_contexts[place]);
+        void *stream;
+
+        return context && lookup(exec->handles, KIND(IVG_KIND_STREAM), thread_stream_key(producer, context), &stream)
+                       ? stream
+                       : NULL;
+}
+
 void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer)
 {
         struct ivg_exec_producer *line = &exec->producers[producer];
@@ -483,8 +492,6 @@ void ivg_thread_streams_end(struct ivg_exec *exec, uint32_t producer)
                         continue;
                 stream = take_out(exec->handles, IVG_KIND_STREAM, thread_stream_key(producer, context));
                 /* Not waited for: the driver frees it when its work is done. A failure was the context's end. */
-                if (stream && !ivg_thread_may_wait)
-                        ivg_chain_stream_ends(exec, stream);
                 if (stream && ivg_context_enter(exec, context) == CUDA_SUCCESS)
                         exec->driver.cuStreamDestroy_v2(stream);
         }

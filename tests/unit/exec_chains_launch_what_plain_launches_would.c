@@ -707,10 +707,21 @@ static void graphs_end_before_what_they_use(void **state)
         check_all();
 }
 
-static void a_threads_own_stream_ends_after_its_graphs(void **state)
+/* As a thread ends: in the ring's order, or (while others capture) on its lane, with an answer. */
+static void thread_end(struct exec_fixture *f, struct ivg_producer *thread, bool on_lane)
 {
-        struct exec_fixture *f = *state;
-        struct ivg_request_ivgThreadEnd end = {.header = {0}};
+        struct ivg_request_ivgThreadEnd end = {.header = fixture_header(thread, sizeof(end), on_lane)};
+
+        if (on_lane)
+                end.header.flags |= IVG_CALL_CAPTURING | CU_STREAM_CAPTURE_MODE_RELAXED << IVG_CALL_MODE_SHIFT;
+        fixture_send(f, thread, IVG_CALL_ivgThreadEnd, &end, sizeof(end));
+        if (on_lane)
+                assert_int_equal(fixture_answer(f, thread, NULL, 0), CUDA_SUCCESS);
+        fixture_settle(f, &f->producer);
+}
+
+static void thread_stream_ends_after_its_graphs(struct exec_fixture *f, bool on_lane)
+{
         struct ivg_producer thread;
 
         make_known(f, KERNEL_A);
@@ -724,9 +735,18 @@ static void a_threads_own_stream_ends_after_its_graphs(void **state)
         }
         check_all();
         assert_int_equal(atomic_load(&fake_graphs.execs), 1);
-        fixture_async(f, &thread, IVG_CALL_ivgThreadEnd, &end, sizeof(end));
-        fixture_settle(f, &f->producer);
+        thread_end(f, &thread, on_lane);
         check_end(1);
+}
+
+static void a_threads_own_stream_ends_after_its_graphs(void **state)
+{
+        thread_stream_ends_after_its_graphs(*state, false);
+}
+
+static void it_does_so_on_a_lane(void **state)
+{
+        thread_stream_ends_after_its_graphs(*state, true);
 }
 
 static void graphs_that_did_not_last_make_patient(void **state)
@@ -806,6 +826,7 @@ int main(void)
                 TEST(chained, a_broken_record_stops_nothing_before_it),
                 TEST(chained, graphs_end_before_what_they_use),
                 TEST(chained, a_threads_own_stream_ends_after_its_graphs),
+                TEST(chained, it_does_so_on_a_lane),
                 TEST(patient, graphs_that_did_not_last_make_patient),
                 TEST(chained, settings_of_a_context_end_graphs_for_good),
         };
