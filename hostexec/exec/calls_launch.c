@@ -9,8 +9,7 @@
 CUresult ivg_host_ivgLaunch(struct ivg_exec_call *call, const struct ivg_args_ivgLaunch *args)
 {
         size_t bytes = args->params_bytes;
-        void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)args->params, CU_LAUNCH_PARAM_BUFFER_SIZE,
-                         &bytes, CU_LAUNCH_PARAM_END};
+        void *extra[] = IVG_PACKED_PARAMS(args->params, bytes);
         CUresult result;
 
         if (ivg_chain_launch(call, args))
@@ -93,8 +92,7 @@ CUresult ivg_host_ivgLaunchEx(struct ivg_exec_call *call, const struct ivg_args_
                                        .attrs = attributes,
                                        .numAttrs = args->attributes_count};
         size_t bytes = args->params_bytes;
-        void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)args->params, CU_LAUNCH_PARAM_BUFFER_SIZE,
-                         &bytes, CU_LAUNCH_PARAM_END};
+        void *extra[] = IVG_PACKED_PARAMS(args->params, bytes);
         CUresult result;
 
         if (!driver->cuLaunchKernelEx)

@@ -149,13 +149,6 @@ static CUDA_KERNEL_NODE_PARAMS node_params(const struct launch *launch, void **e
                                          .extra = launch->params_bytes ? extra : NULL};
 }
 
-/* The driver's list of packed parameters, which reads them where they are. */
-#define PACKED_PARAMS(launch)                                                                                     \
-        {                                                                                                         \
-                CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)(launch)->params, CU_LAUNCH_PARAM_BUFFER_SIZE, \
-                        (void *)&(launch)->params_bytes, CU_LAUNCH_PARAM_END                                      \
-        }
-
 static void row_unmake(const struct ivg_driver *driver, struct kernel_row *row)
 {
         /* A failure was the context's end. */
@@ -170,7 +163,7 @@ static void row_unmake(const struct ivg_driver *driver, struct kernel_row *row)
 static bool row_make(const struct ivg_driver *driver, struct kernel_row *row, uint32_t kernels,
                      const struct launch *launch)
 {
-        void *extra[] = PACKED_PARAMS(launch);
+        void *extra[] = IVG_PACKED_PARAMS(launch->params, launch->params_bytes);
         const CUDA_KERNEL_NODE_PARAMS params = node_params(launch, extra);
         bool is_node = true;
         CUresult result;
@@ -228,7 +221,7 @@ static bool row_launch(struct ivg_exec *exec, struct chain *chain, uint32_t size
         if (!row->exec && !row_ready(exec, chain, size, launches))
                 return false;
         for (uint32_t i = 0; i < 1u << size; i++) {
-                void *extra[] = PACKED_PARAMS(&launches[i]);
+                void *extra[] = IVG_PACKED_PARAMS(launches[i].params, launches[i].params_bytes);
                 const CUDA_KERNEL_NODE_PARAMS params = node_params(&launches[i], extra);
 
                 if (driver->cuGraphExecKernelNodeSetParams_v2(row->exec, row->nodes[i], &params) != CUDA_SUCCESS) {
@@ -243,7 +236,7 @@ static bool row_launch(struct ivg_exec *exec, struct chain *chain, uint32_t size
 
 static void launch_plainly(struct ivg_exec *exec, CUstream stream, const struct launch *launch, CUresult result)
 {
-        void *extra[] = PACKED_PARAMS(launch);
+        void *extra[] = IVG_PACKED_PARAMS(launch->params, launch->params_bytes);
 
         if (result == CUDA_SUCCESS)
                 result = exec->driver.cuLaunchKernel(launch->kernel->handle, launch->grid[0], launch->grid[1],

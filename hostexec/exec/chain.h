@@ -62,6 +62,12 @@ static inline void ivg_chains_issue(struct ivg_exec *exec)
         if (exec->chains_open)
                 ivg_chains_issue_now(exec);
 }
+/* The driver's list of packed parameters; it reads both, the size a size_t, where they are. */
+#define IVG_PACKED_PARAMS(params, size)                                                                   \
+        {                                                                                                 \
+                CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)(params), CU_LAUNCH_PARAM_BUFFER_SIZE, \
+                        (void *)&(size), CU_LAUNCH_PARAM_END                                              \
+        }
 /* Before a record that ends what graphs use, or changes what a plain launch would do (rows marked `unchains`, and those
  * that end streams, code or contexts), runs here, on a lane or at the reaper. */
 void ivg_chains_unmake(struct ivg_exec *exec, const struct ivg_exec_request *request);
