@@ -169,8 +169,9 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
         if (ivg_pinned_offset(source, bytes, &offset))
                 return copy_in_place(copy, true, destination, offset, bytes);
         if (is_device_memory((uintptr_t)source)) {
-                result = ivg_copy_on_device(copy, destination, (uintptr_t)source, bytes);
-                return settle_write(copy, destination, result);
+                result = ivg_send_cuMemcpyDtoDAsync_v2(destination, (uintptr_t)source, bytes, copy->stream);
+                return ivg_memory_settles((uintptr_t)source) ? settle(copy, destination, (uintptr_t)source, result)
+                                                             : settle_write(copy, destination, result);
         }
         if (copy->captured)
                 return paged_to_device(copy, destination, source, bytes);

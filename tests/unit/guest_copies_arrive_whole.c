@@ -186,6 +186,7 @@ static void unified_copies_go_by_the_address(void **state)
         (void)state;
         uint8_t host[100];
         void *pinned;
+        uint32_t synchronizations;
         struct ivg_memory_range range = {.base = at(0), .bytes = 1000, .kind = IVG_MEMORY_DEVICE}, removed;
         assert_int_equal(ivg_memory_add(&ivg_memory_of_device, &range), 0);
         assert_int_equal(cuMemAllocHost_v2(&pinned, 100), CUDA_SUCCESS);
@@ -201,6 +202,12 @@ static void unified_copies_go_by_the_address(void **state)
         assert_int_equal(cuMemcpyHtoD_v2(at(700), (const void *)(uintptr_t)at(0), 100), CUDA_SUCCESS);
         fake_host_settle();
         assert_memory_equal(device + 700, host, 100);
+        /* To memory that the program may read at once: waited for, once. */
+        memset(pinned, 0, 100);
+        synchronizations = fake_host_count().synchronizations;
+        assert_int_equal(cuMemcpyHtoD_v2((uintptr_t)pinned, (const void *)(uintptr_t)at(700), 100), CUDA_SUCCESS);
+        assert_memory_equal(pinned, host, 100);
+        assert_int_equal(fake_host_count().synchronizations, synchronizations + 1);
         assert_int_equal(cuMemcpy(0, at(0), 100), CUDA_ERROR_INVALID_VALUE);
         assert_int_equal(cuMemcpyHtoD_v2(at(0), NULL, 100), CUDA_ERROR_INVALID_VALUE);
         assert_int_equal(cuMemcpyHtoD_v2(at(0), NULL, 0), CUDA_SUCCESS);
