@@ -83,63 +83,54 @@ static uint64_t chunk_bytes(uint64_t bytes, uint64_t parts, uint64_t most)
         return part < CHUNK_BYTES_MIN ? CHUNK_BYTES_MIN : part;
 }
 
-/* How a copy is cut, and what it is staged in. */
-struct shape {
-        struct ivg_copy_buffers *buffers;
-        uint64_t chunk_bytes, piece_bytes;
-        uint32_t depth, helpers;
-        uint32_t may_make; /* buffers, beside a few: pinning them must not take longer than the copy */
+/* Which buffers a copy that is cut wants. */
+struct wanted {
+        struct ivg_copy_buffers *of;
+        uint32_t depth;    /* at most */
+        uint32_t may_make; /* beside a few: pinning them must not take longer than the copy */
 };
 
 #define CHUNKS_FOR_NEW_BUFFER 16u
 
-static struct shape shape_alone(uint64_t bytes)
+static struct wanted cut_alone(struct ivg_copy_work *work)
 {
-        const uint64_t chunk = chunk_bytes(bytes, IVG_COPY_DEPTH_ALONE, tuning.chunk_bytes);
-
-        return (struct shape){.buffers = &ivg_copy_buffers_for_dma,
-                              .chunk_bytes = chunk,
-                              .piece_bytes = chunk,
-                              .depth = IVG_COPY_DEPTH_ALONE};
+        work->chunk_bytes = chunk_bytes(work->bytes, IVG_COPY_DEPTH_ALONE, tuning.chunk_bytes);
+        work->piece_bytes = work->chunk_bytes;
+        work->helpers = 0;
+        return (struct wanted){.of = &ivg_copy_buffers_for_dma, .depth = IVG_COPY_DEPTH_ALONE};
 }
 
-static struct shape shape_shared(uint64_t bytes, bool large)
+static struct wanted cut_shared(struct ivg_copy_work *work, bool large)
 {
-        const uint64_t pieces = bytes / CHUNK_BYTES_MIN, helpers = ivg_copy_threads() - 1;
+        const uint64_t pieces = work->bytes / CHUNK_BYTES_MIN, helpers = ivg_copy_threads() - 1;
         const uint64_t most = large ? tuning.large_chunk_bytes : tuning.chunk_bytes;
-        const uint64_t chunk = chunk_bytes(bytes, IVG_COPY_DEPTH_ALONE * 2, most);
-        struct shape shape = {.buffers = large ? &ivg_copy_buffers_large : &ivg_copy_buffers_for_dma,
-                              .chunk_bytes = chunk,
-                              /* Of several chunks, each a whole number of pieces. */
-                              .piece_bytes = chunk % tuning.piece_bytes == 0 ? tuning.piece_bytes : CHUNK_BYTES_MIN,
-                              .depth = tuning.depth,
-                              .may_make = (uint32_t)(bytes / most / CHUNKS_FOR_NEW_BUFFER),
-                              .helpers = (uint32_t)(pieces < helpers ? pieces : helpers)};
 
-        if (chunk % shape.piece_bytes != 0)
-                shape.piece_bytes = chunk;
-        return shape;
+        work->chunk_bytes = chunk_bytes(work->bytes, IVG_COPY_DEPTH_ALONE * 2, most);
+        /* Of several chunks, each a whole number of pieces. */
+        work->piece_bytes = work->chunk_bytes % tuning.piece_bytes == 0 ? tuning.piece_bytes : CHUNK_BYTES_MIN;
+        if (work->chunk_bytes % work->piece_bytes != 0)
+                work->piece_bytes = work->chunk_bytes;
+        work->helpers = (uint32_t)(pieces < helpers ? pieces : helpers);
+        return (struct wanted){.of = large ? &ivg_copy_buffers_large : &ivg_copy_buffers_for_dma,
+                               .depth = tuning.depth,
+                               .may_make = (uint32_t)(work->bytes / most / CHUNKS_FOR_NEW_BUFFER)};
 }
 
 /* One buffer for certain, more when the copy is long enough to use them: free ones, and on the way up such as are
  * still read by the device, since each is waited for before it is written to. */
-static CUresult buffers_take(struct staged *staged, const struct shape *shape)
+static CUresult buffers_take(struct staged *staged, struct wanted wanted)
 {
         struct ivg_copy_work *work = staged->work;
-        const CUresult result = ivg_copy_buffer_take(shape->buffers, staged->copy, &work->buffers[0]);
-        uint32_t may_make = shape->may_make;
+        const CUresult result = ivg_copy_buffer_take(wanted.of, staged->copy, &work->buffers[0]);
 
         if (result != CUDA_SUCCESS)
                 return result;
-        work->chunk_bytes = shape->chunk_bytes;
-        work->piece_bytes = shape->piece_bytes;
-        work->helpers = shape->helpers;
         staged->chunks = ivg_copy_work_chunks(work);
-        for (work->depth = 1; work->depth < shape->depth && work->depth < staged->chunks; work->depth++) {
-                struct ivg_copy_buffer *buffer = ivg_copy_buffer_try(shape->buffers, &may_make);
+        for (work->depth = 1; work->depth < wanted.depth && work->depth < staged->chunks; work->depth++) {
+                struct ivg_copy_buffer *buffer = ivg_copy_buffer_try(wanted.of, &wanted.may_make);
 
                 if (buffer == NULL && work->to_device)
-                        buffer = ivg_copy_buffer_try_pending(shape->buffers, staged->copy);
+                        buffer = ivg_copy_buffer_try_pending(wanted.of, staged->copy);
                 if (buffer == NULL)
                         break;
                 work->buffers[work->depth] = buffer;
@@ -154,7 +145,6 @@ static CUresult staged_begin(struct staged *staged, const struct ivg_copy *copy,
         struct ivg_copy_work *work = bytes >= tuning.shared_from_bytes ? ivg_copy_helpers_take() : NULL;
         const bool shared = work != NULL;
         const bool large = shared && bytes >= tuning.large_from_bytes;
-        struct shape shape = shared ? shape_shared(bytes, large) : shape_alone(bytes);
         CUresult result;
 
         if (!shared) {
@@ -170,11 +160,9 @@ static CUresult staged_begin(struct staged *staged, const struct ivg_copy *copy,
         staged->copy = copy;
         staged->work = work;
         staged->device = device;
-        result = buffers_take(staged, &shape);
-        if (result == CUDA_ERROR_OUT_OF_MEMORY && large) { /* a small arena */
-                shape = shape_shared(bytes, false);
-                result = buffers_take(staged, &shape);
-        }
+        result = buffers_take(staged, shared ? cut_shared(work, large) : cut_alone(work));
+        if (result == CUDA_ERROR_OUT_OF_MEMORY && large) /* a small arena */
+                result = buffers_take(staged, cut_shared(work, false));
         if (result != CUDA_SUCCESS && shared)
                 ivg_copy_helpers_give();
         return result;
