@@ -31,6 +31,18 @@ struct bench {
         CUgraphExec graph;  /* launches.c: of empty kernels in a row, or NULL */
 };
 
+/* What is to be done, beside what is measured. */
+struct bench_options {
+        const char *json; /* or NULL */
+        uint32_t idle_s;  /* 0: measure */
+        bool start_child;
+};
+
+/* ---- run.c, the module's only symbol ---- */
+
+#define BENCH_RUN "bench_run"
+extern int (*const bench_run)(struct bench *, const struct bench_options *);
+
 /* The bench ends with a line that names call and answer: a figure of a call that failed means nothing. */
 void bench_require(CUresult result, const char *call, const char *file, int line);
 #define CU(call) bench_require((call), #call, __FILE__, __LINE__)

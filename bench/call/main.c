@@ -1,26 +1,21 @@
 /* What CUDA calls cost their caller: a plain Driver API program. Run natively and through ivgpu-run, it shows what lies
- * between; tools/bench-gpu does that and compares with the budgets. */
+ * between; tools/bench-gpu does that and compares with the budgets.
+ *
+ * All that calls CUDA is in a module, which is loaded when the options have been read: they can be asked for, and found
+ * wrong, where no libcuda.so.1 is. */
 #include "bench.h"
 #include "ivgpu/number.h"
-#include <errno.h>
+#include <dlfcn.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #define COPY_BYTES_MAX (1ull << 30) /* unless told */
 #define COPY_BYTES_TOLD_MAX (1ull << 36)
 #define COPY_BYTES_MAX_QUICK (1ull << 20)
 #define START_PAUSE_MS_MAX 60000u
 #define IDLE_S_MAX 86400u
-
-struct options {
-        const char *json;
-        unsigned int idle_s; /* 0: measure */
-        bool start_child;
-};
+#define MODULE "$ORIGIN/../lib/ivgpu-call-bench/cuda.so"
 
 static void usage(FILE *out)
 {
@@ -53,7 +48,7 @@ static uint64_t numbers_max(int option)
         }
 }
 
-static bool options_read(int argc, char **argv, struct bench *bench, struct options *options)
+static bool options_read(int argc, char **argv, struct bench *bench, struct bench_options *options)
 {
         static const struct option names[] = {
                 {"quick", no_argument, NULL, 'q'},
@@ -71,7 +66,7 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
         int option, index = 0;
 
         *bench = (struct bench){.passes = 5};
-        *options = (struct options){.json = NULL};
+        *options = (struct bench_options){.json = NULL};
         while ((option = getopt_long(argc, argv, "h", names, &index)) != -1) {
                 if (numbers_max(option) != 0 &&
                     !ivg_number_option(names[index].name, optarg, 0, numbers_max(option), &number))
@@ -96,7 +91,7 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
                         options->json = optarg;
                         break;
                 case 'i':
-                        options->idle_s = (unsigned int)number;
+                        options->idle_s = (uint32_t)number;
                         break;
                 case 'C':
                         options->start_child = true;
@@ -115,63 +110,20 @@ static bool options_read(int argc, char **argv, struct bench *bench, struct opti
         return optind == argc && bench->passes >= 1 && bench->passes <= BENCH_PASSES_MAX;
 }
 
-static void stay_idle(struct bench *bench, unsigned int seconds)
-{
-        bench_device_open(bench);
-        bench_launch(bench, 0, bench->stream);
-        CU(cuStreamSynchronize(bench->stream));
-        printf("idle\n");
-        fflush(stdout);
-        sleep(seconds);
-        bench_device_close(bench);
-}
-
-/* At every end, so that what was measured before a failed call is not lost with it. */
-static const char *json_path;
-
-static void write_json(void)
-{
-        const int error = figures_write_json(json_path);
-
-        if (error != 0) {
-                fprintf(stderr, "ivgpu-call-bench: cannot write %s: %s\n", json_path, strerror(-error));
-                _exit(1);
-        }
-}
-
-static void write_at_exit(const char *path)
-{
-        json_path = path;
-        if (path && atexit(write_json) != 0)
-                bench_die("no room to write %s at the end", path);
-}
-
 int main(int argc, char **argv)
 {
-        static struct bench bench;
-        struct options options;
+        struct bench bench;
+        struct bench_options options;
+        int (*const *run)(struct bench *, const struct bench_options *);
+        void *module;
 
         if (!options_read(argc, argv, &bench, &options)) {
                 usage(stderr);
                 return 2;
         }
-        if (options.start_child)
-                return bench_start_child();
-        if (options.idle_s) {
-                stay_idle(&bench, options.idle_s);
-                return 0;
-        }
-        write_at_exit(options.json);
-        bench_start(&bench, "cold");
-        bench_device_open(&bench);
-        bench_start(&bench, "beside_another");
-        bench_calls(&bench);
-        bench_launches(&bench);
-        bench_pending(&bench);
-        bench_modules(&bench);
-        bench_copies(&bench);
-        bench_device_close(&bench);
-        if (figures_count() == 0)
-                bench_die("no figure's name begins with %s", bench.only);
-        return 0;
+        module = dlopen(MODULE, RTLD_NOW | RTLD_LOCAL);
+        run = module ? dlsym(module, BENCH_RUN) : NULL;
+        if (!run)
+                bench_die("%s", dlerror());
+        return (*run)(&bench, &options);
 }

@@ -10,6 +10,7 @@ import xml.etree.ElementTree
 
 BUILD = os.environ["IVGPU_BUILD"]
 TOOL = os.environ["IVGPU_BENCH_GPU"]
+CALL_BENCH = os.path.join(BUILD, "bin", "ivgpu-call-bench")
 
 SCRIPT_BOTH = """
 import os
@@ -78,9 +79,20 @@ class BenchGpu(unittest.TestCase):
         self.assertIn("ANSWER DIFFERS: place: native softgpu, ivgpu elsewhere", done.stdout)
         self.assertIn("note: ivgpu: fails.py failed", done.stdout)
 
+    def test_its_options_need_no_library(self):
+        library = os.path.join(self.folder.name, "libcuda.so.1")  # stands before any other, and is none
+        open(library, "w").close()
+        environment = dict(os.environ, LD_LIBRARY_PATH=self.folder.name)
+        for option, code, where in (("--help", 0, "stdout"), ("--passes=0", 2, "stderr"), ("--no-such", 2, "stderr")):
+            done = subprocess.run([CALL_BENCH, option], env=environment, capture_output=True, text=True, timeout=60)
+            self.assertEqual((done.returncode, getattr(done, where).count("usage: ivgpu-call-bench")), (code, 1), done)
+        done = subprocess.run([CALL_BENCH, "--quick"], env=environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done)
+        self.assertIn("ivgpu-call-bench: " + library, done.stderr)
+
     def test_names_that_no_figure_has_are_refused(self):
         done = subprocess.run([os.path.join(BUILD, "bin", "ivgpu-run"), "--device", "soft", "--",
-                               os.path.join(BUILD, "bin", "ivgpu-call-bench"), "--only", "nothing_so_called"],
+                               CALL_BENCH, "--only", "nothing_so_called"],
                               capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 1)
         self.assertIn("no figure's name begins with nothing_so_called", done.stderr)
