@@ -88,6 +88,16 @@ static inline CUarray test_array(size_t width, size_t height, size_t depth, CUar
         return array;
 }
 
+/* A page of zeros that host and device share, by its first word. */
+static inline volatile uint32_t *test_pinned_word(CUdeviceptr *device)
+{
+        void *memory;
+        CU(cuMemAllocHost_v2(&memory, 4096));
+        memset(memory, 0, 4096);
+        CU(cuMemHostGetDevicePointer_v2(device, memory, 0));
+        return memory;
+}
+
 /* xorshift64*: data that no run of zeros or repetition can fake. */
 static inline uint64_t test_random(uint64_t *state)
 {

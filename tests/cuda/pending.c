@@ -31,16 +31,6 @@ struct gate {
         uint32_t closed; /* how often */
 };
 
-static volatile uint32_t *pinned_word(CUdeviceptr *device)
-{
-        void *memory;
-
-        CU(cuMemAllocHost_v2(&memory, 4096));
-        memset(memory, 0, 4096);
-        CU(cuMemHostGetDevicePointer_v2(device, memory, 0));
-        return memory;
-}
-
 static void pinned_free(volatile uint32_t *word)
 {
         CU(cuMemFreeHost((void *)(uintptr_t)word));
@@ -50,7 +40,7 @@ static struct gate gate_make(void)
 {
         struct gate gate = {NULL, 0, 0};
 
-        gate.word = (void *)(uintptr_t)pinned_word(&gate.device);
+        gate.word = (void *)(uintptr_t)test_pinned_word(&gate.device);
         return gate;
 }
 
@@ -138,7 +128,7 @@ static void from_pending_to_done(CUstream stream)
 {
         struct gate gate = gate_make();
         CUdeviceptr device;
-        volatile uint32_t *word = pinned_word(&device);
+        volatile uint32_t *word = test_pinned_word(&device);
         CUevent event = event_make();
 
         for (uint32_t round = 1; round <= 10; round++) {
@@ -279,7 +269,7 @@ static void held_beside_free(int free_streams)
         struct gate gate = gate_make();
         CUstream held = stream_make(CU_STREAM_NON_BLOCKING), free_one = stream_make(CU_STREAM_NON_BLOCKING);
         CUdeviceptr device;
-        volatile uint32_t *word = pinned_word(&device);
+        volatile uint32_t *word = test_pinned_word(&device);
         CUevent events[EVENTS], other = event_make();
         uint32_t sent = 0;
 
@@ -356,7 +346,7 @@ static void note(void *data)
 static void known_by_waiting(CUstream stream)
 {
         CUdeviceptr device;
-        volatile uint32_t *word = pinned_word(&device);
+        volatile uint32_t *word = test_pinned_word(&device);
         CUevent event = event_make(), behind = event_make();
         _Atomic(uint32_t) called;
         uint32_t value;
@@ -467,7 +457,7 @@ static void asked_by_threads(void)
 
         shared.stream = stream_make(CU_STREAM_NON_BLOCKING);
         shared.event = event_make();
-        shared.word = pinned_word(&shared.device);
+        shared.word = test_pinned_word(&shared.device);
         CU(cuEventRecord(shared.event, shared.stream));
         for (uintptr_t i = 0; i < ASKERS; i++)
                 CHECK(pthread_create(&threads[i], NULL, ask, (void *)i) == 0, "thread");
@@ -507,7 +497,7 @@ static void context_waits_for_all(void)
         struct gate gate = gate_make();
         CUstream streams[STREAMS];
         CUdeviceptr device;
-        volatile uint32_t *words = pinned_word(&device);
+        volatile uint32_t *words = test_pinned_word(&device);
         pthread_t thread;
 
         for (int i = 0; i < STREAMS; i++)

@@ -25,20 +25,10 @@ static void launch_slow(CUstream stream, CUdeviceptr out)
         CU(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
 }
 
-static volatile uint32_t *pinned_word(CUdeviceptr *device)
-{
-        void *memory;
-
-        CU(cuMemAllocHost_v2(&memory, 4096));
-        memset(memory, 0, 4096);
-        CU(cuMemHostGetDevicePointer_v2(device, memory, 0));
-        return memory;
-}
-
 static void streams_events_and_contexts(CUstream stream)
 {
         CUdeviceptr device;
-        volatile uint32_t *word = pinned_word(&device);
+        volatile uint32_t *word = test_pinned_word(&device);
         CUevent event;
         uint32_t sent = 0;
 
@@ -89,7 +79,7 @@ static void streams_events_and_contexts(CUstream stream)
 static void slow_work(CUstream stream)
 {
         CUdeviceptr device;
-        volatile uint32_t *word = pinned_word(&device);
+        volatile uint32_t *word = test_pinned_word(&device);
 
         for (uint32_t round = 1; round <= 3; round++) {
                 launch_slow(stream, device + 1024);
@@ -107,7 +97,7 @@ static void slow_work(CUstream stream)
 static void independent_stream(void)
 {
         CUdeviceptr device;
-        volatile uint32_t *word = pinned_word(&device);
+        volatile uint32_t *word = test_pinned_word(&device);
         CUstream stream;
 
         CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
@@ -163,7 +153,7 @@ static void across_threads(void)
         pthread_t launcher, noise;
         uint32_t sent;
 
-        shared.word = pinned_word(&shared.device);
+        shared.word = test_pinned_word(&shared.device);
         CU(cuMemAlloc_v2(&shared.other, 64));
         CU(cuStreamCreate(&shared.stream, 0));
         CHECK(pthread_create(&launcher, NULL, launch_all, NULL) == 0, "thread");
@@ -215,7 +205,7 @@ static void without_a_context(void)
         pthread_t thread;
         CUevent event;
 
-        shared.word = pinned_word(&shared.device);
+        shared.word = test_pinned_word(&shared.device);
         CU(cuStreamCreate(&shared.stream, 0));
         CU(cuEventCreate(&event, 0));
         CU(cuEventRecord(event, shared.stream));

@@ -226,6 +226,14 @@ class RealTable(unittest.TestCase):
                 seen += 1
         self.assertGreater(seen, 90)
 
+    def test_a_helper_calls_for_who_calls_it(self):
+        helpers = {"outer": "        CU(cuInit(0));\n        inner();\n", "inner": "        cuCtxGetId(c, &id);\n",
+                   "other": "        cuDeviceGet(&d, 0);\n"}  # fmt: skip
+        header = "".join(f"static inline int {name}(int a,\n            int b)\n{{\n{body}}}\n\n" for name, body in helpers.items())
+        self.assertEqual(dict(emit_coverage.HELPER.findall(header)), helpers)
+        text = emit_coverage.with_helpers("        outer(1, 2); no_other(3);", helpers)
+        self.assertEqual([call in text for call in ("cuInit(", "cuCtxGetId(", "cuDeviceGet(")], [True, True, False])
+
     def test_what_orders_streams_is_told_from_marks(self):
         rows = {row.symbol: row.orders_streams for row in self.model.wire_rows}
         for symbol, orders in (("ivgStreamSignal", False), ("cuEventRecord", False), ("cuEventRecordWithFlags", False),

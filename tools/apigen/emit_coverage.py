@@ -23,6 +23,19 @@ def defined(texts, name):
     return any(pattern.search(text) and not path.endswith(".h") for path, text in texts.items())
 
 
+HELPER = re.compile(r"^static inline [^;{]*?(\w+)\([^;{]*\)\n\{\n(.*?)^\}", re.M | re.S)
+
+
+def with_helpers(text, helpers):
+    """The text and the bodies of the helpers that it names, and of those that they name."""
+    known, more = set(), text
+    while named := set(re.findall(r"\b([a-z]\w*)\(", more)) & (helpers.keys() - known):
+        known |= named
+        more = "".join(helpers[name] for name in sorted(named))
+        text += more
+    return text
+
+
 class Coverage:
     def __init__(self, model, root):
         self.model = model
@@ -30,13 +43,18 @@ class Coverage:
         self.host = read_all(root, ["hostexec/exec"], (".c",))
         # Tests of the types, of this table and of the soft GPU alone say nothing about the way of a call.
         self.tests = read_all(root, ["tests/cuda", "tests/unit"], (".c", ".cu"))
-        self.words = {path: set(re.findall(r"\b(cu[A-Z]\w*) *\(|\"(cu[A-Z]\w*)\"", text))
+        helpers = {}  # of the tests' headers, by folder
+        for path, text in read_all(root, ["tests/cuda", "tests/unit"], (".h",)).items():
+            helpers.setdefault(os.path.dirname(path), {}).update(HELPER.findall(text))
+        self.words = {path: set(re.findall(r"\b(cu[A-Z]\w*) *\(|\"(cu[A-Z]\w*)\"",
+                                           with_helpers(text, helpers.get(os.path.dirname(path), {}))))
                       for path, text in self.tests.items()
                       if not os.path.basename(path).startswith(("abi_", "apigen_", "call_decode", "softgpu_"))}
         self.words = {path: {a or b for a, b in found} for path, found in self.words.items()}
 
     def tests_of(self, symbol):
-        """Tests that call or look up the symbol, or its base name (which a source calls by the interface's macros)."""
+        """Tests that call or look up the symbol, or its base name (which a source calls by the interface's macros),
+        themselves or by a helper of their headers."""
         base = self.model.names[symbol][0]
         found = sorted(os.path.basename(p) for p, words in self.words.items() if symbol in words or base in words)
         return found
