@@ -17,8 +17,8 @@ struct json_object *ivg_dump_region(const struct ivg_region_source *source, cons
                                     struct ivg_error *error);
 void ivg_dump_print(FILE *out, struct json_object *dump);
 
-/* The latest calls of one channel, oldest first: [{"position", "taken", "thread", "sync", "call", "text"}, ...];
- * "thread" is not known of those that were answered in their slot. */
+/* The latest calls of one channel, oldest first: [{"position", "taken", "thread", "sync", "number", "text"}, ...].
+ * Of one that was answered in its slot, by bytes that lie over thread and arguments, there is no "thread". */
 struct json_object *ivg_dump_calls(const struct ivg_region_source *source, uint32_t channel, uint32_t calls,
                                    struct ivg_error *error);
 

@@ -16,51 +16,69 @@ static const char *const ring_words[] = {[IVG_RING_UNUSED] = "UNUSED",
                                          [IVG_RING_PEER_GONE] = "PEER_GONE",
                                          [IVG_RING_FAULT] = "FAULT"};
 
-/* The answer stands where sender and arguments were. */
-static void add_answered(struct json_object *call, const struct ivg_ring_entry *entry, bool decode)
-{
-        char name[CALL_TEXT_BYTES], text[CALL_TEXT_BYTES];
-        uint32_t result;
+/* What an answer in a record's slot has left of it: result and length lie over the first words, which tell nothing
+ * here; the answer's own bytes over sender and arguments. */
+struct answered {
+        uint32_t result, covers; /* bytes of sender and arguments; of a longer answer they are elsewhere */
+};
 
-        memcpy(&result, entry->payload, sizeof(result));
+static struct answered answered(const struct ivg_ring_entry *entry)
+{
+        uint32_t words[2];
+
+        memcpy(words, entry->payload, sizeof(words));
+        return (struct answered){.result = words[0], .covers = words[1] <= IVG_MAILBOX_PAYLOAD_BYTES ? words[1] : 0};
+}
+
+static void add_sender(struct json_object *call, const struct ivg_call_header *header,
+                       const struct ivg_ring_guest_part *guest)
+{
+        ivg_json_add_number(call, "line", header->producer);
+        if (header->producer < IVG_RING_PRODUCERS) /* the line may be another thread's by now */
+                ivg_json_add_number(call, "thread", ivg_dump_u32(&guest->producers[header->producer].owner));
+}
+
+static void add_text(struct json_object *call, const struct ivg_ring_entry *entry, const struct answered *answer,
+                     bool decode)
+{
+        char text[CALL_TEXT_BYTES];
+        size_t length;
+
         if (decode)
-                (void)ivg_print_call(entry->call, name, sizeof(name), entry->payload, 0);
+                (void)ivg_print_call(entry->call, text, sizeof(text), entry->payload,
+                                     answer->covers ? 0 : entry->bytes);
         else
-                snprintf(name, sizeof(name), "call 0x%04x", entry->call);
-        name[strcspn(name, "(")] = '\0';
-        snprintf(text, sizeof(text), "%.64s = %u", name, result);
-        ivg_json_add_bool(call, "sync", true);
-        ivg_json_add_number(call, "number", entry->call);
-        ivg_json_add_bool(call, "answered", true);
-        ivg_json_add_number(call, "result", result);
+                snprintf(text, sizeof(text), "call 0x%04x", entry->call);
+        if (answer->covers)
+                text[strcspn(text, "(")] = '\0';
+        length = strlen(text);
+        if (entry->answered)
+                snprintf(text + length, sizeof(text) - length, "%s = %u", answer->covers ? "(overwritten)" : "",
+                         answer->result);
         ivg_json_add_text(call, "text", text);
 }
 
 static struct json_object *call_json(const struct ivg_ring_entry *entry, const struct ivg_ring_guest_part *guest,
                                      bool decode)
 {
+        const struct answered answer = entry->answered ? answered(entry) : (struct answered){0, 0};
         struct json_object *call = json_object_new_object();
         struct ivg_call_header header;
-        char text[CALL_TEXT_BYTES];
 
+        memcpy(&header, entry->payload, sizeof(header));
         ivg_json_add_number(call, "position", entry->position);
         ivg_json_add_number(call, "slots", entry->slots);
         ivg_json_add_bool(call, "taken", entry->taken);
-        if (entry->answered) {
-                add_answered(call, entry, decode);
-                return call;
-        }
-        memcpy(&header, entry->payload, sizeof(header));
-        ivg_json_add_number(call, "line", header.producer);
-        if (header.producer < IVG_RING_PRODUCERS) /* the line may be another thread's by now */
-                ivg_json_add_number(call, "thread", ivg_dump_u32(&guest->producers[header.producer].owner));
-        ivg_json_add_bool(call, "sync", header.flags & IVG_CALL_WANTS_ANSWER);
+        if (!answer.covers)
+                add_sender(call, &header, guest);
+        ivg_json_add_bool(call, "sync", entry->answered || (header.flags & IVG_CALL_WANTS_ANSWER));
         ivg_json_add_number(call, "number", entry->call);
-        if (decode)
-                (void)ivg_print_call(entry->call, text, sizeof(text), entry->payload, entry->bytes);
-        else
-                snprintf(text, sizeof(text), "call 0x%04x", entry->call);
-        ivg_json_add_text(call, "text", text);
+        if (entry->answered) {
+                ivg_json_add_bool(call, "answered", true);
+                ivg_json_add_number(call, "result", answer.result);
+                ivg_json_add_number(call, "overwritten_bytes", answer.covers);
+        }
+        add_text(call, entry, &answer, decode);
         return call;
 }
 

@@ -18,7 +18,7 @@ struct ivg_ring_entry {
         uint32_t slots;
         uint16_t call;
         bool taken;       /* before the head that the host shows, or before or at an answered one */
-        bool answered;    /* in its slot: of `payload`, an answer has taken the place of the first slot's bytes */
+        bool answered;    /* in its slot: of `payload`, an answer has taken the place of the first bytes */
         bool owner_known; /* of a half-written one: `line` notes this claim */
         uint32_t line;    /* index of a producer line */
         const char *what; /* BROKEN: which rule */

@@ -189,8 +189,20 @@ static void a_known_region_is_told_word_by_word(void **state)
         object = dump(f, 2, 0);
         expect_number(object, "/channels/0/ring/records_waiting", 0);
         expect_length(object, "/channels/0/ring/calls", 2); /* all before it have been taken */
-        expect_text(object, "/channels/0/ring/calls/1/text", "cuStreamSynchronize = 700");
+        expect_text(object, "/channels/0/ring/calls/1/text", "cuStreamSynchronize(hStream=stream#42) = 700");
+        expect_number(object, "/channels/0/ring/calls/1/thread", THREAD_A);
         assert_true(json_object_get_boolean(at(object, "/channels/0/ring/calls/0/taken")));
+        json_object_put(object);
+        f->guest->slots[8].payload[0] = (uint64_t)IVG_ANSWER_AREA_BYTES << 32; /* elsewhere */
+        object = dump(f, 1, 0);
+        expect_text(object, "/channels/0/ring/calls/0/text", "cuStreamSynchronize(hStream=stream#42) = 0");
+        json_object_put(object);
+        f->guest->slots[8].payload[0] = (uint64_t)IVG_MAILBOX_PAYLOAD_BYTES << 32 | 1;
+        object = dump(f, 1, 0);
+        expect_text(object, "/channels/0/ring/calls/0/text", "cuStreamSynchronize(overwritten) = 1");
+        expect_number(object, "/channels/0/ring/calls/0/overwritten_bytes", IVG_MAILBOX_PAYLOAD_BYTES);
+        assert_false(json_object_object_get_ex(at(object, "/channels/0/ring/calls/0"), "thread", NULL));
+        assert_false(json_object_object_get_ex(at(object, "/channels/0/ring/calls/0"), "line", NULL));
         json_object_put(object);
         ivg_producer_abandon(&b, &half);
         object = dump(f, 0, 0);
