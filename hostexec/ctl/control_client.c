@@ -1,4 +1,5 @@
 #include "control_client.h"
+#include "json_add.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -169,9 +170,9 @@ struct json_object *ivg_control_request(const char *command, const char *object)
 {
         struct json_object *request = json_object_new_object();
 
-        json_object_object_add(request, "command", json_object_new_string(command));
+        ivg_json_add_text(request, "command", command);
         if (object)
-                json_object_object_add(request, "object", json_object_new_string(object));
+                ivg_json_add_text(request, "object", object);
         return request;
 }
 

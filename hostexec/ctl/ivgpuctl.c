@@ -4,6 +4,7 @@
 #include "config.h"
 #include "control_client.h"
 #include "ivgpu/number.h"
+#include "json_add.h"
 #include "show.h"
 #include "trace_session.h"
 #include <errno.h>
@@ -176,14 +177,14 @@ static void request_add(struct json_object *request, const char *key, const char
         uint32_t number;
 
         if (strcmp(key, "object") == 0) {
-                json_object_object_add(request, key, json_object_new_string(text));
+                ivg_json_add_text(request, key, text);
                 return;
         }
         if (!parse_number(text, &number)) {
                 fprintf(stderr, "ivgpuctl: \"%s\" is no number (%s)\n", text, key);
                 exit(EXIT_USAGE);
         }
-        json_object_object_add(request, key, json_object_new_int64(number));
+        ivg_json_add_number(request, key, number);
 }
 
 /* One request for each LIMIT=VALUE; all are looked at before the first is sent. */
@@ -199,8 +200,8 @@ static void set_all(const char *object, char **pairs, int count, bool as_json)
                 char *value = strchr(pairs[i], '=');
 
                 *value++ = '\0';
-                json_object_object_add(request, "key", json_object_new_string(pairs[i]));
-                json_object_object_add(request, "value", json_object_new_string(value));
+                ivg_json_add_text(request, "key", pairs[i]);
+                ivg_json_add_text(request, "value", value);
                 json_object_put(ask(request, as_json));
                 json_object_put(request);
         }

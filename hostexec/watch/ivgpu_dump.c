@@ -2,6 +2,7 @@
 #include "control_client.h"
 #include "dump.h"
 #include "ivgpu/number.h"
+#include "json_add.h"
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -95,7 +96,7 @@ static int show(const struct ivg_region_source *source, const struct arguments *
                 fprintf(stderr, "ivgpu-dump: %s: %s\n", name, error.text);
                 return EXIT_REFUSED;
         }
-        json_object_object_add(dump, "source", json_object_new_string(name));
+        ivg_json_add_text(dump, "source", name);
         if (arguments->as_json)
                 puts(json_object_to_json_string_ext(dump, JSON_C_TO_STRING_PLAIN));
         else
@@ -199,8 +200,8 @@ static bool ask_and_show(int fd, const struct arguments *arguments, uint64_t *af
         uint32_t count;
 
         if (arguments->executor != 0)
-                json_object_object_add(request, "pid", json_object_new_int64(arguments->executor));
-        json_object_object_add(request, "after", json_object_new_uint64(*after));
+                ivg_json_add_number(request, "pid", arguments->executor);
+        ivg_json_add_number(request, "after", *after);
         if (ivg_control_exchange(fd, request, &reply, words) < 0) {
                 fprintf(stderr, "ivgpu-dump: the mediator at %s: %s\n", socket_path, words);
                 *status = EXIT_NO_MEDIATOR;

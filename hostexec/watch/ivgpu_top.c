@@ -1,6 +1,7 @@
 /* ivgpu-top: what pools, VMs and programs do now, by the mediator's counters. */
 #include "dump.h"
 #include "ivgpu/number.h"
+#include "json_add.h"
 #include "top_table.h"
 #include <errno.h>
 #include <getopt.h>
@@ -154,7 +155,7 @@ static struct json_object *calls_of(struct view *view, const struct ivg_top_row 
         struct ivg_control_reply reply;
         const char *refusal;
 
-        json_object_object_add(request, "pid", json_object_new_uint64(row->executor_pid));
+        ivg_json_add_number(request, "pid", row->executor_pid);
         if (view->fd < 0 || ivg_control_exchange(view->fd, request, &reply, view->words) < 0) {
                 json_object_put(request);
                 view_close(view);

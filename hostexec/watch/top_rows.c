@@ -1,5 +1,6 @@
 #include "top_rows.h"
 #include "ivgpu/histogram.h"
+#include "json_add.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ static int ask(int fd, const char *command, struct json_object **answer, char wo
         const char *refusal;
         int rc;
 
-        json_object_object_add(request, "buckets", json_object_new_boolean(true));
+        ivg_json_add_bool(request, "buckets", true);
         rc = ivg_control_exchange(fd, request, &reply, words);
         json_object_put(request);
         if (rc < 0)
