@@ -165,6 +165,10 @@ CUresult ivg_file_read(const char *path, void **contents, uint64_t *bytes);
 typedef CUresult (*ivg_ask_names)(ivg_id owner, void *names, uint64_t names_bytes, uint32_t *count,
                                   uint64_t *total_bytes);
 CUresult ivg_names_fetch(ivg_ask_names ask, ivg_id owner, char **names, uint32_t *count);
+/* The first `most` functions of a module, or kernels of a library, as those names say: an array of their handles. */
+typedef CUresult (*ivg_get_function)(struct ivg_object *owner, const char *name, struct ivg_object **function);
+CUresult ivg_module_functions(struct ivg_object *owner, ivg_ask_names ask, ivg_get_function get, void *handles,
+                              unsigned int most);
 /* ivg_image_open with its errors as the program gets them. */
 struct ivg_flat_image;
 CUresult ivg_image_load(const void *image, struct ivg_flat_image *flat);

@@ -5,7 +5,6 @@
 #include "image.h"
 #include "memory.h"
 #include <stdlib.h>
-#include <string.h>
 
 #define LIBRARY_OPTIONS_MAX 16u
 
@@ -155,24 +154,10 @@ CUresult cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *na
 CUresult cuLibraryEnumerateKernels(CUkernel *kernels, unsigned int numKernels, CUlibrary lib)
 {
         struct ivg_object *library;
-        char *names;
-        uint32_t count;
-        CUresult result = library_asked(lib, kernels != NULL && numKernels != 0, &library);
-        if (result != CUDA_SUCCESS)
-                return result;
-        result = ivg_names_fetch(ivg_send_ivgLibraryKernelNames, library->id, &names, &count);
-        if (result != CUDA_SUCCESS)
-                return result;
-        const char *name = names;
-        for (uint32_t i = 0; i < numKernels && i < count && result == CUDA_SUCCESS; i++) {
-                struct ivg_object *kernel;
-                result = get_kernel(library, name, &kernel);
-                if (result == CUDA_SUCCESS)
-                        kernels[i] = (CUkernel)kernel;
-                name += strlen(name) + 1;
-        }
-        free(names);
-        return result;
+        const CUresult result = library_asked(lib, kernels != NULL && numKernels != 0, &library);
+        return result != CUDA_SUCCESS
+                       ? result
+                       : ivg_module_functions(library, ivg_send_ivgLibraryKernelNames, get_kernel, kernels, numKernels);
 }
 
 static CUresult get_module(struct ivg_object *library, struct ivg_object *context, struct ivg_object **module)

@@ -160,6 +160,26 @@ CUresult ivg_module_function(struct ivg_object *owner, enum ivg_kind kind, const
         return result;
 }
 
+CUresult ivg_module_functions(struct ivg_object *owner, ivg_ask_names ask, ivg_get_function get, void *handles,
+                              unsigned int most)
+{
+        char *names;
+        uint32_t count;
+        CUresult result = ivg_names_fetch(ask, owner->id, &names, &count);
+        if (result != CUDA_SUCCESS)
+                return result;
+        const char *name = names;
+        for (uint32_t i = 0; i < most && i < count && result == CUDA_SUCCESS; i++) {
+                struct ivg_object *function;
+                result = get(owner, name, &function);
+                if (result == CUDA_SUCCESS) /* as an object or a kind of handle of the driver's */
+                        memcpy((char *)handles + i * sizeof(function), &function, sizeof(function));
+                name += strlen(name) + 1;
+        }
+        free(names);
+        return result;
+}
+
 /* ---- loading ---- */
 
 struct module_load {
@@ -321,22 +341,8 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, c
 CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunctions, CUmodule mod)
 {
         struct ivg_object *module;
-        char *names;
-        uint32_t count;
-        CUresult result = module_asked(mod, functions != NULL && numFunctions != 0, &module);
-        if (result != CUDA_SUCCESS)
-                return result;
-        result = ivg_names_fetch(ivg_send_ivgModuleFunctionNames, module->id, &names, &count);
-        if (result != CUDA_SUCCESS)
-                return result;
-        const char *name = names;
-        for (uint32_t i = 0; i < numFunctions && i < count && result == CUDA_SUCCESS; i++) {
-                struct ivg_object *function;
-                result = get_function(module, name, &function);
-                if (result == CUDA_SUCCESS)
-                        functions[i] = (CUfunction)function;
-                name += strlen(name) + 1;
-        }
-        free(names);
-        return result;
+        const CUresult result = module_asked(mod, functions != NULL && numFunctions != 0, &module);
+        return result != CUDA_SUCCESS ? result
+                                      : ivg_module_functions(module, ivg_send_ivgModuleFunctionNames, get_function,
+                                                             functions, numFunctions);
 }
