@@ -189,21 +189,23 @@ static CUresult sg_library_options_check(unsigned count, const CUlibraryOption *
         return CUDA_SUCCESS;
 }
 
-SG_ENTRY(cuLibraryLoadData, CUlibrary *out, const void *code, CUjit_option *jit_options, void **jit_values,
-         unsigned jit_count, CUlibraryOption *options, void **values, unsigned count)
+/* Of an image, or of a file that holds one. */
+static CUresult sg_library_load(CUlibrary *out, const void *code, const char *path, CUjit_option *jit_options,
+                                void **jit_values, unsigned jit_count, CUlibraryOption *options, void **values,
+                                unsigned count)
 {
         struct sg_jit_options jit;
         struct sg_image image;
         struct sg_library *library;
         CUresult result = sg_ready();
-        if (result == CUDA_SUCCESS && (out == NULL || code == NULL))
+        if (result == CUDA_SUCCESS && (out == NULL || (code == NULL && path == NULL)))
                 result = CUDA_ERROR_INVALID_VALUE;
         if (result == CUDA_SUCCESS)
                 result = sg_jit_options_read(jit_count, jit_options, jit_values, &jit);
         if (result == CUDA_SUCCESS)
                 result = sg_library_options_check(count, options, values);
         if (result == CUDA_SUCCESS)
-                result = sg_image_open(code, &image);
+                result = code != NULL ? sg_image_open(code, &image) : sg_image_open_file(path, &image);
         if (result == CUDA_SUCCESS)
                 result = sg_library_open(&image, &jit, &library);
         if (result == CUDA_SUCCESS)
@@ -211,26 +213,16 @@ SG_ENTRY(cuLibraryLoadData, CUlibrary *out, const void *code, CUjit_option *jit_
         return result;
 }
 
+SG_ENTRY(cuLibraryLoadData, CUlibrary *out, const void *code, CUjit_option *jit_options, void **jit_values,
+         unsigned jit_count, CUlibraryOption *options, void **values, unsigned count)
+{
+        return sg_library_load(out, code, NULL, jit_options, jit_values, jit_count, options, values, count);
+}
+
 SG_ENTRY(cuLibraryLoadFromFile, CUlibrary *out, const char *path, CUjit_option *jit_options, void **jit_values,
          unsigned jit_count, CUlibraryOption *options, void **values, unsigned count)
 {
-        struct sg_jit_options jit;
-        struct sg_image image;
-        struct sg_library *library;
-        CUresult result = sg_ready();
-        if (result == CUDA_SUCCESS && (out == NULL || path == NULL))
-                result = CUDA_ERROR_INVALID_VALUE;
-        if (result == CUDA_SUCCESS)
-                result = sg_jit_options_read(jit_count, jit_options, jit_values, &jit);
-        if (result == CUDA_SUCCESS)
-                result = sg_library_options_check(count, options, values);
-        if (result == CUDA_SUCCESS)
-                result = sg_image_open_file(path, &image);
-        if (result == CUDA_SUCCESS)
-                result = sg_library_open(&image, &jit, &library);
-        if (result == CUDA_SUCCESS)
-                *out = (CUlibrary)library;
-        return result;
+        return sg_library_load(out, NULL, path, jit_options, jit_values, jit_count, options, values, count);
 }
 
 static CUresult sg_library_resolve(CUlibrary handle, struct sg_library **out)
