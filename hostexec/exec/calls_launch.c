@@ -77,20 +77,20 @@ static CUresult translate_attributes(struct ivg_exec_call *call, CUlaunchAttribu
         return result;
 }
 
+/* The arguments' members of different calls have the same names. */
+#define LAUNCH_CONFIG(args, attributes)                                                                   \
+        {                                                                                                 \
+                .gridDimX = (args)->grid_x, .gridDimY = (args)->grid_y, .gridDimZ = (args)->grid_z,       \
+                .blockDimX = (args)->block_x, .blockDimY = (args)->block_y, .blockDimZ = (args)->block_z, \
+                .sharedMemBytes = (args)->shared_bytes, .hStream = (args)->stream, .attrs = (attributes), \
+                .numAttrs = (args)->attributes_count                                                      \
+        }
+
 CUresult ivg_host_ivgLaunchEx(struct ivg_exec_call *call, const struct ivg_args_ivgLaunchEx *args)
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         CUlaunchAttribute attributes[IVG_LAUNCH_ATTRIBUTES_MAX];
-        const CUlaunchConfig config = {.gridDimX = args->grid_x,
-                                       .gridDimY = args->grid_y,
-                                       .gridDimZ = args->grid_z,
-                                       .blockDimX = args->block_x,
-                                       .blockDimY = args->block_y,
-                                       .blockDimZ = args->block_z,
-                                       .sharedMemBytes = args->shared_bytes,
-                                       .hStream = args->stream,
-                                       .attrs = attributes,
-                                       .numAttrs = args->attributes_count};
+        const CUlaunchConfig config = LAUNCH_CONFIG(args, attributes);
         size_t bytes = args->params_bytes;
         void *extra[] = IVG_PACKED_PARAMS(args->params, bytes);
         CUresult result;
@@ -140,16 +140,7 @@ CUresult ivg_host_ivgOccupancyClusters(struct ivg_exec_call *call, const struct 
 {
         const struct ivg_driver *driver = ivg_exec_driver(call->exec);
         CUlaunchAttribute attributes[IVG_LAUNCH_ATTRIBUTES_MAX];
-        const CUlaunchConfig config = {.gridDimX = args->grid_x,
-                                       .gridDimY = args->grid_y,
-                                       .gridDimZ = args->grid_z,
-                                       .blockDimX = args->block_x,
-                                       .blockDimY = args->block_y,
-                                       .blockDimZ = args->block_z,
-                                       .sharedMemBytes = args->shared_bytes,
-                                       .hStream = args->stream,
-                                       .attrs = attributes,
-                                       .numAttrs = args->attributes_count};
+        const CUlaunchConfig config = LAUNCH_CONFIG(args, attributes);
         CUresult result = translate_attributes(call, attributes, args->attributes, args->attributes_count);
 
         if (result != CUDA_SUCCESS)
