@@ -323,6 +323,7 @@ static bool is_our_own(uint16_t number)
         case IVG_CALL_ivgTakeAsyncError:
         case IVG_CALL_ivgThreadEnd:
         case IVG_CALL_ivgDeviceSnapshot:
+        case IVG_CALL_ivgDeviceLayout:
         case IVG_CALL_ivgFunctionDescribe:
         case IVG_CALL_ivgFunctionParameters:
                 return true;

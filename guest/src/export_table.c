@@ -4,6 +4,8 @@
 #include "context.h"
 #include "cuda_api.h"
 #include "export_check.h"
+#include "ivgpu/layout_table.h"
+#include "layout.h"
 #include "management.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -305,14 +307,7 @@ static const table_entry table_21318c60[93] = {
         OTHER(21318c60, 92),
 };
 
-/* ---- 1734dc26: arrays about the chip's layout; cuBLASLt lives without them, but not without the table ---- */
-
-static CUresult layout_get(uint8_t **first, uint8_t **second)
-{
-        (void)first;
-        (void)second;
-        return CUDA_ERROR_NOT_SUPPORTED;
-}
+/* ---- 1734dc26: where the multiprocessors lie (layout.c); cuBLASLt crashes without the table ---- */
 
 UNKNOWN(1734dc26, 1)
 UNKNOWN(1734dc26, 2)
@@ -329,11 +324,24 @@ UNKNOWN(1734dc26, 14)
 UNKNOWN(1734dc26, 15)
 UNKNOWN(1734dc26, 16)
 
-static const table_entry table_1734dc26[17] = {
-        TABLE_BYTES(136),    OTHER(1734dc26, 1),  OTHER(1734dc26, 2),  OTHER(1734dc26, 3),    [4] = ENTRY(layout_get),
-        OTHER(1734dc26, 5),  OTHER(1734dc26, 6),  OTHER(1734dc26, 7),  OTHER(1734dc26, 8),    OTHER(1734dc26, 9),
-        OTHER(1734dc26, 10), OTHER(1734dc26, 11), OTHER(1734dc26, 12), [13] = ENTRY(nothing), OTHER(1734dc26, 14),
-        OTHER(1734dc26, 15), OTHER(1734dc26, 16),
+static const table_entry table_1734dc26[IVG_LAYOUT_TABLE_WORDS] = {
+        TABLE_BYTES(136),
+        OTHER(1734dc26, 1),
+        OTHER(1734dc26, 2),
+        OTHER(1734dc26, 3),
+        OTHER(1734dc26, 5),
+        OTHER(1734dc26, 6),
+        OTHER(1734dc26, 7),
+        OTHER(1734dc26, 8),
+        OTHER(1734dc26, 9),
+        OTHER(1734dc26, 10),
+        OTHER(1734dc26, 11),
+        OTHER(1734dc26, 12),
+        OTHER(1734dc26, 14),
+        OTHER(1734dc26, 15),
+        OTHER(1734dc26, 16),
+        [IVG_LAYOUT_GET] = ENTRY(ivg_layout_entry_get),
+        [IVG_LAYOUT_FREE] = ENTRY(ivg_layout_entry_free),
 };
 
 /* ---- 6e163fbe: what cuFFT asks for after loading a module whose kernels it does not know by name ---- */
@@ -420,8 +428,7 @@ static const struct {
          table_f8cff951},
         {{0x21, 0x31, 0x8c, 0x60, 0x97, 0x14, 0x32, 0x48, 0x8c, 0xa6, 0x41, 0xff, 0x73, 0x24, 0xc8, 0xf2},
          table_21318c60},
-        {{0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca},
-         table_1734dc26},
+        {IVG_LAYOUT_TABLE_UUID, table_1734dc26},
         {{0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d, 0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e},
          table_6e163fbe},
 };

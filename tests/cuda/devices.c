@@ -1,4 +1,5 @@
 /* What a device says of itself, asked in every way there is: the ways agree; and what pointers say. */
+#include "ivgpu/layout_table.h"
 #include "supported.h"
 
 static int attribute(CUdevice_attribute which)
@@ -179,6 +180,37 @@ static void pointers(CUcontext context)
                   cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (uintptr_t)&type));
 }
 
+/* What cuBLASLt asks about the device behind cuGetExportTable. No two pairs of multiprocessors lie in one place. */
+static void layout(CUdevice device)
+{
+        static const uint8_t bytes[] = IVG_LAYOUT_TABLE_UUID;
+        bool seen[256][256] = {{false}};
+        uint8_t *place = NULL, *group = NULL;
+        ivg_layout_free give_back;
+        ivg_layout_get get;
+        const void *table;
+        int multiprocessors;
+        CUuuid uuid;
+
+        memcpy(&uuid, bytes, sizeof(bytes));
+        CU(cuGetExportTable(&table, &uuid));
+        get = ((const ivg_layout_get *)table)[IVG_LAYOUT_GET];
+        give_back = ((const ivg_layout_free *)table)[IVG_LAYOUT_FREE];
+        CU(cuDeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device));
+        const CUresult result = get(&place, &group);
+        if (multiprocessors % 2 != 0) { /* the soft GPU may have any number */
+                CHECK(result == CUDA_ERROR_NOT_SUPPORTED, "pairs of %d multiprocessors", multiprocessors);
+                return;
+        }
+        CHECK(result == CUDA_SUCCESS, "no layout: %d", (int)result);
+        for (int i = 0; i < multiprocessors / 2; i++) {
+                CHECK(!seen[group[i]][place[i]], "pair %d is another's too: place %u of group %u", i, place[i],
+                      group[i]);
+                seen[group[i]][place[i]] = true;
+        }
+        CU(give_back(place, group));
+}
+
 int main(void)
 {
         CUcontext context = test_context();
@@ -191,6 +223,7 @@ int main(void)
         peers(count);
         atomics(count);
         pointers(context);
+        layout(device);
         puts("devices: right");
         return 0;
 }

@@ -2,6 +2,7 @@
  */
 #include "cuda_api.h"
 #include "guest_played_host.h"
+#include "ivgpu/layout_table.h"
 
 static struct played_host host;
 static char said[32768];
@@ -80,6 +81,26 @@ static void tables_have_their_lengths_and_count_strangers(void **state)
         assert_int_equal(played_lines(said), 6 + 1 + 4 + 1 + 12 + 1 + 1 + 91 + 14 + 97); /* each stranger named once */
 }
 
+static void layout_is_asked_for_once(ivg_layout_get get, ivg_layout_free give_back)
+{
+        _Atomic(uint32_t) *asked = &host.calls[IVG_CALL_ivgDeviceLayout];
+        uint8_t *place = NULL, *group = NULL;
+
+        REQUIRE_RESULT(give_back(NULL, NULL), CUDA_SUCCESS);
+        REQUIRE_RESULT(get(NULL, &group), CUDA_ERROR_INVALID_VALUE);
+        /* The played host says more pairs than an answer holds, then none, then some. */
+        REQUIRE_RESULT(get(&place, &group), CUDA_ERROR_NOT_SUPPORTED);
+        REQUIRE_RESULT(get(&place, &group), CUDA_ERROR_NOT_SUPPORTED);
+        REQUIRE(place == NULL && group == NULL && atomic_load(asked) == 2);
+        for (int again = 0; again < 2; again++) {
+                REQUIRE_RESULT(get(&place, &group), CUDA_SUCCESS);
+                for (uint32_t i = 0; i < PLAYED_PAIRS; i++)
+                        REQUIRE(place[i] == i % 3 && group[i] == i / 3);
+                REQUIRE_RESULT(give_back(place, group), CUDA_SUCCESS);
+        }
+        REQUIRE(atomic_load(asked) == 3);
+}
+
 static void known_entries(void)
 {
         uint32_t word = 5;
@@ -120,8 +141,7 @@ static void known_entries(void)
         REQUIRE_RESULT(((CUresult(*)(CUcontext, uint64_t *))ids[4])(context, &id), CUDA_SUCCESS);
         REQUIRE_RESULT(cuCtxGetId(context, &context_id), CUDA_SUCCESS);
         REQUIRE(id == context_id);
-        REQUIRE_RESULT(((CUresult(*)(void *, void *))layout[4])(&buffer, &buffer), CUDA_ERROR_NOT_SUPPORTED);
-        REQUIRE_RESULT(((CUresult(*)(void *, void *))layout[13])(NULL, NULL), CUDA_SUCCESS);
+        layout_is_asked_for_once((ivg_layout_get)layout[IVG_LAYOUT_GET], (ivg_layout_free)layout[IVG_LAYOUT_FREE]);
 }
 
 static void known_entries_answer(void **state)

@@ -56,6 +56,17 @@ static uint32_t fill_hello(struct played_host *host, uint8_t *answer, uint32_t *
         return sizeof(hello);
 }
 
+static void fill_layout(struct ivg_wire_device_layout *layout, uint32_t times_asked)
+{
+        static const uint32_t pairs[] = {IVG_LAYOUT_PAIRS_MAX + 1, 0, PLAYED_PAIRS};
+
+        layout->pairs = pairs[times_asked <= 2 ? times_asked - 1 : 2];
+        for (uint32_t i = 0; i < PLAYED_PAIRS; i++) {
+                layout->place[i] = (uint8_t)(i % 3);
+                layout->group[i] = (uint8_t)(i / 3);
+        }
+}
+
 static uint32_t fill_answer(struct played_host *host, uint16_t number, const uint8_t *request, uint8_t *answer,
                             uint32_t *result)
 {
@@ -64,6 +75,7 @@ static uint32_t fill_answer(struct played_host *host, uint16_t number, const uin
         struct ivg_answer_cuCtxGetFlags flags;
         struct ivg_answer_cuCtxGetStreamPriorityRange range;
         struct ivg_answer_ivgDeviceSnapshot snapshot;
+        struct ivg_answer_ivgDeviceLayout layout;
 
         memset(answer, 0, IVG_ANSWER_AREA_BYTES);
         switch (number) {
@@ -74,6 +86,11 @@ static uint32_t fill_answer(struct played_host *host, uint16_t number, const uin
                 fill_device(&snapshot.snapshot);
                 memcpy(answer, &snapshot, sizeof(snapshot));
                 return sizeof(snapshot);
+        case IVG_CALL_ivgDeviceLayout:
+                memset(&layout, 0, sizeof(layout));
+                fill_layout(&layout.layout, atomic_load(&host->calls[number]));
+                memcpy(answer, &layout, sizeof(layout));
+                return sizeof(layout);
         case IVG_CALL_cuCtxGetFlags: /* how often they were asked for */
                 memset(&flags, 0, sizeof(flags));
                 flags.flags = atomic_load(&host->calls[number]);

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #define PLAYED_DRIVER_VERSION 12040
+#define PLAYED_PAIRS 7u /* of multiprocessors, three to a group */
 
 struct played_host {
         char directory[64], path[96];

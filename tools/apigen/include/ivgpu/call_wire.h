@@ -86,6 +86,14 @@ struct ivg_wire_device {
         int32_t attributes[IVG_DEVICE_ATTRIBUTES];
 };
 
+/* ivgDeviceLayout: layout_table.h tells what the numbers are. */
+#define IVG_LAYOUT_PAIRS_MAX 256u
+struct ivg_wire_device_layout {
+        uint32_t pairs, reserved;
+        uint8_t place[IVG_LAYOUT_PAIRS_MAX]; /* of each pair, in its group */
+        uint8_t group[IVG_LAYOUT_PAIRS_MAX];
+};
+
 /* ivgFunctionDescribe: a function's or kernel's attributes; its parameters come beside it. */
 #define IVG_FUNCTION_ATTRIBUTES 32u
 struct ivg_wire_function {
