@@ -68,6 +68,11 @@ class Figures:
         native, ivgpu = self.get("native", name), self.get("ivgpu", name)
         return ivgpu / native if native and ivgpu is not None else None
 
+    def spread(self, name):
+        """By what share of their median native runs differ; None for one run."""
+        values = self.values.get(name, {}).get("native", [])
+        return (max(values) - min(values)) / statistics.median(values) if len(values) > 1 else None
+
     def curve(self, name, side):
         """(percent, ns), each percent the median over runs."""
         runs = self.curves.get((name, side), [])
@@ -113,9 +118,9 @@ def run_sustained(sides, figures, flags):
             run_calls(sides, figures, side, [*flags, "--only", "launch_sustained_1_thread"])
 
 
-def run_torch(sides, figures, side, script):
+def run_torch(sides, figures, side, script, *workloads):
     """One run of a script that prints `name  value unit` lines, and `answer name …` lines to be compared."""
-    done = sides.run(side, [sys.executable, script])
+    done = sides.run(side, [sys.executable, script, *workloads])
     for line in done.stdout.splitlines() if done else []:
         match = FIGURE.match(line)
         if match:
@@ -127,6 +132,13 @@ def run_torch(sides, figures, side, script):
             figures.note(f"{side}: {line}")
     if not done or done.returncode != 0:
         figures.note(f"{side}: {os.path.basename(script)} failed")
+
+
+def run_torch_processes(sides, figures, script, *workloads):
+    """The same for what differs from process to process as sustained launches do."""
+    for number in range(PROCESSES):
+        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+            run_torch(sides, figures, side, script, *workloads)
 
 
 # ---- what only ivgpu has ----

@@ -66,7 +66,7 @@ class BenchGpu(unittest.TestCase):
                               "start_context_waiting", "start_context_beside_another", "module_load_ptx_first", "module_load_code_again",
                               "graph_launch_issue_20", "sync_alloc_free_1MiB_p50", "torch_one", "torch two words",
                               "copy_dtod_async_4", "launch_stream_sync_after_100ms_p50"}, set(names))
-        self.assertIn("torch_one                                    native or less   1.000 x native time      yes",
+        self.assertIn("torch_one                                    native or less   1.000 x native time                        yes",
                       done.stdout)
         for name in ("bandwidth.svg", "latency.svg"):
             root = xml.etree.ElementTree.parse(os.path.join(self.folder.name, name)).getroot()
