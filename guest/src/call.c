@@ -5,6 +5,7 @@
 #include "call_print.h"
 #include "guest.h"
 #include "ivgpu/sticky_error.h"
+#include "work.h"
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -192,6 +193,8 @@ send_record(struct ivg_thread *thread, struct ivg_producer *producer, uint16_t n
         }
         /* Relaxed: counters to look at, of which this thread is the only writer. */
         ivg_store_relaxed_u64(&line->calls, ivg_load_relaxed_u64(&line->calls) + 1);
+        if (thread->work != NULL)
+                ivg_work_gave(thread->work, record.position);
         if (flags & IVG_CALL_WANTS_ANSWER)
                 ivg_store_relaxed_u64(&line->calls_sync, ivg_load_relaxed_u64(&line->calls_sync) + 1);
         return CUDA_SUCCESS;

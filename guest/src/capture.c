@@ -6,6 +6,7 @@
 #include "graph.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "work.h"
 #include <stdlib.h>
 
 #define LEGACY IVG_ID_STREAM_LEGACY
@@ -101,6 +102,7 @@ static void stream_release(struct ivg_object *stream)
 {
         if (ivg_capturing())
                 capture_over(stream->id, false);
+        ivg_work_end(stream);
 }
 
 __attribute__((constructor)) static void set_release(void)

@@ -302,13 +302,19 @@ CUresult ivg_completion_wait_at_most(struct ivg_completion *completion, uint64_t
         return CUDA_SUCCESS;
 }
 
+bool ivg_completion_comes(struct ivg_completion *completion, CUresult *result)
+{
+        struct waited waited = {completion, result};
+
+        return spin(completion, ivg_spin_ns(IVG_COMPLETION_SPIN_NS), result) || ivg_wait_yielding(look_again, &waited);
+}
+
 CUresult ivg_completion_wait(struct ivg_completion *completion)
 {
         CUresult result = CUDA_SUCCESS;
         if (!completion->pending)
                 return CUDA_SUCCESS;
-        struct waited waited = {completion, &result};
-        if (spin(completion, ivg_spin_ns(IVG_COMPLETION_SPIN_NS), &result) || ivg_wait_yielding(look_again, &waited))
+        if (ivg_completion_comes(completion, &result))
                 return result == CUDA_SUCCESS ? result : tell(result);
         if (completion->by_executor)
                 return poll_executor(completion);

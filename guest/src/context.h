@@ -15,7 +15,10 @@ struct ivg_cached {
 struct ivg_context_state {
         _Atomic(uint32_t) active;   /* 0: ended (created ones), released or reset (primary ones) */
         _Atomic(uint32_t) attached; /* created ones: cuCtxAttach counts up, cuCtxDetach down */
-        struct ivg_object *green;   /* a part of a device's: the object that cuGreenCtxDestroy ends; NULL: plain */
+        /* How often a stream of it ended that was not known to be done; and as of when all such work is (work.c).
+         */
+        _Atomic(uint64_t) left, left_done;
+        struct ivg_object *green; /* a part of a device's: the object that cuGreenCtxDestroy ends; NULL: plain */
         uint64_t unique_id;
         struct ivg_context_storage *storage;
         struct ivg_cached interface_version, flags, priority_least, priority_greatest;

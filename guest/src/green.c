@@ -7,6 +7,7 @@
 #include "context.h"
 #include "cuda_api.h"
 #include "guest_send.h"
+#include "work.h"
 #include <string.h>
 
 #define SPLIT_GROUPS_MAX 120u /* as in the call table */
@@ -194,6 +195,7 @@ CUresult cuGreenCtxDestroy(CUgreenCtx hCtx)
         result = ivg_send_cuGreenCtxDestroy(green->id);
         if (result != CUDA_SUCCESS)
                 return result;
+        ivg_work_leave_all(context);
         ivg_object_destroy(green);
         ivg_context_free(context);
         return ivg_context_primary_release(device);

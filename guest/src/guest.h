@@ -125,6 +125,7 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
          * the ring's tail then (synchronize.c). */
         ivg_id synced_stream, synced_context;
         uint64_t synced_calls, synced_work, synced_tail;
+        struct ivg_work *work;           /* of the stream that it has named last (work.h); NULL: it has none */
         uint64_t questions;              /* records that it has sent and that give no stream work of the program's */
         _Atomic(uint64_t) stream_signal; /* of its default stream in the context `stream_signal_context` */
         ivg_id stream_signal_context;
@@ -197,7 +198,7 @@ struct ivg_object {
                                      * device's context (green.c) its primary one */
         int device;
         uint32_t flags;
-        void *data;         /* kind-specific, owned by the kind's file */
+        void *data;         /* kind-specific, owned by the kind's file; of streams: their place (work.h) */
         uint64_t values[8]; /* kind-specific; of streams and events: enum ivg_object_value */
         /* Of events: the stream of the last record in the upper half, the ring's tail behind that record in the lower;
          * 0: it is not to be waited for by them. */
@@ -250,23 +251,25 @@ static inline struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *h
         return object != NULL && ivg_load_acquire_u32(&object->kind) == (uint32_t)kind ? object : NULL;
 }
 /* A stream handle as a number: NULL and special handles too. `null_stream` is IVG_ID_STREAM_LEGACY or _PER_THREAD.
- * INVALID_HANDLE: no stream. Hot. */
+ * INVALID_HANDLE: no stream. What the thread sends from then on counts as given to this stream (call.c), until it names
+ * another one. Hot. */
 static inline CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id)
 {
         const struct ivg_object *object;
+        struct ivg_work *work = NULL;
 
         if (stream == NULL) {
                 *id = null_stream;
-                return CUDA_SUCCESS;
-        }
-        if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) {
+        } else if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) {
                 *id = stream == CU_STREAM_LEGACY ? IVG_ID_STREAM_LEGACY : IVG_ID_STREAM_PER_THREAD;
-                return CUDA_SUCCESS;
+        } else {
+                object = ivg_object_of(IVG_KIND_STREAM, stream);
+                if (object == NULL)
+                        return CUDA_ERROR_INVALID_HANDLE;
+                *id = object->id;
+                work = object->data;
         }
-        object = ivg_object_of(IVG_KIND_STREAM, stream);
-        if (object == NULL)
-                return CUDA_ERROR_INVALID_HANDLE;
-        *id = object->id;
+        ivg_thread_local()->work = work;
         return CUDA_SUCCESS;
 }
 /* What a stream handle stands for: *stream is NULL for the special ones, whose context is the current one. */
@@ -373,6 +376,8 @@ void ivg_context_return(void);
 
 /* ---- waiting (synchronize.c) ---- */
 
+/* The stream is known to be done. */
+bool ivg_stream_is_done(const struct ivg_object *stream);
 /* What this process has sent so far, as a place to compare with. Relaxed: it orders nothing (synchronize.c). */
 static inline uint64_t ivg_ring_tail(void)
 {

@@ -157,6 +157,8 @@ bool ivg_completion_poll(struct ivg_completion *completion, CUresult *result);
 bool ivg_spin_for(uint64_t ns, bool (*look_at)(void *argument), void *argument);
 /* Waits: spins, then synchronizes the stream. Returns the copy's error or one that the synchronization brought. */
 CUresult ivg_completion_wait(struct ivg_completion *completion);
+/* Looks as long as a wait does before it sleeps. True: it has come, with its result. */
+bool ivg_completion_comes(struct ivg_completion *completion, CUresult *result);
 /* Looks for so long, and leaves it pending when that was too short: no error either. */
 CUresult ivg_completion_wait_at_most(struct ivg_completion *completion, uint64_t ns);
 

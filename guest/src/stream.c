@@ -3,6 +3,7 @@
 #include "context.h"
 #include "cuda_api.h"
 #include "guest_send.h"
+#include "work.h"
 
 /* Numbers for cuStreamGetId, unique in a process's life; CUDA's own special streams have 1 and 2. */
 #define STREAM_UNIQUE_ID_LEGACY 1u
@@ -18,6 +19,9 @@ void ivg_stream_describe(struct ivg_object *stream, unsigned int flags, int prio
         /* Relaxed: only that each number is given once. */
         stream->values[IVG_VALUE_STREAM_UNIQUE_ID] =
                 atomic_fetch_add_explicit(&stream_unique_ids, 1, memory_order_relaxed) + 1;
+        ivg_work_begin(stream);
+        if (flags & CU_STREAM_NON_BLOCKING)
+                ivg_store_relaxed_u32(&ivg_independent_streams, 1);
 }
 
 static CUresult stream_create(CUstream *out, unsigned int flags, int priority)
@@ -45,8 +49,6 @@ static CUresult stream_create(CUstream *out, unsigned int flags, int priority)
                 ivg_object_destroy(stream);
                 return result;
         }
-        if (flags & CU_STREAM_NON_BLOCKING)
-                ivg_store_relaxed_u32(&ivg_independent_streams, 1);
         *out = (CUstream)stream;
         return CUDA_SUCCESS;
 }
@@ -70,9 +72,12 @@ static CUresult stream_destroy(CUstream handle)
                 return result;
         if (stream == NULL)
                 return CUDA_ERROR_INVALID_HANDLE; /* also the special streams: they cannot be destroyed */
+        ivg_work_leave(stream, ivg_stream_is_done(stream));
         result = ivg_send_cuStreamDestroy_v2(stream->id);
         if (result == CUDA_SUCCESS)
                 ivg_object_destroy(stream);
+        else
+                ivg_work_stay(stream);
         return result;
 }
 

@@ -17,6 +17,7 @@
 #include "guest.h"
 #include "guest_send.h"
 #include "memory.h"
+#include "work.h"
 
 #define QUERIES_AGAIN_MAX 16u /* half a microsecond each: longer than the driver takes to see what the GPU has told */
 #define SETTLE_QUERIES_MAX 8192u /* about IVG_SETTLE_NS */
@@ -119,7 +120,8 @@ static bool just_synced(ivg_id stream, const struct ivg_object *context)
 {
         const struct ivg_thread *thread = ivg_thread_local();
 
-        return thread->line != NULL && thread->synced_stream == stream && thread->synced_context == context->id &&
+        return thread->line != NULL && (thread->synced_stream == stream || thread->synced_stream == IVG_ID_NONE) &&
+               thread->synced_context == context->id &&
                thread->synced_work == ivg_load_relaxed_u64(&thread->line->calls) - thread->questions;
 }
 
@@ -139,15 +141,58 @@ static CUresult ask_stream(ivg_id stream)
 
 /* ---- streams ---- */
 
-/* Where a stream's mark is. The per-thread stream is another one in each thread and has none: only its thread sends to
- * it, so that just_synced() tells the same. */
-static _Atomic(uint64_t) *stream_mark(CUstream handle, ivg_id id, struct ivg_object *context)
+/* A stream that is asked about or waited for. */
+struct stream {
+        struct ivg_object *current; /* context */
+        struct ivg_object *context; /* its own one */
+        struct ivg_object *object;  /* NULL: a special one */
+        ivg_id id;
+        /* NULL: the per-thread stream, which is another one in each thread: only its thread sends to it, so that
+         * just_synced() tells the same. */
+        _Atomic(uint64_t) *mark;
+        uint64_t given; /* work.h; before it is asked */
+};
+
+static CUresult stream_begin(struct stream *stream, CUstream handle, ivg_id null_stream)
 {
-        if (id == IVG_ID_STREAM_LEGACY)
-                return &context->legacy_done_tail;
-        if (id == IVG_ID_STREAM_PER_THREAD)
-                return NULL;
-        return &((struct ivg_object *)handle)->done_tail;
+        CUresult result = ivg_context_require(&stream->current);
+
+        if (result == CUDA_SUCCESS)
+                result = ivg_stream_id(handle, null_stream, &stream->id);
+        if (result != CUDA_SUCCESS)
+                return result;
+        ivg_thread_local()->work = NULL; /* a question is no work */
+        stream->object = NULL;
+        stream->context = stream->current;
+        stream->mark = NULL;
+        if (stream->id == IVG_ID_STREAM_LEGACY) {
+                stream->mark = &stream->context->legacy_done_tail;
+        } else if (stream->id != IVG_ID_STREAM_PER_THREAD) {
+                stream->object = (struct ivg_object *)handle;
+                stream->context = stream->object->context;
+                stream->mark = &stream->object->done_tail;
+                stream->given = ivg_work_given(stream->object);
+        }
+        return CUDA_SUCCESS;
+}
+
+static bool stream_is_marked(const struct stream *stream)
+{
+        return is_done(stream->mark) || is_done(&stream->context->done_tail) ||
+               (stream->object != NULL && ivg_work_is_done(stream->object));
+}
+
+static void stream_is_done(const struct stream *stream, uint64_t tail)
+{
+        if (stream->mark != NULL)
+                mark_done_at(stream->mark, tail);
+        if (stream->object != NULL)
+                ivg_work_done(stream->object, stream->given);
+}
+
+bool ivg_stream_is_done(const struct ivg_object *stream)
+{
+        return is_done(&stream->done_tail) || is_done(&stream->context->done_tail);
 }
 
 static CUresult synchronize_by_trip(ivg_id stream)
@@ -176,25 +221,24 @@ static CUresult word_within(struct ivg_completion *word, ivg_id stream, const st
         return result;
 }
 
-static CUresult synchronize_by_word(ivg_id stream, const struct ivg_object *context, _Atomic(uint64_t) *mark)
+static CUresult synchronize_by_word(const struct stream *stream)
 {
         struct ivg_completion *word = ivg_completion_take();
         const struct moment before = moment_now();
         CUresult result;
 
         if (word == NULL)
-                return synchronize_by_trip(stream);
-        result = send_signal(word, stream, context);
+                return synchronize_by_trip(stream->id);
+        result = send_signal(word, stream->id, stream->current);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(word);
         ivg_completion_give(word);
         if (result != CUDA_SUCCESS)
                 return result;
         if (errors_are_due())
-                return synchronize_by_trip(stream);
-        if (mark != NULL)
-                mark_done(mark, &before);
-        note_synced(stream, context, tail_after(&before));
+                return synchronize_by_trip(stream->id);
+        stream_is_done(stream, tail_after(&before));
+        note_synced(stream->id, stream->context, tail_after(&before));
         return CUDA_SUCCESS;
 }
 
@@ -238,42 +282,32 @@ CUresult ivg_write_settle(ivg_id stream, uint64_t address)
         return context != NULL && ivg_writes_settle() ? settle_by_word(stream, context) : CUDA_SUCCESS;
 }
 
-static CUresult stream_begin(CUstream handle, ivg_id null_stream, struct ivg_object **context, ivg_id *id)
-{
-        const CUresult result = ivg_context_require(context);
-
-        return result != CUDA_SUCCESS ? result : ivg_stream_id(handle, null_stream, id);
-}
-
 static CUresult stream_synchronize(CUstream handle, ivg_id null_stream)
 {
-        struct ivg_object *context;
-        ivg_id id;
-        const CUresult result = stream_begin(handle, null_stream, &context, &id);
+        struct stream stream;
+        const CUresult result = stream_begin(&stream, handle, null_stream);
 
         if (result != CUDA_SUCCESS)
                 return result;
         if (needs_trip())
-                return synchronize_by_trip(id);
-        _Atomic(uint64_t) *mark = stream_mark(handle, id, context);
-        if (mark != NULL ? is_done(mark) || is_done(&context->done_tail) : just_synced(id, context))
+                return synchronize_by_trip(stream.id);
+        if (stream.mark != NULL ? stream_is_marked(&stream) : just_synced(stream.id, stream.context))
                 return ivg_local("cuStreamSynchronize", CUDA_SUCCESS);
-        return synchronize_by_word(id, context, mark);
+        return synchronize_by_word(&stream);
 }
 
 /* Where what is known of a stream's questions stands; NULL: each is asked. So it is for the legacy stream, as an event
  * there would hold back what other streams are given later, and for streams of other contexts than the current one. */
-static _Atomic(uint64_t) *stream_signal(CUstream handle, ivg_id id, struct ivg_object *context)
+static _Atomic(uint64_t) *stream_signal(const struct stream *stream)
 {
         struct ivg_thread *thread = ivg_thread_local();
-        struct ivg_object *stream = (struct ivg_object *)handle;
 
-        if (id == IVG_ID_STREAM_LEGACY || ivg_context_owner(context) != context)
+        if (stream->id == IVG_ID_STREAM_LEGACY || ivg_context_owner(stream->current) != stream->current)
                 return NULL;
-        if (id != IVG_ID_STREAM_PER_THREAD)
-                return stream->context == context ? &stream->signal : NULL;
-        if (thread->stream_signal_context != context->id) {
-                thread->stream_signal_context = context->id;
+        if (stream->object != NULL)
+                return stream->context == stream->current ? &stream->object->signal : NULL;
+        if (thread->stream_signal_context != stream->context->id) {
+                thread->stream_signal_context = stream->context->id;
                 ivg_store_relaxed_u64(&thread->stream_signal, 0); /* this thread's alone */
         }
         return &thread->stream_signal;
@@ -296,65 +330,77 @@ static CUresult stream_known(uint64_t signal, const struct moment *now)
 
 static CUresult stream_query(CUstream handle, ivg_id null_stream)
 {
-        struct ivg_object *context;
-        ivg_id id;
-        CUresult result = stream_begin(handle, null_stream, &context, &id);
+        struct stream stream;
+        CUresult result = stream_begin(&stream, handle, null_stream);
 
         if (result != CUDA_SUCCESS)
                 return result;
-        _Atomic(uint64_t) *mark = stream_mark(handle, id, context), *signal = stream_signal(handle, id, context);
+        _Atomic(uint64_t) *signal = stream_signal(&stream);
         const struct moment before = moment_now();
         const uint64_t seen = signal != NULL ? ivg_load_relaxed_u64(signal) : 0, progress = ivg_progress();
-        const bool may = may_answer(), again = may && just_synced(id, context);
-        if (may && (mark != NULL ? is_done(mark) || is_done(&context->done_tail) : again))
+        const bool may = may_answer(), again = may && just_synced(stream.id, stream.context);
+        if (may && (stream.mark != NULL ? stream_is_marked(&stream) : again))
                 return ivg_local("cuStreamQuery", CUDA_SUCCESS);
         if (again && others_are_silent(before.tail))
                 return ivg_local("cuStreamQuery", CUDA_SUCCESS);
         result = may ? stream_known(seen, &before) : CUDA_ERROR_UNKNOWN;
         if (result == CUDA_SUCCESS) {
                 ivg_progress_note();
-                note_synced(id, context, before.tail);
-                if (mark != NULL)
-                        mark_done_at(mark, before.tail);
+                note_synced(stream.id, stream.context, before.tail);
+                stream_is_done(&stream, before.tail);
         }
         if (result != CUDA_ERROR_UNKNOWN)
                 return ivg_local("cuStreamQuery", result);
         errors_taken();
-        result = ask_stream(id);
+        result = ask_stream(stream.id);
         /* Other threads sent something, to this stream or not; what this one waited for was done all the same. */
         for (uint32_t ask = 0; again && result == CUDA_ERROR_NOT_READY && ask < QUERIES_AGAIN_MAX; ask++)
-                result = ask_stream(id);
-        if (result == CUDA_SUCCESS && mark != NULL)
-                mark_done(mark, &before);
+                result = ask_stream(stream.id);
+        if (result == CUDA_SUCCESS)
+                stream_is_done(&stream, tail_after(&before));
         if (result == CUDA_ERROR_NOT_READY && may && signal != NULL)
-                ivg_signal_stream_pends(signal, id, context, seen, progress, before.tail, tail_after(&before));
+                ivg_signal_stream_pends(signal, stream.id, stream.current, seen, progress, before.tail,
+                                        tail_after(&before));
         return result;
 }
 
 /* ---- contexts ---- */
 
-/* Whether a word behind the legacy stream's work is behind all work of the context: unless something was sent to a
- * stream that does not wait for the legacy one. */
 _Atomic(uint32_t) ivg_independent_streams;
+
+/* The streams of a part of a device are the driver's to wait for, by both contexts. */
+static bool has_parts(const struct ivg_object *context)
+{
+        return context->context != NULL || ivg_objects_live(IVG_KIND_GREEN_CONTEXT) != 0;
+}
 
 /* All work of the context, which is current. */
 static CUresult context_synchronize(struct ivg_object *context)
 {
         const struct moment before = moment_now();
-        CUresult result;
+        struct ivg_context_work work;
+        CUresult result = CUDA_SUCCESS;
+        bool come = false;
 
+        ivg_thread_local()->work = NULL; /* the words are no work */
         if (!needs_trip()) {
                 if (is_done(&context->done_tail))
                         return ivg_local("cuCtxSynchronize", CUDA_SUCCESS);
-                /* Relaxed: a stream that another thread makes meanwhile may be waited for or not. */
-                if (ivg_load_relaxed_u32(&ivg_independent_streams) == 0)
-                        return synchronize_by_word(IVG_ID_STREAM_LEGACY, context, &context->done_tail);
+                come = ivg_context_work_find(context, &work) && !has_parts(context) &&
+                       ivg_context_work_wait(context, &work) && !errors_are_due();
+        } else {
+                (void)ivg_context_work_find(context, &work);
         }
-        errors_taken();
-        result = ivg_send_cuCtxSynchronize();
-        if (result == CUDA_SUCCESS)
-                mark_done(&context->done_tail, &before);
-        return result;
+        if (!come) {
+                errors_taken();
+                result = ivg_send_cuCtxSynchronize();
+        }
+        if (result != CUDA_SUCCESS)
+                return result;
+        ivg_context_work_done(context, &work, !come);
+        mark_done(&context->done_tail, &before);
+        note_synced(IVG_ID_NONE, context, tail_after(&before));
+        return CUDA_SUCCESS;
 }
 
 /* ---- events ---- */
@@ -373,6 +419,13 @@ static CUresult event_is_done(struct ivg_object *event, const struct moment *bef
         return CUDA_SUCCESS;
 }
 
+/* By its own mark; or, where its last record is known to be a plain one, by its context's. */
+static bool event_is_marked(const struct ivg_object *event)
+{
+        return is_done(&event->done_tail) ||
+               (ivg_load_relaxed_u64(&event->recorded) != 0 && is_done(&event->context->done_tail));
+}
+
 static CUresult event_poll(struct ivg_object *event)
 {
         const struct moment before = moment_now();
@@ -389,7 +442,7 @@ static CUresult event_poll(struct ivg_object *event)
                         ivg_signal_done(event, signal);
                         return ivg_local("cuEventQuery", CUDA_SUCCESS);
                 }
-                if (state == IVG_SIGNAL_DONE || is_done(&event->done_tail))
+                if (state == IVG_SIGNAL_DONE || event_is_marked(event))
                         return ivg_local("cuEventQuery", CUDA_SUCCESS);
                 if (state == IVG_SIGNAL_PENDING && ivg_signal_may_tell(signal))
                         return ivg_local("cuEventQuery", CUDA_ERROR_NOT_READY);
@@ -444,7 +497,7 @@ static CUresult event_wait(struct ivg_object *event)
         const uint64_t signal = ivg_load_acquire_u64(&event->signal); /* Q1 */
 
         if (!needs_trip()) {
-                if (ivg_signal_state(signal) == IVG_SIGNAL_DONE || is_done(&event->done_tail))
+                if (ivg_signal_state(signal) == IVG_SIGNAL_DONE || event_is_marked(event))
                         return ivg_local("cuEventSynchronize", CUDA_SUCCESS);
                 result = event_wait_by_word(event);
                 if (result == CUDA_SUCCESS)

@@ -21,6 +21,18 @@ CUresult ivg_host_ivgStreamSignal(struct ivg_exec_call *call, const struct ivg_a
         return ivg_exec_completion_finish(call, &completion, args->stream, result);
 }
 
+/* Another guest thread's capture, of this stream or one that waits for it, is no place for our word. */
+CUresult ivg_host_ivgContextSignal(struct ivg_exec_call *call, const struct ivg_args_ivgContextSignal *args)
+{
+        struct ivg_exec_completion completion;
+        CUresult result = prepare(call, &completion, args->completion_index, args->completion_value);
+
+        if (result == CUDA_SUCCESS && ivg_capture_under_way(call->exec, args->stream))
+                result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+        result = ivg_exec_completion_finish(call, &completion, args->stream, result);
+        return call->fault != IVG_FAULT_NONE ? result : CUDA_SUCCESS;
+}
+
 /* ---- words that the consumer writes: watch.h ---- */
 
 static void say(struct ivg_exec *exec, const struct ivg_watch *watch, CUresult result)

@@ -124,7 +124,7 @@ add_test(NAME cuda_calls_are_logged_by_name
 set_tests_properties(cuda_calls_are_logged_by_name PROPERTIES TIMEOUT 300 LABELS cuda
                      PASS_REGULAR_EXPRESSION "ivgpu: cuModuleLoadData\\(module=" FAIL_REGULAR_EXPRESSION "ivgpu: ivg")
 
-foreach(program queries pending) # they count records
+foreach(program queries pending independent) # they count records
   ivg_cuda_program(${program})
   target_include_directories(cuda_${program} PRIVATE ${CMAKE_SOURCE_DIR}/guest/src)
   ivg_cuda_test(${program} ${cuda_bin}/${program})

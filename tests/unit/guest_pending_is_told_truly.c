@@ -90,6 +90,8 @@ static void a_stream(void)
         uint32_t asked;
 
         begin();
+        REQUIRE_RESULT(cuStreamQuery(stream), CUDA_SUCCESS); /* it was given nothing yet */
+        (void)recorded_event();
         for (uint32_t round = 1; round <= 4; round++) {
                 REQUIRE_RESULT(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
                 REQUIRE_RESULT(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
@@ -118,8 +120,9 @@ static void after_a_wait_the_host_is_asked(void)
 
         begin();
         event = recorded_event();
+        REQUIRE_RESULT(cuEventRecord(event, CU_STREAM_PER_THREAD), CUDA_SUCCESS); /* so that contexts tell nothing */
         event_pends(event);
-        for (int i = 0; i < 100; i++) {
+        for (int i = 0; i < 20; i++) {
                 REQUIRE_RESULT(cuEventQuery(event), CUDA_ERROR_NOT_READY);
                 asked = calls(IVG_CALL_cuEventQuery);
                 atomic_store(&host.result, CUDA_SUCCESS);
@@ -139,6 +142,30 @@ static void after_a_wait_the_host_is_asked(void)
         }
         for (int i = 0; i < 8; i++) /* and what follows is as it is natively */
                 REQUIRE_RESULT(cuEventQuery(event), CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+/* What a context has been synchronized for is done, by whichever call it is asked about, until something is sent. */
+static void a_context_tells_of_its_events_and_streams(void)
+{
+        CUstream other;
+        CUevent event;
+
+        begin();
+        REQUIRE_RESULT(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+        event = recorded_event();
+        event_pends(event);
+        atomic_store(&host.result, CUDA_SUCCESS);
+        REQUIRE_RESULT(cuCtxSynchronize(), CUDA_SUCCESS);
+        atomic_store(&host.result, CUDA_ERROR_NOT_READY);
+        for (int i = 0; i < 4; i++) {
+                REQUIRE_RESULT(cuEventQuery(event), CUDA_SUCCESS);
+                REQUIRE_RESULT(cuEventSynchronize(event), CUDA_SUCCESS);
+                REQUIRE_RESULT(cuStreamQuery(stream), CUDA_SUCCESS);
+                REQUIRE_RESULT(cuStreamQuery(other), CUDA_SUCCESS);
+                REQUIRE_RESULT(cuStreamQuery(NULL), CUDA_SUCCESS);
+        }
+        (void)recorded_event();
+        REQUIRE_RESULT(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
 }
 
 /* A word that could not be had is not taken for one that has come, now or later. */
@@ -222,6 +249,7 @@ static void play(void (*scenario)(void))
 TEST(an_event)
 TEST(a_stream)
 TEST(after_a_wait_the_host_is_asked)
+TEST(a_context_tells_of_its_events_and_streams)
 TEST(words_fail)
 TEST(words_run_out_and_come_back)
 TEST(events_of_graphs_are_asked_for)
@@ -232,6 +260,7 @@ int main(void)
                 cmocka_unit_test(test_an_event),
                 cmocka_unit_test(test_a_stream),
                 cmocka_unit_test(test_after_a_wait_the_host_is_asked),
+                cmocka_unit_test(test_a_context_tells_of_its_events_and_streams),
                 cmocka_unit_test(test_words_fail),
                 cmocka_unit_test(test_words_run_out_and_come_back),
                 cmocka_unit_test(test_events_of_graphs_are_asked_for),

@@ -1,10 +1,11 @@
 /* What one thread of the program publishes and another finds: a function's description, a kernel's function, the mark
- * that work is done, what is known of an event. The finder looks with relaxed loads until it is there, so that nothing
- * but the shim's own order is left to carry what it then uses. What that order lacks ThreadSanitizer tells
- * (docs/ordering.md, "The guest's tables", "Copies"). */
+ * that work is done, what is known of an event, what a stream was given. The finder looks with relaxed loads until it
+ * is there, so that nothing but the shim's own order is left to carry what it then uses. What that order lacks
+ * ThreadSanitizer tells (docs/ordering.md, "The guest's tables", "Copies"). */
 #include "cuda_api.h"
 #include "function.h"
 #include "guest_played_host.h"
+#include "work.h"
 
 static struct played_host host;
 static char said[8192];
@@ -27,7 +28,7 @@ static void begin(enum ivg_kind kind)
         REQUIRE_RESULT(cuCtxCreate_v2(&context, 0, 0), CUDA_SUCCESS);
         owner = (struct ivg_object *)context;
         if (kind == IVG_KIND_STREAM)
-                REQUIRE_RESULT(cuStreamCreate((CUstream *)&object, 0), CUDA_SUCCESS);
+                REQUIRE_RESULT(cuStreamCreate((CUstream *)&object, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
         else if (kind == IVG_KIND_EVENT)
                 REQUIRE_RESULT(cuEventCreate((CUevent *)&object, 0), CUDA_SUCCESS);
         else
@@ -84,6 +85,14 @@ static void publish_instance(void)
 
 /* ---- S1, S2: done work ---- */
 
+static void give(CUstream stream)
+{
+        CUevent event;
+
+        REQUIRE_RESULT(cuEventCreate(&event, 0), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuEventRecord(event, stream), CUDA_SUCCESS);
+}
+
 static void *find_mark(void *unused)
 {
         const uint64_t before = ivg_load_relaxed_u64(&object->done_tail);
@@ -96,6 +105,7 @@ static void *find_mark(void *unused)
 
 static void publish_mark(void)
 {
+        give((CUstream)object);
         effect = 7;
         REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
 }
@@ -114,6 +124,50 @@ static void publish_done_event(void)
 {
         effect = 7;
         REQUIRE_RESULT(cuEventQuery((CUevent)object), CUDA_SUCCESS);
+}
+
+/* ---- N1, N2; N3, N4: what a stream was given, and that it is done ---- */
+
+static void work_is(uint32_t count)
+{
+        struct ivg_context_work work;
+
+        REQUIRE(ivg_context_work_find((struct ivg_object *)context, &work));
+        REQUIRE(work.count == count && effect == 7);
+}
+
+static void *find_given(void *unused)
+{
+        const struct ivg_work *work = object->data;
+
+        FIND_WHEN(ivg_load_relaxed_u64(&work->given) != 0);
+        work_is(1);
+        return unused;
+}
+
+static void publish_given(void)
+{
+        size_t free, total;
+
+        effect = 7;
+        give((CUstream)object);
+        (void)cuMemGetInfo_v2(&free, &total); /* the host has counted the record */
+}
+
+static void *find_done_work(void *unused)
+{
+        const struct ivg_work *work = object->data;
+
+        FIND_WHEN(ivg_load_relaxed_u64(&work->given) != 0 &&
+                  ivg_load_relaxed_u64(&work->done) == ivg_load_relaxed_u64(&work->given));
+        work_is(0);
+        return unused;
+}
+
+static void publish_done_work(void)
+{
+        publish_given();
+        REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
 }
 
 /* ---- all of them ---- */
@@ -145,6 +199,8 @@ static void what_is_found_is_whole(void **state)
                 {IVG_KIND_KERNEL, find_instance, publish_instance, IVG_CALL_cuKernelGetFunction},
                 {IVG_KIND_STREAM, find_mark, publish_mark, IVG_CALL_cuStreamQuery},
                 {IVG_KIND_EVENT, find_done_event, publish_done_event, IVG_CALL_cuEventQuery},
+                {IVG_KIND_STREAM, find_given, publish_given, IVG_CALL_cuEventRecord},
+                {IVG_KIND_STREAM, find_done_work, publish_done_work, IVG_CALL_cuEventRecord},
         };
 
         (void)state;
