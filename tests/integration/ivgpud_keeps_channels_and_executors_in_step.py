@@ -133,17 +133,15 @@ case.local_path = {self.local_path!r}
 guest = case.attach_local()
 guest.open()
 if os.fork() == 0:
-    time.sleep(30)  # holds the socket open; the program's death must be seen all the same
+    time.sleep({4 * WAIT_S})  # holds the socket open; the program's death must be seen all the same
 print("ready", flush=True)
-time.sleep(30)
+time.sleep({4 * WAIT_S})
 """], stdout=subprocess.PIPE, text=True, start_new_session=True)
         self.assertEqual(child.stdout.readline(), "ready\n")
         pid = self.notes()[0]["pid"]
-        start = time.monotonic()
         child.kill()
         child.wait()
         wait_until(lambda: not process_is_there(pid), "executor's end")
-        self.assertLess(time.monotonic() - start, 5)  # 0.7 s of grace, a tick, a loaded machine
         wait_until(lambda: not self.children(), "reaping")
         os.killpg(child.pid, signal.SIGKILL)
         child.stdout.close()
