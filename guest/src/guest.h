@@ -251,26 +251,39 @@ static inline struct ivg_object *ivg_object_of(enum ivg_kind kind, const void *h
         return object != NULL && ivg_load_acquire_u32(&object->kind) == (uint32_t)kind ? object : NULL;
 }
 /* A stream handle as a number: NULL and special handles too. `null_stream` is IVG_ID_STREAM_LEGACY or _PER_THREAD.
- * INVALID_HANDLE: no stream. What the thread sends from then on counts as given to this stream (call.c), until it names
- * another one. Hot. */
-static inline CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id)
+ * `object` NULL: a special one. INVALID_HANDLE: no stream. Hot. */
+static inline CUresult ivg_stream_find(CUstream stream, ivg_id null_stream, ivg_id *id, struct ivg_object **object)
 {
-        const struct ivg_object *object;
-        struct ivg_work *work = NULL;
-
+        *object = NULL;
         if (stream == NULL) {
                 *id = null_stream;
-        } else if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) {
-                *id = stream == CU_STREAM_LEGACY ? IVG_ID_STREAM_LEGACY : IVG_ID_STREAM_PER_THREAD;
-        } else {
-                object = ivg_object_of(IVG_KIND_STREAM, stream);
-                if (object == NULL)
-                        return CUDA_ERROR_INVALID_HANDLE;
-                *id = object->id;
-                work = object->data;
+                return CUDA_SUCCESS;
         }
-        ivg_thread_local()->work = work;
+        if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) {
+                *id = stream == CU_STREAM_LEGACY ? IVG_ID_STREAM_LEGACY : IVG_ID_STREAM_PER_THREAD;
+                return CUDA_SUCCESS;
+        }
+        *object = ivg_object_of(IVG_KIND_STREAM, stream);
+        if (*object == NULL)
+                return CUDA_ERROR_INVALID_HANDLE;
+        *id = (*object)->id;
         return CUDA_SUCCESS;
+}
+/* The same for who gives it something: what the thread sends from then on counts as given to this stream (call.c),
+ * until it names another one. */
+static inline CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id *id)
+{
+        struct ivg_object *object;
+        const CUresult result = ivg_stream_find(stream, null_stream, id, &object);
+
+        if (result == CUDA_SUCCESS)
+                ivg_thread_local()->work = object != NULL ? object->data : NULL;
+        return result;
+}
+/* This thread's next records give no stream anything: questions, waits. */
+static inline void ivg_thread_asks(void)
+{
+        ivg_thread_local()->work = NULL;
 }
 /* What a stream handle stands for: *stream is NULL for the special ones, whose context is the current one. */
 CUresult ivg_stream_given(CUstream handle, struct ivg_object **stream, struct ivg_object **context);

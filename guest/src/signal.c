@@ -104,6 +104,7 @@ static struct ivg_completion *word_take(uint64_t progress)
         if (word == NULL)
                 return NULL;
         asked(ivg_completion_place(word), progress, IVG_UNASKED_FIRST);
+        ivg_thread_asks();
         ivg_thread_local()->questions++;
         return word;
 }

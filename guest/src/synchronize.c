@@ -135,6 +135,7 @@ static bool others_are_silent(uint64_t tail)
 
 static CUresult ask_stream(ivg_id stream)
 {
+        ivg_thread_asks();
         ivg_thread_local()->questions++;
         return ivg_send_cuStreamQuery(stream);
 }
@@ -158,17 +159,14 @@ static CUresult stream_begin(struct stream *stream, CUstream handle, ivg_id null
         CUresult result = ivg_context_require(&stream->current);
 
         if (result == CUDA_SUCCESS)
-                result = ivg_stream_id(handle, null_stream, &stream->id);
+                result = ivg_stream_find(handle, null_stream, &stream->id, &stream->object);
         if (result != CUDA_SUCCESS)
                 return result;
-        ivg_thread_local()->work = NULL; /* a question is no work */
-        stream->object = NULL;
         stream->context = stream->current;
         stream->mark = NULL;
         if (stream->id == IVG_ID_STREAM_LEGACY) {
                 stream->mark = &stream->context->legacy_done_tail;
-        } else if (stream->id != IVG_ID_STREAM_PER_THREAD) {
-                stream->object = (struct ivg_object *)handle;
+        } else if (stream->object != NULL) {
                 stream->context = stream->object->context;
                 stream->mark = &stream->object->done_tail;
                 stream->given = ivg_work_given(stream->object);
@@ -198,6 +196,7 @@ bool ivg_stream_is_done(const struct ivg_object *stream)
 static CUresult synchronize_by_trip(ivg_id stream)
 {
         errors_taken();
+        ivg_thread_asks();
         return ivg_send_cuStreamSynchronize(stream);
 }
 
@@ -205,6 +204,7 @@ static CUresult send_signal(struct ivg_completion *word, ivg_id stream, const st
 {
         const uint64_t value = ivg_completion_begin(word, stream, context);
 
+        ivg_thread_asks();
         return ivg_completion_sent(word, ivg_send_ivgStreamSignal(stream, word->index, value));
 }
 
@@ -382,10 +382,10 @@ static CUresult context_synchronize(struct ivg_object *context)
         CUresult result = CUDA_SUCCESS;
         bool come = false;
 
-        ivg_thread_local()->work = NULL; /* the words are no work */
         if (!needs_trip()) {
                 if (is_done(&context->done_tail))
                         return ivg_local("cuCtxSynchronize", CUDA_SUCCESS);
+                ivg_thread_asks();
                 come = ivg_context_work_find(context, &work) && !has_parts(context) &&
                        ivg_context_work_wait(context, &work) && !errors_are_due();
         } else {
@@ -393,6 +393,7 @@ static CUresult context_synchronize(struct ivg_object *context)
         }
         if (!come) {
                 errors_taken();
+                ivg_thread_asks();
                 result = ivg_send_cuCtxSynchronize();
         }
         if (result != CUDA_SUCCESS)
@@ -448,6 +449,7 @@ static CUresult event_poll(struct ivg_object *event)
                         return ivg_local("cuEventQuery", CUDA_ERROR_NOT_READY);
         }
         errors_taken();
+        ivg_thread_asks();
         ivg_thread_local()->questions++;
         result = ivg_send_cuEventQuery(event->id);
         if (result == CUDA_SUCCESS)
@@ -510,6 +512,7 @@ static CUresult event_wait(struct ivg_object *event)
                         return result;
         }
         errors_taken();
+        ivg_thread_asks();
         result = ivg_send_cuEventSynchronize(event->id);
         return result == CUDA_SUCCESS ? event_is_done(event, &before, signal) : result;
 }
