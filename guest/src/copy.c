@@ -10,7 +10,8 @@
  * A copy that a capture takes is made again at each launch of the graph: with pageable memory by way of arena memory
  * that the graph keeps (paged.c).
  *
- * When they return (the same as on bare metal): to the device from pageable memory: when the source has been read;
+ * When they return (the same as on bare metal): to the device from pageable memory: when the source has been read, and
+ * not for the Async forms: when what the stream was given before is done (ivg_upload_waits);
  * from the device into pageable memory: when the data is there, also for the Async forms; pinned memory: at once for
  * the Async forms, when the copy is done for the others; on the device: at once. */
 #include "guest_send.h"
@@ -28,6 +29,7 @@ CUresult ivg_copy_begin(struct ivg_copy *copy, CUstream stream, ivg_id null_stre
         if (result == CUDA_SUCCESS)
                 result = ivg_stream_id(stream, null_stream, &copy->stream);
         copy->captured = result == CUDA_SUCCESS && ivg_capture_takes(copy->stream);
+        copy->follows_nothing = result == CUDA_SUCCESS && synchronous && ivg_copy_follows_nothing(copy);
         return result;
 }
 
@@ -66,12 +68,15 @@ static CUresult copy_in_place(const struct ivg_copy *copy, bool to_device, uint6
                                                                     : ivg_send_cuStreamSynchronize(copy->stream);
         }
         const uint64_t value = ivg_completion_begin(completion, copy->stream, copy->context);
+        const struct ivg_moment before = ivg_moment_now();
         CUresult result = ivg_completion_sent(
                 completion, ivg_copy_send(copy, to_device, device, arena_offset, bytes, completion->index, value));
         ivg_expect_dma(bytes);
         if (result == CUDA_SUCCESS)
                 result = ivg_completion_wait(completion);
         ivg_completion_give(completion);
+        if (result == CUDA_SUCCESS)
+                ivg_copy_has_waited(copy, &before);
         return result;
 }
 
@@ -158,6 +163,15 @@ static CUresult settle_write(const struct ivg_copy *copy, uint64_t destination, 
                        : result;
 }
 
+static CUresult settle_upload(const struct ivg_copy *copy, uint64_t destination, CUresult result)
+{
+        if (result != CUDA_SUCCESS || !copy->synchronous)
+                return result;
+        if (ivg_memory_settles(destination))
+                return ivg_send_cuStreamSynchronize(copy->stream);
+        return ivg_upload_waits(copy) ? ivg_upload_wait(copy) : CUDA_SUCCESS;
+}
+
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes)
 {
         CUresult result;
@@ -177,10 +191,10 @@ CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, c
                 return paged_to_device(copy, destination, source, bytes);
         if (bytes <= IVG_COPY_INLINE_BYTES) {
                 result = ivg_send_ivgCopyHtoDInline(destination, copy->stream, source, (uint32_t)bytes);
-                return settle_write(copy, destination, result);
+                return settle_upload(copy, destination, result);
         }
         if (bytes <= IVG_COPY_TO_READ_BYTES && copy_for_reading(copy, destination, source, bytes, &result))
-                return settle_write(copy, destination, result);
+                return settle_upload(copy, destination, result);
         return ivg_copy_staged(copy, destination, (void *)(uintptr_t)source, bytes, true);
 }
 

@@ -276,7 +276,8 @@ static CUresult stage_box(const struct ivg_copy *copy, const struct box *box)
         buffers[1] = ivg_copy_buffer_try(&ivg_copy_buffers_for_dma, &may_make);
         for (uint32_t turn = 0; result == CUDA_SUCCESS && next_piece(box, &piece); turn++)
                 result = stage_piece(copy, box, buffers[1] != NULL ? buffers[turn % 2] : buffers[0], &piece);
-        for (uint32_t i = 0; i < 2 && buffers[i] != NULL && copy->synchronous && by_driver_only(box); i++) {
+        const bool wait = copy->synchronous && (by_driver_only(box) || ivg_upload_waits(copy));
+        for (uint32_t i = 0; i < 2 && buffers[i] != NULL && wait; i++) {
                 const CUresult waited = ivg_completion_wait(&buffers[i]->completion);
                 result = result != CUDA_SUCCESS ? result : waited;
         }

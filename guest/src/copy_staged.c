@@ -288,8 +288,8 @@ static CUresult run_from_device(const struct staged *staged)
         return result;
 }
 
-/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. Another one gives what
- * follows in other streams its moment (ivg_write_settle), by its last word. */
+/* A copy into an array may be found wrong by the driver only: a synchronous one answers that. Another one waits for its
+ * last word, where it must wait (ivg_upload_waits). */
 static CUresult settle(const struct staged *staged)
 {
         const struct ivg_copy *copy = staged->copy;
@@ -299,9 +299,8 @@ static CUresult settle(const struct staged *staged)
         if (!copy->synchronous)
                 return CUDA_SUCCESS;
         if (copy->array == IVG_ID_NONE) {
-                if (ivg_memory_settles(staged->device))
-                        return ivg_completion_wait(last);
-                return ivg_writes_settle() ? ivg_completion_wait_at_most(last, IVG_SETTLE_NS) : CUDA_SUCCESS;
+                return ivg_memory_settles(staged->device) || ivg_upload_waits(copy) ? ivg_completion_wait(last)
+                                                                                    : CUDA_SUCCESS;
         }
         for (uint32_t i = 0; i < staged->work->depth; i++) {
                 const CUresult waited = ivg_completion_wait(&staged->work->buffers[i]->completion);
@@ -312,6 +311,7 @@ static CUresult settle(const struct staged *staged)
 
 CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *program, uint64_t bytes, bool to_device)
 {
+        const struct ivg_moment before = ivg_moment_now();
         struct staged staged;
         CUresult result = staged_begin(&staged, copy, program, device, bytes, to_device);
 
@@ -320,6 +320,8 @@ CUresult ivg_copy_staged(const struct ivg_copy *copy, uint64_t device, void *pro
         result = to_device ? run_to_device(&staged) : run_from_device(&staged);
         if (result == CUDA_SUCCESS && to_device)
                 result = settle(&staged);
+        else if (result == CUDA_SUCCESS)
+                ivg_copy_has_waited(copy, &before);
         staged_end(&staged);
         return result;
 }

@@ -399,15 +399,36 @@ static inline uint64_t ivg_ring_tail(void)
 
 /* Non-zero once there was a stream that does not wait for the legacy stream (CU_STREAM_NON_BLOCKING). */
 extern _Atomic(uint32_t) ivg_independent_streams;
-/* After a synchronous form that wrote to `address` and natively is done but for a moment (an upload, a set): waits for
- * it where the program may look at once (ivg_memory_settles). Else, where a stream exists that does not wait for
- * `stream`, gives that moment, so that the program's next launch there finds it done; bounded, as it may wait for what
- * only the program can end. CUDA_SUCCESS, or an error that was due. */
+/* After a synchronous form that wrote to `address` and natively is done but for a moment (a set): waits for it where
+ * the program may look at once (ivg_memory_settles). Else, where a stream exists that does not wait for `stream`, gives
+ * that moment, so that the program's next launch there finds it done; bounded, as it may wait for what only the program
+ * can end. CUDA_SUCCESS, or an error that was due. */
 CUresult ivg_write_settle(ivg_id stream, uint64_t address);
-/* That moment, some microseconds, but for other contexts of the device, whose slices (2 ms on an H200) may come before;
- * and whether there is such a stream and no capture: for writes whose end shows in a word anyway. */
+/* That moment, some microseconds, but for other contexts of the device, whose slices (2 ms on an H200) may come before.
+ */
 #define IVG_SETTLE_NS 20000000u
-bool ivg_writes_settle(void);
+/* What this thread has sent; taken before what is waited for then. `calls` counts its records, each of which is one
+ * slot where this is used: of a larger one nothing is learnt. */
+struct ivg_moment {
+        uint64_t tail;
+        const struct ivg_ring_producer *line; /* NULL: the line is shared, one record is assumed */
+        uint64_t calls;
+};
+struct ivg_moment ivg_moment_now(void);
+
+/* A synchronous copy from pageable memory to the device returns when its stream has done what it was given before
+ * (CUDA Driver API, "API synchronization behavior": "a stream sync is performed before the copy is initiated"): the
+ * program may look then at what a kernel wrote to its memory. */
+struct ivg_copy;
+/* Before the copy is sent: whether there is nothing of that. */
+bool ivg_copy_follows_nothing(const struct ivg_copy *copy);
+/* Behind it: whether it must be waited for, for that, or as streams exist that do not wait for its own one (natively it
+ * is done when it returns). Not beside captures. */
+bool ivg_upload_waits(const struct ivg_copy *copy);
+/* Waits for all that its stream was given. CUDA_SUCCESS, or an error that was due. */
+CUresult ivg_upload_wait(const struct ivg_copy *copy);
+/* A copy that came back with data, synchronous or not, has been waited for: so has all before it. */
+void ivg_copy_has_waited(const struct ivg_copy *copy, const struct ivg_moment *before);
 /* Non-zero once memory was freed in stream order: the driver gives such memory back when it synchronizes itself. */
 extern _Atomic(uint32_t) ivg_frees_in_order;
 

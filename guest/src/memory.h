@@ -238,7 +238,8 @@ struct ivg_copy {
         ivg_id stream;
         ivg_id array; /* the device's side is this array, its addresses are offsets there; NONE: device memory */
         bool synchronous;
-        bool captured; /* the copy becomes part of a graph: no staging, nobody waits */
+        bool follows_nothing; /* synchronous: all that the stream was given before is known to be done */
+        bool captured;        /* the copy becomes part of a graph: no staging, nobody waits */
 };
 CUresult ivg_copy_to_device(const struct ivg_copy *copy, uint64_t destination, const void *source, uint64_t bytes);
 CUresult ivg_copy_from_device(const struct ivg_copy *copy, void *destination, uint64_t source, uint64_t bytes);

@@ -35,16 +35,9 @@ static bool is_done(const _Atomic(uint64_t) *done_tail)
         return ivg_load_acquire_u64(done_tail) == ivg_ring_tail(); /* S2 */
 }
 
-/* Taken before asking; `calls` counts this thread's records, each of which is one slot here. */
-struct moment {
-        uint64_t tail;
-        const struct ivg_ring_producer *line; /* NULL: the line is shared, one record is assumed */
-        uint64_t calls;
-};
-
-static struct moment moment_now(void)
+struct ivg_moment ivg_moment_now(void)
 {
-        struct moment moment = {.tail = ivg_ring_tail(), .line = ivg_thread_local()->line};
+        struct ivg_moment moment = {.tail = ivg_ring_tail(), .line = ivg_thread_local()->line};
 
         if (moment.line != NULL)
                 moment.calls = ivg_load_relaxed_u64(&moment.line->calls);
@@ -53,7 +46,7 @@ static struct moment moment_now(void)
 
 /* The tail after what this thread sent since `moment`. A record that another thread sent between makes the real one
  * differ from it, wherever it lies. */
-static uint64_t tail_after(const struct moment *moment)
+static uint64_t tail_after(const struct ivg_moment *moment)
 {
         return moment->tail + (moment->line != NULL ? ivg_load_relaxed_u64(&moment->line->calls) - moment->calls : 1);
 }
@@ -64,7 +57,7 @@ static void mark_done_at(_Atomic(uint64_t) *done_tail, uint64_t tail)
 }
 
 /* The object was found done by what was sent since. */
-static void mark_done(_Atomic(uint64_t) *done_tail, const struct moment *moment)
+static void mark_done(_Atomic(uint64_t) *done_tail, const struct ivg_moment *moment)
 {
         mark_done_at(done_tail, tail_after(moment));
 }
@@ -224,7 +217,7 @@ static CUresult word_within(struct ivg_completion *word, ivg_id stream, const st
 static CUresult synchronize_by_word(const struct stream *stream)
 {
         struct ivg_completion *word = ivg_completion_take();
-        const struct moment before = moment_now();
+        const struct ivg_moment before = ivg_moment_now();
         CUresult result;
 
         if (word == NULL)
@@ -267,7 +260,8 @@ static CUresult settle_by_word(ivg_id stream, const struct ivg_object *context)
         return errors_are_due() ? settle_by_trips(stream) : CUDA_SUCCESS;
 }
 
-bool ivg_writes_settle(void)
+/* Whether a stream exists that does not wait for a write's, and no capture is under way. */
+static bool writes_settle(void)
 {
         /* Relaxed: a stream that another thread makes meanwhile may be thought of or not. */
         return ivg_load_relaxed_u32(&ivg_independent_streams) != 0 && !ivg_capturing();
@@ -279,7 +273,49 @@ CUresult ivg_write_settle(ivg_id stream, uint64_t address)
 
         if (ivg_memory_settles(address))
                 return ivg_send_cuStreamSynchronize(stream);
-        return context != NULL && ivg_writes_settle() ? settle_by_word(stream, context) : CUDA_SUCCESS;
+        return context != NULL && writes_settle() ? settle_by_word(stream, context) : CUDA_SUCCESS;
+}
+
+/* ---- synchronous copies, in the legacy stream or the per-thread one ---- */
+
+static struct stream stream_of(const struct ivg_copy *copy)
+{
+        return (struct stream){
+                .current = copy->context,
+                .context = copy->context,
+                .id = copy->stream,
+                .mark = copy->stream == IVG_ID_STREAM_LEGACY ? &copy->context->legacy_done_tail : NULL,
+        };
+}
+
+bool ivg_copy_follows_nothing(const struct ivg_copy *copy)
+{
+        const struct stream stream = stream_of(copy);
+
+        return may_answer() &&
+               (stream.mark != NULL ? stream_is_marked(&stream) : just_synced(stream.id, stream.context));
+}
+
+bool ivg_upload_waits(const struct ivg_copy *copy)
+{
+        return !ivg_capturing() && (!copy->follows_nothing || writes_settle());
+}
+
+CUresult ivg_upload_wait(const struct ivg_copy *copy)
+{
+        const struct stream stream = stream_of(copy);
+
+        return synchronize_by_word(&stream);
+}
+
+void ivg_copy_has_waited(const struct ivg_copy *copy, const struct ivg_moment *before)
+{
+        const struct stream stream = stream_of(copy);
+
+        if ((stream.id != IVG_ID_STREAM_LEGACY && stream.id != IVG_ID_STREAM_PER_THREAD) || !may_answer())
+                return;
+        stream_is_done(&stream, tail_after(before));
+        note_synced(stream.id, stream.context, tail_after(before));
 }
 
 static CUresult stream_synchronize(CUstream handle, ivg_id null_stream)
@@ -314,7 +350,7 @@ static _Atomic(uint64_t) *stream_signal(const struct stream *stream)
 }
 
 /* What the host need not be asked. NOT_READY: the word has not come; UNKNOWN: ask. */
-static CUresult stream_known(uint64_t signal, const struct moment *now)
+static CUresult stream_known(uint64_t signal, const struct ivg_moment *now)
 {
         switch (ivg_signal_state(signal)) {
         case IVG_SIGNAL_COME: /* all that the stream was given, if nothing was sent since */
@@ -336,7 +372,7 @@ static CUresult stream_query(CUstream handle, ivg_id null_stream)
         if (result != CUDA_SUCCESS)
                 return result;
         _Atomic(uint64_t) *signal = stream_signal(&stream);
-        const struct moment before = moment_now();
+        const struct ivg_moment before = ivg_moment_now();
         const uint64_t seen = signal != NULL ? ivg_load_relaxed_u64(signal) : 0, progress = ivg_progress();
         const bool may = may_answer(), again = may && just_synced(stream.id, stream.context);
         if (may && (stream.mark != NULL ? stream_is_marked(&stream) : again))
@@ -377,7 +413,7 @@ static bool has_parts(const struct ivg_object *context)
 /* All work of the context, which is current. */
 static CUresult context_synchronize(struct ivg_object *context)
 {
-        const struct moment before = moment_now();
+        const struct ivg_moment before = ivg_moment_now();
         struct ivg_context_work work;
         CUresult result = CUDA_SUCCESS;
         bool come = false;
@@ -407,13 +443,13 @@ static CUresult context_synchronize(struct ivg_object *context)
 /* ---- events ---- */
 
 /* Another process may record an event that it shares, which moves no tail of this one. */
-static void mark_done_event(struct ivg_object *event, const struct moment *before)
+static void mark_done_event(struct ivg_object *event, const struct ivg_moment *before)
 {
         if (!(event->flags & CU_EVENT_INTERPROCESS))
                 mark_done(&event->done_tail, before);
 }
 
-static CUresult event_is_done(struct ivg_object *event, const struct moment *before, uint64_t signal)
+static CUresult event_is_done(struct ivg_object *event, const struct ivg_moment *before, uint64_t signal)
 {
         mark_done_event(event, before);
         ivg_signal_done(event, signal);
@@ -429,7 +465,7 @@ static bool event_is_marked(const struct ivg_object *event)
 
 static CUresult event_poll(struct ivg_object *event)
 {
-        const struct moment before = moment_now();
+        const struct ivg_moment before = ivg_moment_now();
         const uint64_t signal = ivg_load_acquire_u64(&event->signal), progress = ivg_progress(); /* Q1 */
         const bool may = may_answer();
         CUresult result;
@@ -495,7 +531,7 @@ static CUresult event_wait_by_signal(struct ivg_object *event)
 static CUresult event_wait(struct ivg_object *event)
 {
         CUresult result = CUDA_ERROR_NOT_READY;
-        const struct moment before = moment_now();
+        const struct ivg_moment before = ivg_moment_now();
         const uint64_t signal = ivg_load_acquire_u64(&event->signal); /* Q1 */
 
         if (!needs_trip()) {

@@ -251,6 +251,48 @@ static void a_fault_is_told(CUmodule module)
         CU_EXPECT(first, cuCtxSynchronize());
 }
 
+/* A kernel writes to the program's memory, late; an upload that comes behind it in its stream, or that waits for its
+ * stream, returns when it has. Sizes for each way that the bytes may take. */
+static void uploads_wait_for_what_came_before(CUstream stream)
+{
+        static const size_t sizes[] = {4, 3000, 3001, 65536, 65537, 1 << 20, 5 << 20};
+        const size_t most = sizes[sizeof(sizes) / sizeof(sizes[0]) - 1];
+        uint8_t *source = calloc(1, most);
+        CUDA_MEMCPY2D pitched = {.srcMemoryType = CU_MEMORYTYPE_HOST,
+                                 .srcHost = source,
+                                 .srcPitch = 512,
+                                 .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+                                 .dstPitch = 1024,
+                                 .WidthInBytes = 300,
+                                 .Height = 20};
+        CUdeviceptr device, word_device;
+        volatile uint32_t *word = test_pinned_word(&word_device);
+        uint32_t sent = *word;
+
+        CHECK(source != NULL, "out of memory");
+        CU(cuMemAlloc_v2(&device, most));
+        pitched.dstDevice = device;
+        for (size_t i = 0; i <= sizeof(sizes) / sizeof(sizes[0]); i++) {
+                launch_slow(stream, device);
+                launch_increment(stream, word_device);
+                if (i < sizeof(sizes) / sizeof(sizes[0]))
+                        CU(cuMemcpyHtoD_v2(device, source, sizes[i]));
+                else
+                        CU(cuMemcpy2D_v2(&pitched));
+                CHECK(*word == ++sent, "upload %zu: %u of %u", i, *word, sent);
+                CU(cuMemcpyHtoD_v2(device, source, 4)); /* follows nothing but itself */
+                CU(cuMemcpyDtoH_v2(source, device, 4));
+                CU(cuStreamQuery(NULL));
+                CU(cuMemcpyHtoD_v2(device, source, 4)); /* follows nothing at all */
+                launch_increment(stream, word_device);
+                CU(cuMemcpyHtoD_v2(device, source, 4));
+                CHECK(*word == ++sent, "upload behind a read, %zu: %u of %u", i, *word, sent);
+        }
+        CU(cuMemFree_v2(device));
+        CU(cuMemFreeHost((void *)word));
+        free(source);
+}
+
 int main(void)
 {
         CUmodule module;
@@ -266,8 +308,11 @@ int main(void)
         streams_events_and_contexts(CU_STREAM_PER_THREAD);
         slow_work(stream);
         slow_work(NULL);
+        uploads_wait_for_what_came_before(stream);
+        uploads_wait_for_what_came_before(NULL);
         across_threads();
         independent_stream();
+        uploads_wait_for_what_came_before(NULL);
         streams_events_and_contexts(NULL); /* now with a stream that goes its own way */
         CU(cuStreamDestroy_v2(stream));
         without_a_context();
