@@ -117,9 +117,7 @@ static CUresult sg_memop_read_wait(struct sg_memop *item, uint64_t address, uint
 
 static CUresult sg_memop_read_write(struct sg_memop *item, uint64_t address, uint64_t value, unsigned flags, bool wide)
 {
-        /* "Not supported in the v2 API" (cuda.h), which has CU_STREAM_MEM_OP_BARRIER. By which error was not tried. */
-        if (flags == CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER)
-                return CUDA_ERROR_NOT_SUPPORTED;
+        /* NO_MEMORY_BARRIER is "not supported in the v2 API" (cuda.h); the error is that of driver 580. */
         if (flags != CU_STREAM_WRITE_VALUE_DEFAULT)
                 return CUDA_ERROR_INVALID_VALUE;
         *item = (struct sg_memop){.is_wide = wide, .address = address, .value = value};

@@ -189,7 +189,7 @@ static void values_are_waited_for_and_written(void **state)
         CALL(CUDA_ERROR_INVALID_VALUE, cuStreamWriteValue64_v2(stream, at + 4, 1, 0));
         CALL(CUDA_ERROR_INVALID_VALUE, cuStreamWriteValue64_v2(stream, at + 64, 1, 0));
         CALL(CUDA_ERROR_INVALID_VALUE, cuStreamWriteValue64_v2(stream, at, 1, 2));
-        CALL(CUDA_ERROR_NOT_SUPPORTED, cuStreamWriteValue64_v2(stream, at, 1, CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER));
+        CALL(CUDA_ERROR_INVALID_VALUE, cuStreamWriteValue64_v2(stream, at, 1, CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER));
         CALL(CUDA_ERROR_INVALID_VALUE, cuStreamBatchMemOp_v2(stream, 257, batch, 0));
         OK(cuStreamDestroy_v2(stream));
         OK(cuMemFreeHost((void *)words));
