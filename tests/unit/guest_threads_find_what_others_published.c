@@ -19,6 +19,14 @@ static uint32_t calls(uint16_t number)
         return atomic_load_explicit(&host.calls[number], memory_order_relaxed);
 }
 
+static void give(void)
+{
+        CUevent event;
+
+        REQUIRE_RESULT(cuEventCreate(&event, 0), CUDA_SUCCESS);
+        REQUIRE_RESULT(cuEventRecord(event, (CUstream)object), CUDA_SUCCESS);
+}
+
 static void begin(enum ivg_kind kind)
 {
         struct ivg_object *owner;
@@ -27,12 +35,14 @@ static void begin(enum ivg_kind kind)
         REQUIRE_RESULT(cuInit(0), CUDA_SUCCESS);
         REQUIRE_RESULT(cuCtxCreate_v2(&context, 0, 0), CUDA_SUCCESS);
         owner = (struct ivg_object *)context;
-        if (kind == IVG_KIND_STREAM)
+        if (kind == IVG_KIND_STREAM) {
                 REQUIRE_RESULT(cuStreamCreate((CUstream *)&object, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
-        else if (kind == IVG_KIND_EVENT)
+                give();
+        } else if (kind == IVG_KIND_EVENT) {
                 REQUIRE_RESULT(cuEventCreate((CUevent *)&object, 0), CUDA_SUCCESS);
-        else
+        } else {
                 REQUIRE_RESULT(ivg_function_create(kind, owner, owner, "name", &object), CUDA_SUCCESS);
+        }
 }
 
 /* A finder's beginning: looks until `is_published`, which loads relaxed. */
@@ -85,14 +95,6 @@ static void publish_instance(void)
 
 /* ---- S1, S2: done work ---- */
 
-static void give(CUstream stream)
-{
-        CUevent event;
-
-        REQUIRE_RESULT(cuEventCreate(&event, 0), CUDA_SUCCESS);
-        REQUIRE_RESULT(cuEventRecord(event, stream), CUDA_SUCCESS);
-}
-
 static void *find_mark(void *unused)
 {
         const uint64_t before = ivg_load_relaxed_u64(&object->done_tail);
@@ -105,7 +107,6 @@ static void *find_mark(void *unused)
 
 static void publish_mark(void)
 {
-        give((CUstream)object);
         effect = 7;
         REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
 }
@@ -139,8 +140,9 @@ static void work_is(uint32_t count)
 static void *find_given(void *unused)
 {
         const struct ivg_work *work = object->data;
+        const uint64_t before = ivg_load_relaxed_u64(&work->given);
 
-        FIND_WHEN(ivg_load_relaxed_u64(&work->given) != 0);
+        FIND_WHEN(ivg_load_relaxed_u64(&work->given) != before);
         work_is(1);
         return unused;
 }
@@ -150,24 +152,17 @@ static void publish_given(void)
         size_t free, total;
 
         effect = 7;
-        give((CUstream)object);
-        (void)cuMemGetInfo_v2(&free, &total); /* the host has counted the record */
+        give();
+        (void)cuMemGetInfo_v2(&free, &total); /* the host has taken the record */
 }
 
 static void *find_done_work(void *unused)
 {
         const struct ivg_work *work = object->data;
 
-        FIND_WHEN(ivg_load_relaxed_u64(&work->given) != 0 &&
-                  ivg_load_relaxed_u64(&work->done) == ivg_load_relaxed_u64(&work->given));
+        FIND_WHEN(ivg_load_relaxed_u64(&work->done) == ivg_load_relaxed_u64(&work->given));
         work_is(0);
         return unused;
-}
-
-static void publish_done_work(void)
-{
-        publish_given();
-        REQUIRE_RESULT(cuStreamQuery((CUstream)object), CUDA_SUCCESS);
 }
 
 /* ---- all of them ---- */
@@ -199,8 +194,8 @@ static void what_is_found_is_whole(void **state)
                 {IVG_KIND_KERNEL, find_instance, publish_instance, IVG_CALL_cuKernelGetFunction},
                 {IVG_KIND_STREAM, find_mark, publish_mark, IVG_CALL_cuStreamQuery},
                 {IVG_KIND_EVENT, find_done_event, publish_done_event, IVG_CALL_cuEventQuery},
-                {IVG_KIND_STREAM, find_given, publish_given, IVG_CALL_cuEventRecord},
-                {IVG_KIND_STREAM, find_done_work, publish_done_work, IVG_CALL_cuEventRecord},
+                {IVG_KIND_STREAM, find_given, publish_given, IVG_CALL_cuMemGetInfo_v2},
+                {IVG_KIND_STREAM, find_done_work, publish_mark, IVG_CALL_cuStreamQuery},
         };
 
         (void)state;
