@@ -189,12 +189,13 @@ static void every_kind_of_work(void)
         CUdeviceptr memory;
 
         CU(cuMemAlloc_v2(&memory, 64));
-        CU(cuMemsetD32_v2(memory, 5, 16));
+        CU(cuMemsetD32_v2(memory, 5, 8));
         for (int kind = 0; kind < KINDS; kind++) {
                 struct gate gate = gate_begin();
                 void *parameters[] = {&line.device};
 
                 words[0] = words[16] = 0;
+                CU(cuMemsetD32_v2(memory + 32, 0, 8));
                 CU(cuCtxSynchronize());
                 gate_hold(&gate, kind == WAIT ? other.stream : line.stream);
                 /* Of the gated stream alone is this the last that it is given. */
@@ -207,16 +208,16 @@ static void every_kind_of_work(void)
                         break;
                 case COPY_UP:
                         words[8] = 1;
-                        CU(cuMemcpyHtoDAsync_v2(line.device, (const void *)(uintptr_t)(words + 8), 4, line.stream));
+                        CU(cuMemcpyHtoDAsync_v2(memory + 32, (const void *)(uintptr_t)(words + 8), 4, line.stream));
                         break;
                 case COPY_UP_PAGED:
-                        CU(cuMemcpyHtoDAsync_v2(line.device, &paged, 4, line.stream));
+                        CU(cuMemcpyHtoDAsync_v2(memory + 32, &paged, 4, line.stream));
                         break;
                 case COPY_DOWN:
                         CU(cuMemcpyDtoHAsync_v2((void *)(uintptr_t)words, memory, 4, line.stream));
                         break;
                 case COPY_ON_DEVICE:
-                        CU(cuMemcpyDtoDAsync_v2(line.device, memory, 4, line.stream));
+                        CU(cuMemcpyDtoDAsync_v2(memory + 32, memory, 4, line.stream));
                         break;
                 case WAIT:
                         line_send(&other);
@@ -235,6 +236,8 @@ static void every_kind_of_work(void)
                 gate_open_after(&gate, SHORT_US);
                 CU(cuCtxSynchronize());
                 CHECK(atomic_load(gate.word) == 1, "work of kind %d was not waited for", kind);
+                if (kind == COPY_UP || kind == COPY_UP_PAGED || kind == COPY_ON_DEVICE)
+                        CU(cuMemcpyDtoH_v2((void *)(uintptr_t)words, memory + 32, 4));
                 CHECK(kind == WAIT       ? *other.word == other.sent
                       : kind == FUNCTION ? functions == 1
                       : kind == GRAPH    ? words[16] == 1
