@@ -125,7 +125,8 @@ struct ivg_thread { /* thread-local; its line is taken at the thread's first cal
          * the ring's tail then (synchronize.c). */
         ivg_id synced_stream, synced_context;
         uint64_t synced_calls, synced_work, synced_tail;
-        struct ivg_work *work;           /* of the stream that it has named last (work.h); NULL: it has none */
+        struct ivg_work *work;           /* of the stream that it has named last (work.h); NULL: it only asks */
+        struct ivg_work *own_work;       /* of its line: for the streams that each context or thread has */
         uint64_t questions;              /* records that it has sent and that give no stream work of the program's */
         _Atomic(uint64_t) stream_signal; /* of its default stream in the context `stream_signal_context` */
         ivg_id stream_signal_context;
@@ -275,9 +276,10 @@ static inline CUresult ivg_stream_id(CUstream stream, ivg_id null_stream, ivg_id
 {
         struct ivg_object *object;
         const CUresult result = ivg_stream_find(stream, null_stream, id, &object);
+        struct ivg_thread *thread = ivg_thread_local();
 
         if (result == CUDA_SUCCESS)
-                ivg_thread_local()->work = object != NULL ? object->data : NULL;
+                thread->work = object != NULL ? object->data : thread->own_work;
         return result;
 }
 /* This thread's next records give no stream anything: questions, waits. */

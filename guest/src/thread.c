@@ -5,9 +5,10 @@
  * per line only). So a program with many hundred threads is slower then, not broken. */
 #include "guest.h"
 #include "guest_send.h"
+#include "work.h"
 #include <unistd.h>
 
-_Thread_local struct ivg_thread ivg_thread_here;
+_Thread_local struct ivg_thread ivg_thread_here = {.own_work = &ivg_work_no_line};
 
 static struct {
         pthread_once_t once;
@@ -39,6 +40,7 @@ static void thread_end(void *argument)
         if (ivg_process_check() == CUDA_SUCCESS)
                 (void)ivg_send_ivgThreadEnd(); /* a lost executor has no lane either */
         thread->line = NULL;
+        thread->own_work = &ivg_work_no_line;
         ivg_producer_close(&thread->producer);
         thread->open = false;
 }
@@ -71,6 +73,14 @@ void ivg_thread_forked(void)
         thread->connecting = false;
 }
 
+/* Its first record is under way, and perhaps for a stream that it has named. */
+static void gets_line(struct ivg_thread *thread, const struct ivg_producer *producer)
+{
+        thread->own_work = ivg_work_of_line(producer->index);
+        if (thread->work == &ivg_work_no_line)
+                thread->work = thread->own_work;
+}
+
 bool ivg_thread_take_line(struct ivg_thread *thread)
 {
         const uint32_t state = ivg_load_acquire_u32(&ivg_process.state);
@@ -85,11 +95,13 @@ bool ivg_thread_take_line(struct ivg_thread *thread)
                 if (pthread_setspecific(threads.key, thread) == 0) {
                         thread->open = true;
                         thread->line = ivg_producer_line(&thread->producer);
+                        gets_line(thread, &thread->producer);
                         return true;
                 }
                 ivg_producer_close(&thread->producer);
         }
         thread->shared = true;
+        gets_line(thread, &threads.shared);
         return true;
 }
 

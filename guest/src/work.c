@@ -8,15 +8,19 @@
 #define LIVES 0x80000000u
 #define LEAVES 0x40000000u
 #define WAITS 0x20000000u /* for the legacy stream */
-#define SENDERS (WAITS - 1)
+#define IS_LINES 0x10000000u
+#define SENDERS (IS_LINES - 1)
 
 #define LEAVE_SPINS_MAX 100u /* then a sender has lost its processor */
-#define GROUPS (IVG_WORK_STREAMS_MAX / 64)
+#define STREAM_GROUPS (IVG_WORK_STREAMS_MAX / 64)
+#define GROUPS (STREAM_GROUPS + IVG_RING_PRODUCERS / 64)
+_Static_assert(IVG_WORK_STREAMS_MAX % 64 == 0 && IVG_RING_PRODUCERS % 64 == 0, "whole groups");
 
-static struct ivg_work places[IVG_WORK_STREAMS_MAX];
-static struct ivg_work rest;                /* of all further streams */
-static _Atomic(uint64_t) taken[GROUPS];     /* a bit for each place */
-static _Atomic(uint64_t) was_given[GROUPS]; /* since the process began: the others need no look */
+static struct ivg_work places[GROUPS * 64]; /* the lines' behind the streams' */
+struct ivg_work ivg_work_no_line;
+static struct ivg_work rest;                   /* of all further streams */
+static _Atomic(uint64_t) taken[STREAM_GROUPS]; /* a bit for each stream's */
+static _Atomic(uint64_t) was_given[GROUPS];    /* since the process began: the others need no look */
 
 /* NULL: it has none of its own. */
 static struct ivg_work *place_of(const struct ivg_object *stream)
@@ -36,7 +40,7 @@ void ivg_work_first(struct ivg_work *work)
 
 static struct ivg_work *take_place(void)
 {
-        for (uint32_t i = 0; i < GROUPS; i++) {
+        for (uint32_t i = 0; i < STREAM_GROUPS; i++) {
                 /* Acquire, pairs with put_back: the last owner has left. */
                 uint64_t seen = ivg_load_acquire_u64(&taken[i]);
 
@@ -55,6 +59,14 @@ static void put_back(const struct ivg_work *work)
         const uint32_t i = (uint32_t)(work - places);
 
         atomic_fetch_and_explicit(&taken[i / 64], ~(1ull << i % 64), memory_order_release);
+}
+
+struct ivg_work *ivg_work_of_line(uint32_t line)
+{
+        struct ivg_work *work = &places[IVG_WORK_STREAMS_MAX + line];
+
+        ivg_store_release_u32(&work->state, IS_LINES); /* before it is given anything, by this thread or an earlier */
+        return work;
 }
 
 void ivg_work_begin(struct ivg_object *stream)
@@ -138,9 +150,13 @@ uint64_t ivg_work_given(const struct ivg_object *stream)
         return place_of(stream) != NULL ? ivg_load_acquire_u64(&place_of(stream)->given) : 0; /* N2 */
 }
 
+/* Never back: a thread that has waited longer may have asked earlier. */
 static void note_done(struct ivg_work *work, uint64_t given)
 {
-        ivg_store_release_u64(&work->done, given); /* N3 */
+        uint64_t seen = ivg_load_relaxed_u64(&work->done);
+
+        while (seen < given && !ivg_compare_exchange_acq_rel_u64(&work->done, &seen, given)) /* N3 */
+                continue;
 }
 
 void ivg_work_done(const struct ivg_object *stream, uint64_t given)
@@ -158,36 +174,60 @@ bool ivg_work_is_done(const struct ivg_object *stream)
 
 /* ---- a context ---- */
 
-/* False: no word can be asked for. */
-static bool look_at(struct ivg_work *work, const struct ivg_object *context, struct ivg_context_work *all)
+static void look_at(struct ivg_work *work, const struct ivg_object *context, struct ivg_context_work *all)
 {
         const uint32_t state = ivg_load_acquire_u32(&work->state);
-        const bool waits = state & WAITS;
         uint64_t given;
 
-        if (!(state & LIVES) || ivg_load_relaxed_u32(&work->context) != context->id || !has_work(work, &given))
-                return true;
-        if (!waits && (state & LEAVES || all->words == IVG_WORK_WORDS_MAX))
-                return false;
-        if (all->count == IVG_WORK_STREAMS_AT_ONCE) /* of one that waits only that it is done goes unnoted */
-                return waits;
-        all->of[all->count++] = (struct ivg_stream_work){work, given, waits};
-        all->words += !waits;
-        return true;
+        if (!(state & (LIVES | IS_LINES)) || !has_work(work, &given) ||
+            (state & LIVES && ivg_load_relaxed_u32(&work->context) != context->id))
+                return;
+        all->legacy = all->legacy || state & IS_LINES;
+        if (all->count < IVG_WORK_AT_ONCE)
+                all->of[all->count] = (struct ivg_work_place){work, given, state};
+        all->count++;
+}
+
+/* Whether it is to be asked for one itself. */
+static bool needs_word(const struct ivg_context_work *all, const struct ivg_work_place *place)
+{
+        return !(place->state & IS_LINES) && !(all->legacy && place->state & WAITS);
+}
+
+static bool words_tell(const struct ivg_context_work *all)
+{
+        uint32_t words = 0;
+
+        for (uint32_t i = 0; i < all->count; i++) {
+                if (!needs_word(all, &all->of[i]))
+                        continue;
+                if (all->of[i].state & LEAVES)
+                        return false;
+                words++;
+        }
+        return words <= IVG_WORK_WORDS_MAX;
 }
 
 bool ivg_context_work_find(const struct ivg_object *context, struct ivg_context_work *all)
 {
         const struct ivg_context_state *state = ivg_context_state(context);
-        bool words = ivg_load_acquire_u64(&rest.given) == 0;
+        bool whole = ivg_load_acquire_u64(&rest.given) == 0;
 
-        all->count = all->words = 0;
+        all->legacy = false;
+        all->count = 0;
         for (uint32_t i = 0; i < GROUPS; i++)
                 /* Acquire, pairs with the release in ivg_work_first. */
                 for (uint64_t left = ivg_load_acquire_u64(&was_given[i]); left != 0; left &= left - 1)
-                        words = look_at(&places[i * 64 + (uint32_t)__builtin_ctzll(left)], context, all) && words;
-        all->left = ivg_load_acquire_u64(&state->left); /* after the looks */
-        return words && all->left == ivg_load_acquire_u64(&state->left_done);
+                        look_at(&places[i * 64 + (uint32_t)__builtin_ctzll(left)], context, all);
+        /* After the looks: who gave another context something has made it before, who gave it to a stream that is gone
+         * has counted that. */
+        all->only_one = ivg_objects_live(IVG_KIND_CONTEXT) == 1;
+        all->left = ivg_load_acquire_u64(&state->left);
+        if (all->count > IVG_WORK_AT_ONCE) {
+                all->count = IVG_WORK_AT_ONCE;
+                whole = false;
+        }
+        return whole && all->left == ivg_load_acquire_u64(&state->left_done) && words_tell(all);
 }
 
 static bool signal(struct ivg_completion *word, ivg_id stream, const struct ivg_object *context)
@@ -233,9 +273,10 @@ bool ivg_context_work_wait(const struct ivg_object *context, const struct ivg_co
         bool come = true;
 
         for (uint32_t i = 0; i < all->count && come; i++)
-                if (!all->of[i].waits)
+                if (needs_word(all, &all->of[i]))
                         come = ask_for_word(&words, all->of[i].work);
-        come = come && ask_for_word(&words, NULL);
+        if (all->legacy && come)
+                come = ask_for_word(&words, NULL);
         for (uint32_t i = 0; i < words.count && come; i++) {
                 CUresult result;
 
@@ -249,7 +290,8 @@ bool ivg_context_work_wait(const struct ivg_object *context, const struct ivg_co
 void ivg_context_work_done(const struct ivg_object *context, const struct ivg_context_work *all, bool by_driver)
 {
         for (uint32_t i = 0; i < all->count; i++)
-                note_done(all->of[i].work, all->of[i].given);
+                if (all->only_one || !(all->of[i].state & IS_LINES))
+                        note_done(all->of[i].work, all->of[i].given);
         if (by_driver)
                 ivg_store_release_u64(&ivg_context_state(context)->left_done, all->left);
 }

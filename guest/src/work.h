@@ -2,15 +2,16 @@
  * one, or waits for it, does not depend on what others are given meanwhile, and who waits for a context knows which
  * streams to ask for words.
  *
- * Each stream that the program has made has a place. Whoever sends a record for one notes the record's position as what
- * the stream was `given`; positions are never the same twice. Who knows the stream to be done copies what it had read
- * there, before it asked, to `done`. So where the two are equal the stream is done, however many threads send, wait and
- * end streams meanwhile; whatever comes between makes them differ.
+ * Each stream that the program has made has a place, and each thread's line one for the legacy stream and the
+ * per-thread ones. Whoever sends a record notes its position as what the place was `given`; positions are never the
+ * same twice. Who knows the stream to be done copies what it had read there, before it asked, to `done`. So where the
+ * two are equal the stream is done, however many threads send, wait and end streams meanwhile; whatever comes between
+ * makes them differ.
  *
  *   N1 `given`, store release, pairs with N2, load acquire: a word that is asked for by who has read it stands behind
  *      the record in the ring. Weaker, work would be called done that is not.
- *   N3 `done`, store release, pairs with N4, load acquire: who waits for no word, as another thread's has come, sees
- *      what that one saw. */
+ *   N3 `done`, compare and exchange acq_rel, pairs with N4, load acquire: who waits for no word, as another thread's
+ *      has come, sees what that one saw. */
 #ifndef IVG_WORK_H
 #define IVG_WORK_H
 
@@ -38,6 +39,8 @@ static inline void ivg_work_gave(struct ivg_work *work, uint64_t position)
         ivg_store_release_u64(&work->given, position + 1); /* N1 */
 }
 
+struct ivg_work *ivg_work_of_line(uint32_t line);
+extern struct ivg_work ivg_work_no_line; /* of threads that have none yet; never given anything */
 /* A new stream gets its place. Any thread. */
 void ivg_work_begin(struct ivg_object *stream);
 /* Before the record that ends a stream: no word is asked of it any more, and what it may still be doing its context's
@@ -55,23 +58,25 @@ bool ivg_work_is_done(const struct ivg_object *stream);
 
 /* ---- a context's ---- */
 
-/* With work in more streams than that the driver is asked. */
+/* With more than that to be asked, or to be looked at, the driver is. */
 #define IVG_WORK_WORDS_MAX 16u
-#define IVG_WORK_STREAMS_AT_ONCE 64u
+#define IVG_WORK_AT_ONCE 64u
 
 struct ivg_context_work {
         uint64_t left; /* how often a stream ended that was not known to be done */
-        uint32_t count, words;
-        struct ivg_stream_work {
+        bool legacy;   /* a line's place has work: the legacy stream's word tells of all that wait for it */
+        bool only_one; /* context, so that what lines were given is its */
+        uint32_t count;
+        struct ivg_work_place {
                 struct ivg_work *work;
                 uint64_t given;
-                bool waits; /* for the legacy stream, whose word tells of it too */
-        } of[IVG_WORK_STREAMS_AT_ONCE];
+                uint32_t state;
+        } of[IVG_WORK_AT_ONCE];
 };
-/* Which of the context's streams are not known to be done. False: there is more than words can be asked for. */
+/* What of the context is not known to be done. False: there is more than words can be asked for. */
 bool ivg_context_work_find(const struct ivg_object *context, struct ivg_context_work *all);
-/* Lets the legacy stream write a word, and each that does not wait for it, and waits for them. False: one has failed,
- * or takes long; the driver tells. */
+/* Lets each of these streams write a word, and waits for them. False: one has failed, or takes long; the driver tells.
+ */
 bool ivg_context_work_wait(const struct ivg_object *context, const struct ivg_context_work *all);
 /* It is done. `by_driver`: with what ended streams were doing. */
 void ivg_context_work_done(const struct ivg_object *context, const struct ivg_context_work *all, bool by_driver);

@@ -303,6 +303,13 @@ static void without_trips(void)
                 for (uint32_t i = 0; i < 4; i++)
                         line_is_done(&lines[i]);
         }
+        if (management != NULL) { /* and where nothing was given, nobody */
+                CU(cuEventDestroy_v2(lines[0].event));
+                CU(cuEventCreate(&lines[0].event, CU_EVENT_DISABLE_TIMING));
+                const uint64_t records = management->records();
+                CU(cuCtxSynchronize());
+                CHECK(management->records() == records, "a context with nothing to do was asked for");
+        }
         /* A word that takes longer than anybody looks at it, on a busy machine, is no mistake. */
         CHECK(management == NULL || management->waits() - before < ROUNDS / 2, "%" PRIu64 " trips in %d rounds",
               management->waits() - before, ROUNDS);
@@ -344,6 +351,38 @@ static void threads_that_wait_for_one(uint32_t held_us)
                 gate_end(&gate);
         }
         line_end(&shared);
+}
+
+static void *wait_for_context(void *argument)
+{
+        CU(cuCtxSetCurrent(context));
+        CU(cuCtxSynchronize());
+        return argument;
+}
+
+/* Who waits for a context holds back no stream that another thread gives something meanwhile. */
+static void others_go_on(unsigned int flags)
+{
+        struct line held = line_begin(flags), other = line_begin(CU_STREAM_DEFAULT);
+        struct gate gate = gate_begin();
+        pthread_t waiter;
+
+        CU(cuCtxSynchronize());
+        gate_hold(&gate, held.stream);
+        line_send(&held);
+        CHECK(pthread_create(&waiter, NULL, wait_for_context, NULL) == 0, "thread");
+        for (int round = 0; round < 20; round++) {
+                usleep(SHORT_US);
+                line_send(&other);
+                CU(cuStreamSynchronize(other.stream));
+                line_is_done(&other);
+        }
+        gate_open_after(&gate, 0);
+        CHECK(pthread_join(waiter, NULL) == 0, "join");
+        line_is_done(&held);
+        gate_end(&gate);
+        line_end(&held);
+        line_end(&other);
 }
 
 /* One thread sends to streams that come and go, and tells how far it is; the others wait for that. */
@@ -429,6 +468,8 @@ int main(void)
         a_stream_that_has_ended(CU_STREAM_DEFAULT);
         every_kind_of_work();
         two_contexts();
+        others_go_on(CU_STREAM_NON_BLOCKING);
+        others_go_on(CU_STREAM_DEFAULT);
         threads_that_wait_for_one(SHORT_US);
         threads_that_wait_for_one(LONG_US);
         threads_that_send_and_wait();

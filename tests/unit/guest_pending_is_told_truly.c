@@ -125,6 +125,7 @@ static void after_a_wait_the_host_is_asked(void)
         for (int i = 0; i < 20; i++) {
                 REQUIRE_RESULT(cuEventQuery(event), CUDA_ERROR_NOT_READY);
                 asked = calls(IVG_CALL_cuEventQuery);
+                (void)recorded_event(); /* something to wait for */
                 atomic_store(&host.result, CUDA_SUCCESS);
                 REQUIRE_RESULT(cuCtxSynchronize(), CUDA_SUCCESS);
                 atomic_store(&host.result, CUDA_ERROR_NOT_READY);
