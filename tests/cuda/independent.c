@@ -198,6 +198,7 @@ static void every_kind_of_work(void)
                 CU(cuMemsetD32_v2(memory + 32, 0, 8));
                 CU(cuCtxSynchronize());
                 gate_hold(&gate, kind == WAIT ? other.stream : line.stream);
+                gate_open_after(&gate, SHORT_US); /* not later: a copy might wait for it */
                 /* Of the gated stream alone is this the last that it is given. */
                 switch (kind) {
                 case LAUNCH:
@@ -233,7 +234,6 @@ static void every_kind_of_work(void)
                         CU(cuStreamWriteValue32_v2(line.stream, line.device, 1, 0));
                         break;
                 }
-                gate_open_after(&gate, SHORT_US);
                 CU(cuCtxSynchronize());
                 CHECK(atomic_load(gate.word) == 1, "work of kind %d was not waited for", kind);
                 if (kind == COPY_UP || kind == COPY_UP_PAGED || kind == COPY_ON_DEVICE)
@@ -288,7 +288,7 @@ static void two_contexts(void)
 static void without_trips(void)
 {
         struct line lines[4];
-        uint64_t before;
+        uint64_t before, waits;
 
         for (uint32_t i = 0; i < 4; i++)
                 lines[i] = line_begin(CU_STREAM_NON_BLOCKING);
@@ -303,6 +303,7 @@ static void without_trips(void)
                 for (uint32_t i = 0; i < 4; i++)
                         line_is_done(&lines[i]);
         }
+        waits = management != NULL ? management->waits() - before : 0;
         if (management != NULL) { /* and where nothing was given, nobody */
                 CU(cuEventDestroy_v2(lines[0].event));
                 CU(cuEventCreate(&lines[0].event, CU_EVENT_DISABLE_TIMING));
@@ -310,9 +311,8 @@ static void without_trips(void)
                 CU(cuCtxSynchronize());
                 CHECK(management->records() == records, "a context with nothing to do was asked for");
         }
-        /* A word that takes longer than anybody looks at it, on a busy machine, is no mistake. */
-        CHECK(management == NULL || management->waits() - before < ROUNDS / 2, "%" PRIu64 " trips in %d rounds",
-              management->waits() - before, ROUNDS);
+        /* On a busy machine a word may take longer than anybody looks at it. */
+        CHECK(management == NULL || waits < ROUNDS * 4 / 5, "each of %d rounds with work was a trip", ROUNDS * 4 / 5);
         for (uint32_t i = 0; i < 4; i++)
                 line_end(&lines[i]);
 }
