@@ -198,7 +198,8 @@ uint64_t bench_count_lost_wakeups(const struct bench_options *options, uint64_t 
 /* Measures what the ring is held to and says so. 0 when all hold. */
 int bench_check_bars(const struct bench_options *options, uint64_t sleeps);
 
-/* The consumer's part in every record. True: the producer waits for an answer. */
+/* The consumer's part in every record. Branches, for they are foreseen: what is stored here stands before the answer.
+ * True: the producer waits for an answer. */
 static inline bool bench_note(struct bench_worker *worker, uint64_t word)
 {
         const uint32_t producer = bench_word_producer(word);
@@ -208,9 +209,12 @@ static inline bool bench_note(struct bench_worker *worker, uint64_t word)
                           worker->run->is.peer->name, producer, (unsigned long long)bench_word_number(word),
                           producer < BENCH_PRODUCERS_MAX ? (unsigned long long)worker->expected[producer] : 0ull);
         worker->received++;
-        worker->ended += (word & BENCH_LAST) != 0;
-        worker->answered += (word & BENCH_WANTS_ANSWER) != 0;
-        return (word & BENCH_WANTS_ANSWER) != 0;
+        if (word & BENCH_LAST)
+                worker->ended++;
+        if (!(word & BENCH_WANTS_ANSWER))
+                return false;
+        worker->answered++;
+        return true;
 }
 
 #endif

@@ -20,6 +20,7 @@
 #define BENCH_SPINS_BEFORE_YIELD 256u
 #define BENCH_WORK_PAUSES 64u /* one or two microseconds */
 #define BENCH_ROUNDS_MIN 16u  /* however short the time is and however slow the machine */
+#define BENCH_WARM_UP_PART 2u /* of the time: a ring may have to find out how far its sides are apart */
 #define BENCH_STAMPS 1025u    /* 8 KiB: stays in the nearest cache */
 #define BENCH_CLOCK_EVERY 64u /* records between two looks at the clock */
 
@@ -71,7 +72,10 @@ static inline void bench_barrier(const struct bench_worker *worker, uint32_t whi
 #define LOOPS_JOIN(a, b) LOOPS_JOIN2(a, b)
 #define LOOPS(what) LOOPS_JOIN(LOOPS_NAME, what)
 
-static inline void LOOPS(send_surely)(LOOPS_PRODUCER *producer, struct bench_worker *worker, uint32_t flags)
+/* Inlined wherever it stands, as `send` is in a program that uses a ring: what a call puts on the stack would have to
+ * reach the cache before the record can. */
+__attribute__((always_inline)) static inline void LOOPS(send_surely)(LOOPS_PRODUCER *producer,
+                                                                     struct bench_worker *worker, uint32_t flags)
 {
         const uint64_t word = bench_word(worker->index, ++worker->number, flags);
         uint32_t spins = 0;
@@ -80,7 +84,8 @@ static inline void LOOPS(send_surely)(LOOPS_PRODUCER *producer, struct bench_wor
                 bench_pause(worker, &spins);
 }
 
-static inline uint64_t LOOPS(round_trip)(LOOPS_PRODUCER *producer, struct bench_worker *worker)
+__attribute__((always_inline)) static inline uint64_t LOOPS(round_trip)(LOOPS_PRODUCER *producer,
+                                                                        struct bench_worker *worker)
 {
         uint32_t spins = 0;
 
@@ -98,11 +103,11 @@ static void LOOPS(round_trips)(LOOPS_PRODUCER *producer, struct bench_worker *wo
         uint32_t count;
 
         do {
-                /* The first after the counting below finds cold caches: it only begins. */
-                stamps[0] = LOOPS(round_trip)(producer, worker);
-                for (count = 1;
-                     count < BENCH_STAMPS && (count <= BENCH_ROUNDS_MIN || stamps[count - 1] - begin < ticks); count++)
+                /* The first after the counting below finds cold caches: its end only begins the next. */
+                count = 0;
+                do
                         stamps[count] = LOOPS(round_trip)(producer, worker);
+                while (++count < BENCH_STAMPS && (count <= BENCH_ROUNDS_MIN || stamps[count - 1] - begin < ticks));
                 if (result)
                         bench_count_rounds(result, stamps, count, worker->run->options.ns_per_tick);
         } while (stamps[count - 1] - begin < ticks);
@@ -121,7 +126,7 @@ static void LOOPS(produce)(struct bench_worker *worker)
         LOOPS_BEGIN(&producer, worker);
 #endif
         bench_barrier(worker, 0);
-        LOOPS(round_trips)(&producer, worker, ticks / 8, NULL);
+        LOOPS(round_trips)(&producer, worker, ticks / BENCH_WARM_UP_PART, NULL);
         bench_barrier(worker, 1);
         LOOPS(round_trips)(&producer, worker, ticks, result);
         bench_barrier(worker, 2);
