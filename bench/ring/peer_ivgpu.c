@@ -125,10 +125,13 @@ __attribute__((always_inline)) static inline bool ivgpu_send(struct ivgpu_produc
         return send_block(self, worker, word);
 }
 
-static inline bool ivgpu_answered(struct ivgpu_producer *self, struct bench_worker *worker, uint64_t number)
+__attribute__((always_inline)) static inline bool ivgpu_answered(struct ivgpu_producer *self,
+                                                                 struct bench_worker *worker, uint64_t number)
 {
         struct ivg_answer_header header;
 
+        if (self->looks == 0 && !worker->run->is.sleeping)
+                ivg_producer_rest(&self->producer);
         if (ivg_producer_look_for_answer(&self->producer, number, self->looks++, &header, NULL))
                 return true;
         if (worker->run->is.sleeping) {
@@ -165,9 +168,11 @@ static inline uint64_t read_record(struct ivgpu_consumer *self, struct bench_wor
 static inline uint32_t ivgpu_receive(struct ivgpu_consumer *self, struct bench_worker *worker)
 {
         struct ours *ours = self->ring;
-        const uint64_t answered = worker->answered;
-        const int count = ivg_consumer_take(&ours->consumer, &self->batch);
+        int count;
 
+        if (!worker->run->is.sleeping)
+                ivg_consumer_rest(&ours->consumer, &self->batch);
+        count = ivg_consumer_take(&ours->consumer, &self->batch);
         if (count < 0)
                 bench_die("ivgpu: take failed: %d", count);
         for (int i = 0; i < count; i++) {
@@ -179,8 +184,6 @@ static inline uint32_t ivgpu_receive(struct ivgpu_consumer *self, struct bench_w
                                                                            bench_word_number(word), 0, NULL, 0) == 1)
                         ours->wake_producer(ours, producer);
         }
-        if (worker->answered != answered && !worker->run->is.sleeping)
-                ivg_consumer_rest();
         if (count == 0 && worker->run->is.sleeping) {
                 if (ivg_consumer_sleep_begin(&ours->consumer))
                         ours->consumer_sleep(ours);

@@ -231,7 +231,7 @@ CUresult ivg_call_async(uint16_t number, void *request, uint32_t request_bytes)
 /* ---- answers ---- */
 
 struct answer {
-        const struct ivg_producer *producer;
+        struct ivg_producer *producer;
         uint64_t sequence;
         struct ivg_answer_header header;
         uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES];
@@ -263,6 +263,7 @@ static bool answer_spin(struct answer *answer)
         if (spin_ns == 0)
                 return answer_poll(answer);
         end = now_ns() + (int64_t)ivg_spin_ns(spin_ns);
+        ivg_producer_rest(answer->producer);
         do {
                 for (uint32_t look = 0; look < ANSWER_SPINS_PER_CLOCK; look++) {
                         if (ivg_producer_look_for_answer(answer->producer, answer->sequence, look, &answer->header,

@@ -235,6 +235,7 @@ static int take_turn(struct ivg_exec *exec)
                                      ivg_load_relaxed_u64(&exec->board->orders.rate_calls_per_s) != 0,
                              0))
                 ivg_gate_rate(exec);
+        ivg_consumer_rest(&exec->consumer, &exec->batch);
         taken = ivg_consumer_take(&exec->consumer, &exec->batch);
         if (taken > 0) { /* relaxed: whoever watches sees it at last; the trace begins and ends with some batch */
                 ivg_store_relaxed_u64(&exec->board->counters.call_since_ns, ivg_clock_coarse_ns());

@@ -4,6 +4,7 @@ set(ring_unit_tests
     ring_producer_tells_failures_apart
     ring_answers_and_wakes_reach_the_right_thread
     ring_answers_in_slots
+    ring_rest_searches_within_bounds
     ring_recovers_from_dead_producers)
 foreach(test ${ring_unit_tests})
   ivg_add_test(${test} SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/${test}.c LIBS ivg_ring LABELS unit ring)

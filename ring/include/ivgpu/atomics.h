@@ -159,18 +159,28 @@ static inline void ivg_cpu_finish_first(void)
 #endif
 }
 
-#define IVG_LINE_MULTIPLICATIONS 46u /* 40 to 52 serve a Zen 3; 3 cycles each, as on all of today's processors */
-/* Passes about the time in which a line goes from one processor to its neighbour, 40 ns, without looking at a clock,
- * which may take as long. */
-static inline void ivg_cpu_wait_for_a_line(void)
+/* Passes `steps` times 3 cycles, about a nanosecond each, once everything earlier is done, and lets nothing later begin
+ * before: without looking at a clock, which may take as long. */
+static inline void ivg_cpu_pass(uint32_t steps)
 {
         uint64_t value = 3;
 
-        for (uint32_t i = 0; i < IVG_LINE_MULTIPLICATIONS; i++) { /* each waits for the last */
+        ivg_cpu_finish_first();
+        for (uint32_t i = 0; i < steps; i++) { /* a multiplication: each waits for the last */
                 value *= value;
                 __asm__ volatile("" : "+r"(value));
         }
         ivg_cpu_finish_first();
+}
+
+/* A clock of this processor that costs little, in units of its own; 0 for ever where there is none. */
+static inline uint64_t ivg_cpu_ticks(void)
+{
+#if defined(__x86_64__)
+        return __builtin_ia32_rdtsc();
+#else
+        return 0;
+#endif
 }
 
 /* Spin-loop hint: frees the core's pipeline for its sibling and shortens the exit from the loop (x86 PAUSE). */

@@ -16,6 +16,15 @@
 extern "C" {
 #endif
 
+struct ivg_rest {              /* ring_rest.h */
+        uint32_t length;       /* steps of ivg_cpu_pass() */
+        uint32_t rounds_left;  /* with that length */
+        uint32_t trial;        /* its number; 0: it is the best of the last search */
+        uint32_t best, middle; /* lengths: of the trials until now, of the fine ones */
+        uint32_t rounds_kept;  /* after the last search */
+        uint64_t best_ticks, begin_ticks;
+};
+
 /* ---- producer side ---- */
 
 struct ivg_ring { /* one per process, read-only after ivg_ring_init, shared by its threads */
@@ -34,6 +43,7 @@ struct ivg_producer { /* one per thread; owned by that thread. Keep apart from w
         uint64_t sequence;          /* last sequence given to a synchronous request of this thread: use ++sequence */
         uint64_t sequence_reserved; /* what it was at the last reserve: who changed it since waits for an answer */
         uint64_t awaited;           /* the position of that one's record */
+        struct ivg_rest rest;       /* before the first look for an answer */
 };
 
 struct ivg_record { /* a claim; lives on the producer's stack between reserve and commit */
@@ -101,6 +111,9 @@ static inline bool ivg_producer_poll_answer(const struct ivg_producer *producer,
 static inline bool ivg_producer_look_for_answer(const struct ivg_producer *producer, uint64_t sequence, uint32_t look,
                                                 struct ivg_answer_header *header,
                                                 uint8_t payload[IVG_MAILBOX_PAYLOAD_BYTES]);
+/* Between commit and the first look for an answer that is awaited by looking: rests for as long as that makes the
+ * thread's rounds shortest (ring_rest.h), some 0.25 us at most. */
+static inline void ivg_producer_rest(struct ivg_producer *producer);
 /* Before sleeping for an answer: announces the sleep, then looks once more. True: the answer is there, do not sleep.
  * False: the consumer will see `waiting` and interrupt. ivg_producer_wait_end() follows in both cases. */
 bool ivg_producer_wait_begin(struct ivg_producer *producer, uint64_t sequence);
@@ -130,6 +143,7 @@ struct ivg_consumer { /* host-private: never in shared memory */
         uint32_t generation;
         bool next_alone;         /* the last take found nothing, or its record was answered: the next one goes alone */
         _Atomic(uint32_t) state; /* enum ivg_ring_state; decides which end of the ring is the first */
+        struct ivg_rest rest;    /* behind an answer */
 };
 
 struct ivg_taken_record {
@@ -179,9 +193,9 @@ static inline int ivg_consumer_answer(struct ivg_consumer *consumer, uint32_t in
 static inline int ivg_consumer_answer_record(struct ivg_consumer *consumer, const struct ivg_taken_record *record,
                                              uint32_t index, uint64_t sequence, uint32_t result, const void *payload,
                                              uint32_t answer_bytes);
-/* For a consumer that has nothing else to do between an answer and the next take: passes the time that the answer and
- * what follows it need, for a look at the next slot would only take its line from who is about to write it. */
-static inline void ivg_consumer_rest(void);
+/* Before a take by a consumer that has nothing else to do: if the last take, into `batch`, gave one record and that was
+ * answered in its slot, rests for as long as makes such rounds shortest (ring_rest.h), some 0.25 us at most. */
+static inline void ivg_consumer_rest(struct ivg_consumer *consumer, const struct ivg_batch *batch);
 /* Ends the ring with `state` (CLOSED, PEER_GONE or FAULT with its reason, at the present head). The first end wins.
  * Producers see it at their next reserve; who sleeps must be woken by the caller. Any thread. */
 void ivg_consumer_close(struct ivg_consumer *consumer, enum ivg_ring_state state, enum ivg_ring_fault fault,
@@ -195,6 +209,8 @@ void ivg_ring_mark_peer_gone(struct ivg_ring_host_part *host, uint32_t generatio
 
 /* "record slots", "opcode", ... for messages; never NULL. */
 const char *ivg_ring_fault_name(enum ivg_ring_fault fault);
+
+#include "ivgpu/ring_rest.h"
 
 #include "ivgpu/ring_consumer.h"
 #include "ivgpu/ring_producer.h"

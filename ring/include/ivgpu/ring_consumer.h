@@ -130,9 +130,10 @@ static inline int ivg_consumer_answer_record(struct ivg_consumer *consumer, cons
         return ivg_consumer_answer(consumer, index, sequence, result, payload, answer_bytes);
 }
 
-static inline void ivg_consumer_rest(void)
+static inline void ivg_consumer_rest(struct ivg_consumer *consumer, const struct ivg_batch *batch)
 {
-        ivg_cpu_wait_for_a_line();
+        if (batch->records_count == 1 && consumer->next_alone)
+                ivg_rest_pass(&consumer->rest);
 }
 
 #endif

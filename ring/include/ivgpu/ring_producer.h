@@ -261,6 +261,11 @@ static inline bool ivg_producer_poll_answer(const struct ivg_producer *producer,
         return true;
 }
 
+static inline void ivg_producer_rest(struct ivg_producer *producer)
+{
+        ivg_rest_pass(&producer->rest);
+}
+
 /* What the slot holds behind its commit word. Another thread may write it meanwhile, which P10 finds out;
  * ThreadSanitizer need not say so. */
 #ifdef IVG_TSAN

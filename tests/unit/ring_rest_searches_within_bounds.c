@@ -1,0 +1,118 @@
+/* How long the sides of a ring rest: the search ends when it should, keeps what it found, and only those rest who may.
+ */
+#include "ring_fixture.h"
+
+#define LENGTH_MAX (IVG_REST_COARSE_TRIALS * IVG_REST_COARSE_TRIALS / 3 + IVG_REST_FINE_TRIALS / 2)
+#define SEARCH_ROUNDS (IVG_REST_COARSE_TRIALS * IVG_REST_COARSE_ROUNDS + IVG_REST_FINE_TRIALS * IVG_REST_FINE_ROUNDS)
+
+/* The learning without the resting, which would take seconds here. */
+static void round_passes(struct ivg_rest *rest)
+{
+        if (rest->rounds_left-- == 0)
+                ivg_rest_learn(rest);
+        assert_true(rest->length <= LENGTH_MAX);
+}
+
+static void search_ends_and_its_result_is_kept_longer_each_time(void **state)
+{
+        struct ivg_rest rest = {0};
+        uint32_t kept = IVG_REST_ROUNDS_KEPT_MIN;
+
+        (void)state;
+        for (uint32_t search = 0; search < 8; search++) {
+                uint32_t length;
+
+                for (uint32_t round = 0; round < SEARCH_ROUNDS; round++) {
+                        round_passes(&rest);
+                        assert_int_not_equal(rest.trial, 0);
+                }
+                round_passes(&rest);
+                length = rest.length;
+                for (uint32_t round = 1; round < kept; round++) {
+                        assert_int_equal(rest.trial, 0);
+                        assert_int_equal(rest.length, length);
+                        round_passes(&rest);
+                }
+                kept = kept < IVG_REST_ROUNDS_KEPT_MAX ? 2 * kept : kept;
+        }
+}
+
+/* A clock that never was: the next reading is earlier than the last. */
+static void search_survives_a_clock_that_goes_back(void **state)
+{
+        struct ivg_rest rest = {0};
+
+        (void)state;
+        for (uint32_t round = 0; round <= SEARCH_ROUNDS; round++) {
+                round_passes(&rest);
+                rest.begin_ticks = UINT64_MAX / 2;
+        }
+        assert_int_equal(rest.trial, 0);
+}
+
+/* Two sides that begin at once and take turns: where one tries lengths, the other keeps its own. */
+static void sides_do_not_search_at_once(void **state)
+{
+        struct ring_fixture f;
+
+        (void)state;
+        fixture_open(&f, 0);
+        for (uint32_t round = 0; round < 4 * IVG_REST_ROUNDS_KEPT_MAX; round++) {
+                round_passes(&f.consumer.rest);
+                round_passes(&f.producer.rest);
+                assert_true(f.consumer.rest.trial == 0 || f.producer.rest.trial == 0);
+        }
+        fixture_close(&f);
+}
+
+static uint32_t rests_of(struct ring_fixture *f)
+{
+        const uint32_t before = f->consumer.rest.rounds_left;
+
+        ivg_consumer_rest(&f->consumer, &f->batch);
+        return before - f->consumer.rest.rounds_left;
+}
+
+static void consumer_rests_behind_the_answer_to_a_single_record(void **state)
+{
+        struct ring_fixture f;
+
+        (void)state;
+        fixture_open(&f, 0);
+        f.consumer.rest.rounds_left = 1000; /* with length 0 */
+        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 0);
+        assert_int_equal(rests_of(&f), 0); /* nothing was taken */
+
+        assert_false(fixture_send(&f, 1, 8, 1));
+        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 1);
+        assert_int_equal(rests_of(&f), 0); /* not answered: posted, or a lane has it */
+        assert_int_equal(ivg_consumer_answer(&f.consumer, f.producer.index, 1, 0, NULL, 0), 0);
+        assert_int_equal(rests_of(&f), 0); /* nor in its slot */
+        assert_int_equal(ivg_consumer_answer_record(&f.consumer, &f.batch.records[0], f.producer.index, 1, 0, NULL, 0),
+                         0);
+        assert_int_equal(rests_of(&f), 1);
+
+        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 0);
+        assert_int_equal(rests_of(&f), 0); /* once a round */
+
+        f.consumer.next_alone = false; /* more than one at once */
+        assert_false(fixture_send(&f, 2, 8, 1));
+        assert_false(fixture_send(&f, 3, 8, 1));
+        assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 2);
+        assert_int_equal(ivg_consumer_answer_record(&f.consumer, &f.batch.records[1], f.producer.index, 2, 0, NULL, 0),
+                         0);
+        assert_int_equal(rests_of(&f), 0);
+        fixture_close(&f);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(search_ends_and_its_result_is_kept_longer_each_time),
+                cmocka_unit_test(search_survives_a_clock_that_goes_back),
+                cmocka_unit_test(sides_do_not_search_at_once),
+                cmocka_unit_test(consumer_rests_behind_the_answer_to_a_single_record),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
