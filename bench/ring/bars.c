@@ -16,6 +16,7 @@
 #define PAIRS_TRIED_MAX 60u
 #define REJECTED_MAX 60u
 #define FLOORS_ALIKE 1.25
+#define WORK_ALONE 1.1
 
 static int missed;
 
@@ -55,9 +56,27 @@ static void run_now(const struct bench_options *options, const struct bench_peer
         free(result->rounds_ns);
 }
 
+/* Beside the verdict, which it does not change: whether the processors were whole ones. */
+static void tell_neighbours(const double *works_ns, const double *ratios)
+{
+        double alone[RUNS], least_ns = works_ns[0];
+        uint32_t count = 0;
+
+        for (uint32_t i = 1; i < RUNS; i++)
+                least_ns = works_ns[i] < least_ns ? works_ns[i] : least_ns;
+        for (uint32_t i = 0; i < RUNS; i++)
+                if (works_ns[i] <= WORK_ALONE * least_ns)
+                        alone[count++] = ratios[i];
+        qsort(alone, count, sizeof(alone[0]), bench_compare_double);
+        printf("        work that fills a core took more than %.1f x the least of the runs behind %u of them (the "
+               "core's other "
+               "thread had work too); round trip of the others: %.2f x floor\n",
+               WORK_ALONE, RUNS - count, alone[count / 2]);
+}
+
 static void check_round_trip(const struct bench_options *options, const struct bench_peer *ours)
 {
-        double ratios[RUNS], floors_ns[RUNS], round_trips_ns[RUNS];
+        double ratios[RUNS], floors_ns[RUNS], round_trips_ns[RUNS], works_ns[RUNS];
         uint32_t runs = 0, rejected = 0;
 
         while (runs < RUNS && rejected < REJECTED_MAX) {
@@ -72,6 +91,7 @@ static void check_round_trip(const struct bench_options *options, const struct b
                 floors_ns[runs] = now.median.floor_rtt_p50_ns;
                 round_trips_ns[runs] = now.median.rtt_p50_ns;
                 ratios[runs] = round_trips_ns[runs] / floors_ns[runs];
+                works_ns[runs] = bench_work_ns(options);
                 runs++;
         }
         if (runs < RUNS) {
@@ -82,6 +102,7 @@ static void check_round_trip(const struct bench_options *options, const struct b
         for (uint32_t i = 0; i < RUNS; i++)
                 printf(" %.0f/%.0f", round_trips_ns[i], floors_ns[i]);
         printf("\n");
+        tell_neighbours(works_ns, ratios);
         qsort(ratios, RUNS, sizeof(ratios[0]), bench_compare_double);
         bar(ratios[RUNS / 2] <= RTT_OVER_FLOOR_MAX,
             "round trip %.2f x floor (%.2f to %.2f in %u runs, %u more rejected; at most %.1f)", ratios[RUNS / 2],
@@ -163,6 +184,8 @@ int bench_check_bars(const struct bench_options *options, uint64_t sleeps)
         lost = bench_count_lost_wakeups(options, sleeps, &doorbells, &seconds);
         bar(lost == 0, "lost wake-ups in %llu sleeps: %llu (%llu doorbells, %.1f s)", (unsigned long long)sleeps,
             (unsigned long long)lost, (unsigned long long)doorbells, seconds);
+        for (uint32_t i = 0; i < 2 * bench_peers_count; i++)
+                free(one[i].rounds_ns);
         free(one);
         return missed != 0;
 }

@@ -156,6 +156,10 @@ void bench_pin(int processor);
 bool bench_choose_processors(int processors[2]);
 /* Nanoseconds of one line there and back between the two processors, and of one copy. */
 double bench_floor_line_ns(const struct bench_options *options);
+/* What the slower of both processors takes for work that fills a core. More at one time than at another: the core's
+ * other thread, which may be another machine's, has work too. A line's way shows nothing of that, a ring's round trip
+ * does. */
+double bench_work_ns(const struct bench_options *options);
 /* Its two sides, for those who are not threads of one process: `words` are BENCH_FLOOR_LINES zeroed pages. */
 #define BENCH_FLOOR_LINES 16u
 uint64_t bench_floor_rounds(const struct bench_options *options);

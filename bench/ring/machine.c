@@ -7,6 +7,8 @@
 
 #define FLOOR_ROUNDS_MAX 20000u /* of one line: a FLOOR_LINES-th */
 #define FLOOR_ROUNDS_PER_MS 500u
+#define WORK_STEPS 500u
+#define WORK_TIMES 1000u           /* about a millisecond */
 #define COPY_BYTES_MIN (64u << 20) /* copied for one figure */
 
 double bench_measure_ns_per_tick(void)
@@ -137,6 +139,56 @@ double bench_floor_line_ns(const struct bench_options *options)
         pthread_join(caller, NULL);
         pthread_join(peer, NULL);
         return bench_group_percentile_ns(&floor.groups_ns, 50);
+}
+
+/* ---- work that fills a core ---- */
+
+struct work {
+        const struct bench_options *options;
+        int processor;
+        double ns; /* out */
+};
+
+static uint64_t work_once(void)
+{
+        uint64_t a = 1, b = 2, c = 3, d = 4, e = 5, f = 6;
+        const uint64_t begin = bench_ticks();
+
+        for (uint32_t i = 0; i < WORK_STEPS; i++) { /* six chains, more than a core does at once */
+                a += i, b += i, c += i, d += i, e += i, f += i;
+                __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f)); /* each step is made */
+                a ^= i, b ^= i, c ^= i, d ^= i, e ^= i, f ^= i;
+                __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f));
+        }
+        return bench_ticks() - begin;
+}
+
+static void *work_on(void *argument)
+{
+        struct work *work = argument;
+        double taken[WORK_TIMES];
+
+        bench_pin(work->processor);
+        for (uint32_t i = 0; i < WORK_TIMES; i++)
+                taken[i] = (double)work_once();
+        qsort(taken, WORK_TIMES, sizeof(taken[0]), bench_compare_double);
+        work->ns = taken[WORK_TIMES / 2] * work->options->ns_per_tick;
+        return NULL;
+}
+
+double bench_work_ns(const struct bench_options *options)
+{
+        struct work works[2];
+        pthread_t threads[2];
+
+        for (uint32_t i = 0; i < 2; i++) {
+                works[i] = (struct work){.options = options, .processor = options->processors[i]};
+                if (pthread_create(&threads[i], NULL, work_on, &works[i]) != 0)
+                        bench_die("no thread for a processor's work");
+        }
+        for (uint32_t i = 0; i < 2; i++)
+                pthread_join(threads[i], NULL);
+        return works[0].ns > works[1].ns ? works[0].ns : works[1].ns;
 }
 
 double bench_floor_memcpy_ns(const struct bench_options *options, uint32_t bytes)
