@@ -173,6 +173,11 @@ static bool stream_is_marked(const struct stream *stream)
                (stream->object != NULL && ivg_work_is_done(stream->object));
 }
 
+static bool stream_is_known_done(const struct stream *stream)
+{
+        return stream->mark != NULL ? stream_is_marked(stream) : just_synced(stream->id, stream->context);
+}
+
 static void stream_is_done(const struct stream *stream, uint64_t tail)
 {
         if (stream->mark != NULL)
@@ -292,8 +297,7 @@ bool ivg_copy_follows_nothing(const struct ivg_copy *copy)
 {
         const struct stream stream = stream_of(copy);
 
-        return may_answer() &&
-               (stream.mark != NULL ? stream_is_marked(&stream) : just_synced(stream.id, stream.context));
+        return may_answer() && stream_is_known_done(&stream);
 }
 
 bool ivg_upload_waits(const struct ivg_copy *copy)
@@ -327,7 +331,7 @@ static CUresult stream_synchronize(CUstream handle, ivg_id null_stream)
                 return result;
         if (needs_trip())
                 return synchronize_by_trip(stream.id);
-        if (stream.mark != NULL ? stream_is_marked(&stream) : just_synced(stream.id, stream.context))
+        if (stream_is_known_done(&stream))
                 return ivg_local("cuStreamSynchronize", CUDA_SUCCESS);
         return synchronize_by_word(&stream);
 }
