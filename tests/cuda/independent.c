@@ -29,23 +29,13 @@ struct line { /* a stream and the word that its kernels count in */
         uint32_t sent;
 };
 
-static volatile uint32_t *pinned_word(CUdeviceptr *device)
-{
-        void *memory;
-
-        CU(cuMemAllocHost_v2(&memory, 4096));
-        memset(memory, 0, 4096);
-        CU(cuMemHostGetDevicePointer_v2(device, memory, 0));
-        return memory;
-}
-
 static struct line line_begin(unsigned int flags)
 {
         struct line line = {.sent = 0};
 
         CU(cuStreamCreate(&line.stream, flags));
         CU(cuEventCreate(&line.event, CU_EVENT_DISABLE_TIMING));
-        line.word = pinned_word(&line.device);
+        line.word = test_pinned_word(&line.device);
         return line;
 }
 
@@ -85,7 +75,7 @@ static struct gate gate_begin(void)
 {
         struct gate gate = {.after_us = 0};
 
-        gate.word = (void *)(uintptr_t)pinned_word(&gate.device);
+        gate.word = (void *)(uintptr_t)test_pinned_word(&gate.device);
         return gate;
 }
 
@@ -439,7 +429,7 @@ static void threads_that_send_and_wait(void)
 {
         pthread_t sender, waiters[THREADS];
 
-        told.word = pinned_word(&told.device);
+        told.word = test_pinned_word(&told.device);
         CHECK(pthread_create(&sender, NULL, send_and_tell, NULL) == 0, "thread");
         for (int i = 0; i < THREADS; i++)
                 CHECK(pthread_create(&waiters[i], NULL, wait_for_told, NULL) == 0, "thread");
