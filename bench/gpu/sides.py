@@ -13,6 +13,11 @@ FIGURE = re.compile(r"^(\S.*?)\s+([0-9]+(?:\.[0-9]+)?)\s+(ns|us|ms|s|GB/s|tok/s)
 HIGHER_IS_BETTER = ("GB/s", "tok/s")
 
 
+def order_of(number):
+    """A round starts with the other side than the one before, so that what drifts favours neither."""
+    return SIDES if number % 2 == 0 else SIDES[::-1]
+
+
 class Sides:
     """Where the programs are and how each side runs them. Device "soft" compares the soft GPU with itself, for tests."""
 
@@ -114,7 +119,7 @@ def run_sustained(sides, figures, flags):
     """Sustained launches in processes of their own, in turn: what one takes differs from process to process by a fifth,
     natively too, and by less within one."""
     for number in range(PROCESSES):
-        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+        for side in order_of(number):
             run_calls(sides, figures, side, [*flags, "--only", "launch_sustained_1_thread"])
 
 
@@ -137,7 +142,7 @@ def run_torch(sides, figures, side, script, *workloads):
 def run_torch_processes(sides, figures, script, *workloads):
     """The same for what differs from process to process as sustained launches do."""
     for number in range(PROCESSES):
-        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+        for side in order_of(number):
             run_torch(sides, figures, side, script, *workloads)
 
 
