@@ -55,7 +55,7 @@ int ivg_consumer_open(struct ivg_consumer *consumer, struct ivg_ring_guest_part 
         consumer->head_published = start;
         consumer->generation = generation;
         consumer->next_alone = false;
-        consumer->rest = (struct ivg_rest){0};
+        consumer->rest = (struct ivg_rest){.length = IVG_REST_CONSUMER_LENGTH};
         ivg_store_relaxed_u64(&consumer->head, start); /* private until the caller hands the consumer on */
         ivg_store_relaxed_u32(&consumer->state, IVG_RING_OPEN);
 

@@ -52,7 +52,8 @@ int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer
                 producer->sequence = first_sequence(producer);
                 producer->sequence_reserved = producer->sequence;
                 producer->awaited = 0; /* of no sequence in use yet */
-                producer->rest = (struct ivg_rest){.rounds_left = IVG_REST_PRODUCER_BEGINS};
+                producer->rest =
+                        (struct ivg_rest){.length = IVG_REST_PRODUCER_LENGTH, .rounds_left = IVG_REST_PRODUCER_BEGINS};
                 return 0;
         }
         return -EBUSY;

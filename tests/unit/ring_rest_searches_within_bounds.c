@@ -2,8 +2,8 @@
  */
 #include "ring_fixture.h"
 
-#define LENGTH_MAX (IVG_REST_COARSE_TRIALS * IVG_REST_COARSE_TRIALS / 3 + IVG_REST_FINE_TRIALS / 2)
-#define SEARCH_ROUNDS (IVG_REST_COARSE_TRIALS * IVG_REST_COARSE_ROUNDS + IVG_REST_FINE_TRIALS * IVG_REST_FINE_ROUNDS)
+#define LENGTH_MAX (IVG_REST_LENGTHS * IVG_REST_LENGTHS / 3 + IVG_REST_FINE_LENGTHS / 2)
+#define SEARCH_ROUNDS ((IVG_REST_LENGTHS + IVG_REST_FINE_LENGTHS + 1) * IVG_REST_SWEEPS * IVG_REST_TRIAL_ROUNDS)
 
 /* The learning without the resting, which would take seconds here. */
 static void round_passes(struct ivg_rest *rest)
@@ -24,12 +24,12 @@ static void search_ends_and_its_result_is_kept_longer_each_time(void **state)
 
                 for (uint32_t round = 0; round < SEARCH_ROUNDS; round++) {
                         round_passes(&rest);
-                        assert_int_not_equal(rest.trial, 0);
+                        assert_int_not_equal(rest.stage, IVG_REST_KEPT);
                 }
                 round_passes(&rest);
                 length = rest.length;
                 for (uint32_t round = 1; round < kept; round++) {
-                        assert_int_equal(rest.trial, 0);
+                        assert_int_equal(rest.stage, IVG_REST_KEPT);
                         assert_int_equal(rest.length, length);
                         round_passes(&rest);
                 }
@@ -47,7 +47,7 @@ static void search_survives_a_clock_that_goes_back(void **state)
                 round_passes(&rest);
                 rest.begin_ticks = UINT64_MAX / 2;
         }
-        assert_int_equal(rest.trial, 0);
+        assert_int_equal(rest.stage, IVG_REST_KEPT);
 }
 
 /* Two sides that begin at once and take turns: where one tries lengths, the other keeps its own. */
@@ -60,7 +60,7 @@ static void sides_do_not_search_at_once(void **state)
         for (uint32_t round = 0; round < 4 * IVG_REST_ROUNDS_KEPT_MAX; round++) {
                 round_passes(&f.consumer.rest);
                 round_passes(&f.producer.rest);
-                assert_true(f.consumer.rest.trial == 0 || f.producer.rest.trial == 0);
+                assert_true(f.consumer.rest.stage == IVG_REST_KEPT || f.producer.rest.stage == IVG_REST_KEPT);
         }
         fixture_close(&f);
 }

@@ -16,13 +16,23 @@
 extern "C" {
 #endif
 
-struct ivg_rest {              /* ring_rest.h */
-        uint32_t length;       /* steps of ivg_cpu_pass() */
-        uint32_t rounds_left;  /* with that length */
-        uint32_t trial;        /* its number; 0: it is the best of the last search */
-        uint32_t best, middle; /* lengths: of the trials until now, of the fine ones */
-        uint32_t rounds_kept;  /* after the last search */
-        uint64_t best_ticks, begin_ticks;
+enum ivg_rest_stage {
+        IVG_REST_KEPT, /* no search */
+        IVG_REST_COARSE,
+        IVG_REST_FINE,
+};
+#define IVG_REST_LENGTHS 24u  /* tried in the first stage, more than in the second */
+struct ivg_rest {             /* ring_rest.h */
+        uint32_t length;      /* steps of ivg_cpu_pass() */
+        uint32_t rounds_left; /* with that length */
+        uint32_t rounds_kept; /* after the last search */
+        enum ivg_rest_stage stage;
+        uint32_t sweep, index;            /* of the stage's lengths */
+        uint32_t before;                  /* length: when the search began */
+        uint32_t middle;                  /* length: of those of the second stage */
+        uint64_t begin_ticks;             /* of the trial */
+        uint64_t least_ticks;             /* of a trial in this stage */
+        uint64_t ticks[IVG_REST_LENGTHS]; /* of each length, its trials together */
 };
 
 /* ---- producer side ---- */
