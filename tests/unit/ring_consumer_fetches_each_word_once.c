@@ -56,6 +56,31 @@ static void take_uses_the_first_and_only_fetch(void **state)
         fixture_close(&f);
 }
 
+/* The way of nearly every call that somebody waits for: nothing was there, now one record is. */
+static void a_record_that_comes_alone_is_fetched_once(void **state)
+{
+        static const uint32_t lengths[] = {20, 20 * IVG_SLOT_PAYLOAD_BYTES};
+
+        (void)state;
+        for (uint32_t i = 0; i < 2; i++) {
+                const uint32_t slots = (lengths[i] + IVG_SLOT_PAYLOAD_BYTES - 1) / IVG_SLOT_PAYLOAD_BYTES;
+                struct ring_fixture f;
+                int count;
+
+                fixture_open(&f, IVG_RING_SLOTS - 1);
+                assert_int_equal(ivg_consumer_take(&f.consumer, &f.batch), 0);
+                (void)fixture_send(&f, 1, lengths[i], 1);
+                (void)fixture_send(&f, 2, 56, 2);
+                begin_hostility(&f);
+                count = ivg_consumer_take(&f.consumer, &f.batch);
+                hostile = NULL;
+                assert_int_equal(count, 1);
+                assert_int_equal(fetches, slots * 8); /* and not the word after them */
+                fixture_check_record(&f.batch.records[0], 1, lengths[i], 1);
+                fixture_close(&f);
+        }
+}
+
 static void answer_and_sleep_fetch_one_word_each(void **state)
 {
         struct ring_fixture f;
@@ -85,6 +110,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(take_uses_the_first_and_only_fetch),
+                cmocka_unit_test(a_record_that_comes_alone_is_fetched_once),
                 cmocka_unit_test(answer_and_sleep_fetch_one_word_each),
         };
 
