@@ -1,5 +1,5 @@
-# libFuzzer's targets, in the preset `fuzz` only. Each is a test too: its corpus and a bounded number of executions, the same
-# ones at each run (fixed seed). Long runs: tools/fuzz.
+# libFuzzer's targets, in the preset `fuzz` only. Each is a test too: its seeds, its corpus and a bounded number of executions,
+# the same ones at each run (fixed seed). Long runs: tools/fuzz.
 if(NOT IVG_FUZZ)
   return()
 endif()
@@ -19,7 +19,7 @@ function(ivg_fuzz_target name runs)
   add_test(NAME fuzz_${name}
            COMMAND sh -c "rm -rf '${new}' && mkdir -p '${new}' && exec \"$@\"" sh $<TARGET_FILE:fuzz_${name}> -runs=${runs} -seed=1 -timeout=20 -rss_limit_mb=2048 -verbosity=0
                                      -print_final_stats=1 -artifact_prefix=${CMAKE_BINARY_DIR}/fuzz/${name}- ${ARG_ARGS}
-                                     ${new} ${fuzz_dir}/corpus/${name})
+                                     ${new} ${CMAKE_BINARY_DIR}/fuzz/seeds/${name} ${fuzz_dir}/corpus/${name})
   set_tests_properties(fuzz_${name} PROPERTIES LABELS fuzz TIMEOUT 300
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1:${ARG_ENVIRONMENT}")
 endfunction()
@@ -39,9 +39,12 @@ target_include_directories(fuzz_images PRIVATE ${CMAKE_SOURCE_DIR}/guest/src ${C
 ivg_fuzz_target(config 5000 LIBS ivg_mediator ENVIRONMENT detect_leaks=0)
 ivg_fuzz_target(ptx 10000 LIBS ivg_softgpu_ptx ARGS -dict=${fuzz_dir}/ptx.dict -max_len=16384)
 
-# Writes the corpus of `calls` from the generated samples (tests/fuzz/make_corpora).
+# Seeds are made by each build, from what there is then: a new call is fuzzed without anybody thinking of it.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_executable(fuzz_call_seeds EXCLUDE_FROM_ALL ${fuzz_dir}/call_seeds.c ${CMAKE_BINARY_DIR}/generated/call_samples.c)
 set_target_properties(fuzz_call_seeds PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
 target_link_libraries(fuzz_call_seeds PRIVATE ivg_calls ivg_glue ivg_ring)
 add_dependencies(fuzz_call_seeds ivg_generate)
-add_dependencies(fuzz fuzz_call_seeds)
+add_custom_target(fuzz_seeds COMMAND ${Python3_EXECUTABLE} -B ${fuzz_dir}/make_seeds ${CMAKE_BINARY_DIR}
+                  DEPENDS fuzz_call_seeds COMMENT "Writing fuzz/seeds" VERBATIM)
+add_dependencies(fuzz fuzz_seeds)

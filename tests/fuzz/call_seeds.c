@@ -1,4 +1,4 @@
-/* The corpus of the target `calls`, from the generated samples: FOLDER/NN holds a few calls each. The numbers of
+/* The seeds of the target `calls`, from the generated samples: FOLDER/NN holds a few calls each. The numbers of
  * objects are those that the target has. */
 #include "call_samples.h"
 #include "ivgpu/ring.h"
