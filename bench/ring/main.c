@@ -92,6 +92,22 @@ static bool in_names(const char *names, const char *name)
         return false;
 }
 
+static bool parse_decimal(const char *text, double *number)
+{
+        char *end;
+
+        *number = strtod(text, &end);
+        return end != text && *end == '\0' && *number >= 0 && *number < 1e9;
+}
+
+static bool parse_processors(const char *text, int processors[2])
+{
+        int length = -1;
+
+        return sscanf(text, "%d,%d%n", &processors[0], &processors[1], &length) == 2 && text[length] == '\0' &&
+               processors[0] != processors[1];
+}
+
 /* Which of two words stand in the list; false when another does, or none. */
 static bool parse_pair(const char *text, const char *first, const char *second, bool chosen[2])
 {
@@ -208,8 +224,7 @@ static bool parse_options(int argc, char **argv, struct sweep *sweep)
                         sweep->options.milliseconds = (uint32_t)number;
                         break;
                 case 'P':
-                        right = processors_given = sscanf(optarg, "%d,%d", &sweep->options.processors[0],
-                                                          &sweep->options.processors[1]) == 2;
+                        right = processors_given = parse_processors(optarg, sweep->options.processors);
                         break;
                 case 'j':
                         sweep->json = optarg;
@@ -218,10 +233,10 @@ static bool parse_options(int argc, char **argv, struct sweep *sweep)
                         sweep->distributions = optarg;
                         break;
                 case 'x':
-                        sweep->ratio_max = strtod(optarg, NULL);
+                        right = parse_decimal(optarg, &sweep->ratio_max) && sweep->ratio_max > 0;
                         break;
                 case 'f':
-                        sweep->options.floor_min_ns = strtod(optarg, NULL);
+                        right = parse_decimal(optarg, &sweep->options.floor_min_ns);
                         break;
                 case 'B':
                         sweep->bars = true;

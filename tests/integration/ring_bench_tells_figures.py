@@ -77,7 +77,9 @@ def main():
         for workers, consumer in (("threads", "sleeping"), ("processes", "polled"), ("processes", "sleeping")):
             check_sweep(folder, workers, consumer, "--rings", "ivgpu,wfcqueue,unix seqpacket,mqueue")
         check_absent_modules(folder)
-    run("--rings", "no such ring", expected=2)
+    for option, text in (("--floor-min", "low"), ("--ratio-max", "0"), ("--ratio-max", "1.3x"), ("--processors", "0,0"),
+                         ("--processors", "0,1,2"), ("--rings", "no such ring")):
+        run(option, text, expected=2)
     run("--payloads", "7", expected=2)
     run("--workers", "threads,fibres", expected=2)
     run("--json", "/nonexistent/figures.json", "--quick", "--rings", "ivgpu", "--payloads", "8", "--producers", "1",
