@@ -19,7 +19,7 @@ static u64 extent_offset(const struct ivg_device *device, u32 index)
 
 static void owner_store(struct ivg_device *device, u32 index, u32 owner)
 {
-	/* Release: a record that names the extent comes later through the ring, and finds it cleared. */
+	/* E3, release: a record that names the extent comes later through the ring (P4), and finds it cleared. */
 	smp_store_release(&device->guest->extent_owner[index], owner);
 }
 

@@ -247,7 +247,7 @@ static bool answer_is_there(void *argument)
         const struct answer *answer = argument;
         const struct ivg_producer *producer = answer->producer;
 
-        /* Sequentially consistent: pairs with C6 like P8 does, for the wait may sleep on its word. */
+        /* P8, pairs with C6: sequentially consistent, for the wait may sleep on its word. */
         return ivg_load_seq_cst_u64(&producer->mailbox->sequence) == answer->sequence;
 }
 

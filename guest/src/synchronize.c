@@ -67,13 +67,13 @@ static _Atomic(uint64_t) deferred_seen;
 /* Errors of asynchronous calls that no call has reported yet. Whoever sees the count move has it reported. */
 static bool errors_are_due(void)
 {
-        /* Acquire, pairs with the executor's release: the error can be asked for. */
+        /* E2, acquire, pairs with E1 (deferred.c): the error can be asked for. */
         return ivg_load_acquire_u64(&host_words()[IVG_DEFERRED_NOTED]) != ivg_load_relaxed_u64(&deferred_seen);
 }
 
 static void errors_taken(void)
 {
-        /* Before the call that reports, so that one that comes meanwhile is not missed. */
+        /* E2: before the call that reports, so that one that comes meanwhile is not missed. */
         ivg_store_relaxed_u64(&deferred_seen, ivg_load_acquire_u64(&host_words()[IVG_DEFERRED_NOTED]));
 }
 
@@ -88,6 +88,7 @@ static bool may_answer(void)
 static bool needs_trip(void)
 {
         return !may_answer() || ivg_load_relaxed_u32(&ivg_frees_in_order) != 0 ||
+               /* P2, acquire, pairs with P1 (image_prints.c): seen by who has the load's answer. */
                ivg_load_acquire_u64(&host_words()[IVG_MAY_PRINT]) != 0;
 }
 

@@ -13,9 +13,10 @@ CUresult ivg_exec_completion_prepare(struct ivg_exec_call *call, struct ivg_exec
                                           &completion->address);
 }
 
-/* Release: only so that a waiting guest sees what this thread did before; the data is the device's. */
 static void store(struct ivg_exec *exec, const struct ivg_exec_completion *completion, uint64_t value)
 {
+        /* D2, release, pairs with D1 (completion.c of the guest): only so that a waiting guest sees what this thread
+         * did before; the data is the device's. */
         ivg_store_release_u64(&exec->completions[completion->index], value);
 }
 

@@ -9,8 +9,8 @@ void ivg_deferred_note(struct ivg_exec *exec, CUresult result)
         uint32_t none = CUDA_SUCCESS;
 
         (void)ivg_compare_exchange_acq_rel_u32(&exec->deferred, &none, (uint32_t)result);
-        /* After the error, so that whoever sees the count move finds it (release; pairs with the acquire in the guest's
-         * synchronize.c). */
+        /* E1, release, pairs with E2 (synchronize.c of the guest): after the error, so that whoever sees the count move
+         * finds it. */
         atomic_fetch_add_explicit(&exec->completions[IVG_DEFERRED_NOTED], 1, memory_order_release);
 }
 

@@ -119,7 +119,8 @@ void ivg_image_note_printing(struct ivg_exec *exec, const void *image, uint64_t 
         }
         for (uint32_t i = 0; i < parts_count; i++) {
                 if (prints_somewhere(ivg_exec_driver(exec), (const uint8_t *)image + offset, parts[i])) {
-                        /* Release: before the load's answer, so before any launch of its kernels. */
+                        /* P1, release, pairs with P2 (synchronize.c of the guest): before the load's answer, so before
+                         * any launch of its kernels. */
                         ivg_store_release_u64(word, 1);
                         return;
                 }

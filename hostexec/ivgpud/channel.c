@@ -17,7 +17,7 @@ static struct ivg_host_channel *host_channel(const struct ivg_channel *channel)
 /* The guest's state, FREE when its word is of another generation: such a word means nothing. */
 static uint32_t guest_state(const struct ivg_channel *channel)
 {
-        /* Acquire, pairs with G1 (link_channel.c): pid and program are there when OPEN is. */
+        /* G2, acquire, pairs with G1 (guest_part.c, kmod): pid and program are there when OPEN is. */
         const uint64_t word =
                 ivg_load_acquire_u64(&ivg_region_guest_pages(&channel->tenant->region)->channels[channel->index].state);
 

@@ -194,7 +194,8 @@ static void orders_write(struct ivg_mediator *mediator, const struct ivg_member 
                 ivg_store_relaxed_u32(&orders->watched, limits->kernel_timeout_ms != 0);
                 ivg_store_relaxed_u64(&orders->rate_calls_per_s, rate);
                 ivg_store_relaxed_u32(&orders->state, member->paused ? IVG_BOARD_PAUSE : IVG_BOARD_RUN);
-                for (uint32_t i = 0; i < executor->seat_count; i++) { /* as Q1 */
+                for (uint32_t i = 0; i < executor->seat_count; i++) {
+                        /* Q1: the word moves, then whoever waits is woken; the system call is a full barrier. */
                         atomic_fetch_add_explicit(&executor->board->grants[i].wake, 1, memory_order_release);
                         (void)syscall(SYS_futex, &executor->board->grants[i].wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
                 }

@@ -173,7 +173,7 @@ static int left_follow(struct ivg_tenant *tenant, struct ivg_error *error)
                         return -EBUSY;
                 }
         }
-        /* Acquire, pairs with the guest driver's release, as in epoch_follow; another epoch is followed there. */
+        /* B3, acquire, pairs with B1, as in epoch_follow; another epoch is followed there. */
         epoch = ivg_load_acquire_u64(&ivg_region_guest_pages(&tenant->region)->boot_epoch);
         if (epoch != 0 && epoch == ivg_load_relaxed_u64(&host->epoch_seen))
                 rc = vectors_follow(tenant);
@@ -299,7 +299,7 @@ void ivg_tenant_executor_gone(struct ivg_tenant *tenant)
 static bool epoch_follow(struct ivg_tenant *tenant)
 {
         struct ivg_host_pages *host = ivg_region_host_pages(&tenant->region);
-        /* Acquire, pairs with the guest driver's release: its channel words are those of this boot. */
+        /* B3, acquire, pairs with B1: the guest's channel words are those of this boot. */
         const uint64_t epoch = ivg_load_acquire_u64(&ivg_region_guest_pages(&tenant->region)->boot_epoch);
         bool clear = true;
         int rc;
@@ -321,7 +321,7 @@ static bool epoch_follow(struct ivg_tenant *tenant)
                 ivg_log(IVG_EVENT_VECTORS_FAILED, ivg_about_member(tenant->member),
                         "%s: doorbells of %u channels through %u vectors: %s; its programs will hang", tenant->name,
                         tenant->region.channel_count, tenant->vectors_usable, strerror(-rc));
-        /* Release, pairs with the guest's wait for it: older channels are ended, their memory is nobody's. */
+        /* B4, release, pairs with B2: older channels are ended, their memory is nobody's. */
         ivg_store_release_u64(&host->epoch_seen, epoch);
         return true;
 }
