@@ -59,11 +59,11 @@ def explore(model, macros):
 
 def check_complete(output):
     """Searched to the end, without an error, and no statement of the model that never ran."""
+    if number(r"errors: (\d+)", output, "errors") != "0":  # ends the search, too
+        raise Wrong(f"the model does not hold:\n{output}")
     for limit in ("max search depth too small", "Search not completed", "out of memory", "memory limit"):
         if limit in output:
             raise Wrong(f"the search is not complete ({limit}):\n{output}")
-    if number(r"errors: (\d+)", output, "errors") != "0":
-        raise Wrong(f"the model does not hold:\n{output}")
     for lines in re.findall(r"^unreached in (?:proctype|init) .*\n((?:\t.*\n)*)", output, re.MULTILINE):
         for line in lines.splitlines():
             if '"-end-"' not in line and re.match(r"\t\S+:\d+, state", line):
