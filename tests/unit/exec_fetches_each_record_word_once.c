@@ -137,6 +137,27 @@ static void long_records_arrive_as_sent(void **state)
         assert_int_equal(ivg_ring_state_errno(&f->ring), 0);
 }
 
+/* What a record refers to in the arena is fetched once, too: a check and what it was for see the same copy. */
+static void arena_ranges_are_copied_before_they_are_looked_at(void **state)
+{
+        static const uint32_t lengths[] = {1, 64, IVG_TEMPORARY_FILE_BYTES_MIN - 1, IVG_TEMPORARY_FILE_BYTES_MIN};
+        struct exec_fixture *f = *state;
+
+        fixture_own_extents(f, 0, 1, FIXTURE_CHANNEL);
+        for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+                const struct ivg_wire_range range = {.bytes = lengths[i], .where = IVG_RANGE_ARENA};
+                struct ivg_exec_call call = {.exec = f->exec};
+                const void *data;
+
+                memset(f->arena, 0x11, lengths[i]);
+                assert_true(ivg_exec_range_in(&call, &range, lengths[i], &data));
+                memset(f->arena, 0xee, lengths[i]);
+                for (uint32_t byte = 0; byte < lengths[i]; byte++)
+                        assert_int_equal(((const uint8_t *)data)[byte], 0x11);
+                ivg_exec_temporaries_free(&call);
+        }
+}
+
 /* How a call ended: its answer, or the fault that closed the channel. */
 struct end {
         CUresult result;
@@ -197,6 +218,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(calls_do_what_they_do, setup, teardown),
                 cmocka_unit_test_setup_teardown(long_records_arrive_as_sent, setup, teardown),
+                cmocka_unit_test_setup_teardown(arena_ranges_are_copied_before_they_are_looked_at, fixture_setup,
+                                                fixture_teardown),
                 cmocka_unit_test(every_call_ends_alike),
         };
 
