@@ -159,6 +159,8 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
                 if (!ivg_reaper_submit(exec, &request))
                         ivg_exec_call_failed(exec, &request, CUDA_ERROR_OUT_OF_MEMORY);
         } else {
+                if (__builtin_expect(request.descriptor->unchains, 0))
+                        ivg_meter_flush(exec); /* it may end a stream */
                 run_here(exec, &request);
         }
 }

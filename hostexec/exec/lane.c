@@ -3,12 +3,13 @@
  *
  * Order. The consumer hands a call over when it comes to its record, so every earlier record of the channel has been
  * executed or given to the reaper. The lane then waits for the reaper to finish what the same guest thread had given it
- * (asynchronous frees and destroys). So a guest thread's blocking calls see all its own earlier calls done, in order.
+ * (asynchronous frees and unloads). So a guest thread's blocking calls see all its own earlier calls done, in order.
  *
- * Uses and destroys. An object is destroyed by the reaper or a lane while others may use it. A use by an earlier record
- * is over, or runs on a lane, whose guest thread has not got its answer yet: then the program itself destroys what
- * another of its threads is using. A use by a later record is a use after the destroy, and finds no number or a dying
- * object, as it would natively. RCU keeps the table's node; nothing keeps the driver's object, and nothing needs to.
+ * Uses and destroys. An object is destroyed by the consumer, the reaper or a lane while others may use it. A use by an
+ * earlier record is over, or runs on a lane, whose guest thread has not got its answer yet: then the program itself
+ * destroys what another of its threads is using. A use by a later record is a use after the destroy, and finds no
+ * number or a dying object, as it would natively. RCU keeps the table's node; nothing keeps the driver's object, and
+ * nothing needs to.
  *
  *   consumer                                        lane
  *   L1 slot, then `submitted` (exchange)     ->     L2 `submitted` (acquire), then slot

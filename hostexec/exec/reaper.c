@@ -1,4 +1,4 @@
-/* The reaper: one thread for asynchronous calls that may block (frees, destroys, unloads), in the ring's order.
+/* The reaper: one thread for asynchronous calls that may block (frees, unloads), in the ring's order.
  *
  * One thread for all guest threads, since these calls end objects that belong to each other (a context and its memory),
  * and a program orders them across its threads by its own means, which only the ring's order reflects. Each call has a
