@@ -71,8 +71,12 @@ uint64_t ivg_spin_ns(uint64_t usual)
 
         if (spin_ns == 0)
                 return 0;
-        if (thread->rang && ns < IVG_WAKE_SPIN_NS)
-                ns = IVG_WAKE_SPIN_NS;
+        if (thread->rang) {
+                /* Where whoever was woken has been put on this processor, it goes first. */
+                sched_yield();
+                if (ns < IVG_WAKE_SPIN_NS)
+                        ns = IVG_WAKE_SPIN_NS;
+        }
         ns += thread->dma_ns;
         thread->rang = false;
         thread->dma_ns = 0;

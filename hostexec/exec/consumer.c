@@ -306,6 +306,7 @@ static void sleep_for_records(struct ivg_exec *exec)
                 (void)poll(fds, 2, -1); /* ends by doorbell or stop */
                 drain_doorbell(exec);
                 slept(exec, ivg_clock_ns() - begin_ns);
+                exec->has_woken = true;
         }
         ivg_consumer_sleep_end(&exec->consumer);
         ivg_gate_consumer_woke(exec);
@@ -325,6 +326,11 @@ static bool spin_for_records(struct ivg_exec *exec)
         uint64_t last = end + exec->yield_ns, now = begin;
         bool flushed = false;
 
+        /* Whoever rang may wait on this processor, for what has just been done: it goes first. */
+        if (exec->has_woken) {
+                exec->has_woken = false;
+                sched_yield();
+        }
         do {
                 flushed = flushed || ivg_meter_pause(exec, begin, now);
                 const uint32_t looks = exec->watches.count > 0 ? IVG_SPIN_LOOKS_WATCHING : IVG_SPIN_LOOKS;

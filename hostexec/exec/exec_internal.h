@@ -209,6 +209,7 @@ struct ivg_exec {
         bool consumer_started;
         uint64_t records_consumed, batches, sleeps; /* consumer only */
         uint64_t yield_ns;                          /* likewise: how long it looks on before it sleeps */
+        bool has_woken;                             /* likewise: and has not offered its processor since */
         struct ivg_exec_awaited awaited;            /* likewise */
         struct ivg_watches watches;                 /* likewise (watch.h) */
         struct ivg_chains *chains;                  /* likewise; NULL: launches are plain (chain.h) */
