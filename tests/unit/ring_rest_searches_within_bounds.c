@@ -1,5 +1,5 @@
-/* How long the sides of a ring rest: the search ends when it should, keeps what it found, and only those rest who may.
- */
+/* How long the sides of a ring rest: the search finds the best length, ends when it should and keeps what it found, and
+ * only those rest who may. */
 #include "ring_fixture.h"
 
 #define LENGTH_MAX (IVG_REST_LENGTHS * IVG_REST_LENGTHS / 3 + IVG_REST_FINE_LENGTHS / 2)
@@ -48,6 +48,56 @@ static void search_survives_a_clock_that_goes_back(void **state)
                 rest.begin_ticks = UINT64_MAX / 2;
         }
         assert_int_equal(rest.stage, IVG_REST_KEPT);
+}
+
+#define BEST 41u
+#define TRIAL_TICKS (1ull << 40) /* minutes, beside which it does not matter what the test itself takes */
+
+static uint64_t ticks_with(uint32_t length, uint64_t per_step)
+{
+        return TRIAL_TICKS + per_step * (length > BEST ? length - BEST : BEST - length);
+}
+
+/* One search in which trials take what the test says; one in `interrupted_every` takes ten times as long. */
+static void search(struct ivg_rest *rest, uint64_t per_step, uint32_t interrupted_every)
+{
+        uint32_t trials = 0;
+
+        rest->rounds_left = 0;
+        do {
+                if (rest->rounds_left == 0) {
+                        uint64_t ticks = ticks_with(rest->length, per_step);
+
+                        if (interrupted_every != 0 && ++trials % interrupted_every == 0)
+                                ticks *= 10;
+                        rest->begin_ticks = ivg_cpu_ticks() - ticks;
+                }
+                round_passes(rest);
+        } while (rest->stage != IVG_REST_KEPT);
+}
+
+static void search_finds_the_best_length(void **state)
+{
+        static const uint32_t interrupted_every[] = {0, 7, 35};
+
+        (void)state;
+        for (uint32_t i = 0; i < 3; i++) {
+                struct ivg_rest rest = {.length = 160};
+
+                search(&rest, TRIAL_TICKS / 10, interrupted_every[i]);
+                assert_int_equal(rest.length, BEST);
+        }
+}
+
+static void length_stays_beside_one_that_is_hardly_better(void **state)
+{
+        struct ivg_rest rest = {.length = BEST + 20};
+
+        (void)state;
+        search(&rest, TRIAL_TICKS / IVG_REST_CLEARLY / 25, 0); /* 20 of 25 parts of what would be clearly worse */
+        assert_int_equal(rest.length, BEST + 20);
+        search(&rest, TRIAL_TICKS / IVG_REST_CLEARLY / 15, 0);
+        assert_int_equal(rest.length, BEST);
 }
 
 /* Two sides that begin at once and take turns: where one tries lengths, the other keeps its own. */
@@ -110,6 +160,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(search_ends_and_its_result_is_kept_longer_each_time),
                 cmocka_unit_test(search_survives_a_clock_that_goes_back),
+                cmocka_unit_test(search_finds_the_best_length),
+                cmocka_unit_test(length_stays_beside_one_that_is_hardly_better),
                 cmocka_unit_test(sides_do_not_search_at_once),
                 cmocka_unit_test(consumer_rests_behind_the_answer_to_a_single_record),
         };
