@@ -165,7 +165,7 @@ int ivg_link_open(uint64_t call_table_fingerprint, struct ivg_link **link, enum 
 
 static int ring_errno(const struct ivg_link *link)
 {
-        /* Acquire, pairs with the consumer's release of the status word: its fault words are complete. */
+        /* S2, pairs with S1 (ring_attach.c): the fault words are complete. */
         const uint64_t status = ivg_load_acquire_u64(&ivg_region_ring_host(&link->region, link->channel)->status);
 
         if (status >> 32 != link->generation)

@@ -67,7 +67,7 @@ static int channel_failed(struct ivg_link *link, struct ivg_link_request *reques
 
 static int ring_must_be_open(const struct ivg_link *link, struct ivg_link_request *request)
 {
-        /* Acquire, pairs with the release in ivg_consumer_open(): head and mailboxes are in their first state. */
+        /* S2, pairs with S1 in ivg_consumer_open(): head and mailboxes are in their first state. */
         const uint64_t status = ivg_load_acquire_u64(&ivg_region_ring_host(&link->region, link->channel)->status);
 
         if (status == ivg_channel_word(link->generation, IVG_RING_OPEN))

@@ -74,7 +74,7 @@ int ivg_consumer_open(struct ivg_consumer *consumer, struct ivg_ring_guest_part 
                 mailbox->answer_bytes = 0;
                 memset(mailbox->payload, 0, sizeof(mailbox->payload));
         }
-        /* Pairs with ivg_ring_state_errno (ring_producer.h). */
+        /* S1, pairs with S2 (ring_producer.h): who sees OPEN sees head and mailboxes in their first state. */
         ivg_store_release_u64(&host->status, status_word(generation, IVG_RING_OPEN));
         return 0;
 }
@@ -84,14 +84,15 @@ static void end(struct ivg_consumer *consumer, enum ivg_ring_state state, enum i
 {
         uint32_t expected = IVG_RING_OPEN;
 
-        /* The private word decides, for the guest might be able to write the shared one. */
+        /* S3, pairs with itself: the first end wins. The private word decides, for the guest might be able to write the
+         * shared one. */
         if (!ivg_compare_exchange_acq_rel_u32(&consumer->state, &expected, state))
                 return;
         if (state == IVG_RING_FAULT) {
                 ivg_store_relaxed_u64(&consumer->host->fault, (uint64_t)value << 32 | (uint64_t)fault);
                 ivg_store_relaxed_u64(&consumer->host->fault_position, position);
         }
-        /* Pairs with ivg_ring_state_errno (ring_producer.h): the reason is there before the state. */
+        /* S1, pairs with S2 (ring_producer.h): the reason is there before the state. */
         ivg_store_release_u64(&consumer->host->status, status_word(consumer->generation, state));
 }
 
@@ -112,7 +113,7 @@ void ivg_ring_mark_peer_gone(struct ivg_ring_host_part *host, uint32_t generatio
 {
         uint64_t expected = status_word(generation, IVG_RING_OPEN);
 
-        /* Release in it pairs with ivg_ring_state_errno (ring_producer.h). */
+        /* S1, pairs with S2 (ring_producer.h). An exchange: what the executor said before it died stays. */
         (void)ivg_compare_exchange_acq_rel_u64(&host->status, &expected, status_word(generation, IVG_RING_PEER_GONE));
 }
 

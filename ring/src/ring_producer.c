@@ -25,6 +25,7 @@ int ivg_ring_status_errno(uint64_t status, uint32_t generation)
  */
 static uint64_t first_sequence(const struct ivg_producer *producer)
 {
+        /* P6, pairs with C6: of the line's last owner that had an answer. */
         const uint32_t shown = (uint32_t)(ivg_load_acquire_u64(&producer->mailbox->sequence) >> 32);
         const uint32_t noted = ivg_load_relaxed_u32(&producer->line->sequence_high); /* ordered by the exchange */
 
@@ -39,8 +40,8 @@ int ivg_producer_open(struct ivg_ring *ring, uint32_t owner, struct ivg_producer
                 struct ivg_ring_producer *line = &ring->guest->producers[i];
                 uint32_t free_owner = 0;
 
-                /* Relaxed look first: a failed exchange would take the line away from its owner's core. Acquire in the
-                 * exchange pairs with the release in close: the previous owner's last stores to the line are over. */
+                /* O2, acquire in the exchange, pairs with O1: the previous owner's last stores to the line are over.
+                 * Relaxed look first: a failed exchange would take the line away from its owner's core. */
                 if (ivg_load_relaxed_u32(&line->owner) != 0 ||
                     !ivg_compare_exchange_acq_rel_u32(&line->owner, &free_owner, owner))
                         continue;
@@ -65,7 +66,7 @@ void ivg_producer_close(struct ivg_producer *producer)
 
         assert(ivg_load_relaxed_u32(&line->slots) == 0); /* own line; a claim would be lost for ever */
         ivg_store_relaxed_u32(&ivg_producer_waiter(producer)->waiting, 0); /* ordered by the next store */
-        ivg_store_release_u32(&line->owner, 0);                            /* pairs with the exchange in open */
+        ivg_store_release_u32(&line->owner, 0);                            /* O1, pairs with O2 in open */
         producer->ring = NULL;
 }
 
@@ -93,7 +94,7 @@ bool ivg_producer_abandon(struct ivg_producer *producer, const struct ivg_record
 {
         const bool asleep = ivg_ring_publish_record(producer->ring, record->position, record->slots, IVG_SLOT_SKIP, 0);
 
-        ivg_store_release_u32(&ivg_producer_line(producer)->slots, 0); /* as in commit */
+        ivg_store_release_u32(&ivg_producer_line(producer)->slots, 0); /* P0, the note's end, as in commit */
         return asleep;
 }
 

@@ -94,7 +94,8 @@ static void mark_dead(struct ivg_ring *ring, uint32_t owner)
         for (uint32_t i = 0; i < IVG_RING_PRODUCERS; i++) {
                 uint32_t expected = owner;
 
-                /* All lines first: two dead producers that note the same position must know each other as dead. */
+                /* R5, pairs with R2: all lines first, for two dead producers that note the same position must know each
+                 * other as dead. */
                 (void)ivg_compare_exchange_acq_rel_u32(&ring->guest->producers[i].owner, &expected,
                                                        owner | IVG_OWNER_DEAD);
         }
@@ -126,7 +127,7 @@ int ivg_ring_recover(struct ivg_ring *ring, uint32_t owner, bool *doorbell)
                         continue;                       /* the line stays dead and noted, for the next call */
                 ivg_store_relaxed_u32(&line->slots, 0); /* ordered by the last */
                 ivg_store_relaxed_u32(&ring->guest->waiters[i].waiting, 0);
-                ivg_store_release_u32(&line->owner, 0); /* pairs with the exchange in ivg_producer_open */
+                ivg_store_release_u32(&line->owner, 0); /* O1, pairs with O2 in ivg_producer_open */
         }
         *doorbell = ivg_ring_consumer_missed_a_record(ring);
         return worst;

@@ -61,8 +61,8 @@ static inline struct ivg_ring_slot *ivg_ring_slot_at(const struct ivg_ring *ring
 
 static inline int ivg_ring_state_errno(const struct ivg_ring *ring)
 {
-        /* Acquire, pairs with the status stores of ring_attach.c and ivg_consumer_close: who reads FAULT may read its
-         * reason, who reads OPEN sees formatted mailboxes. */
+        /* S2, pairs with S1 (ring_attach.c): who reads FAULT may read its reason, who reads OPEN sees formatted
+         * mailboxes. */
         const uint64_t status = ivg_load_acquire_u64(&ring->host->status);
 
         if (status == ((uint64_t)ring->generation << 32 | IVG_RING_OPEN))
@@ -230,7 +230,7 @@ static inline bool ivg_producer_commit(struct ivg_producer *producer, const stru
                 ivg_ring_publish_record(producer->ring, record->position, record->slots, IVG_SLOT_DATA, opcode);
 
         ivg_point_hook(IVG_POINT_LOOKED);
-        /* The note ends, after P4 (release), pairs with R2 (ring_recover.c): who sees it gone sees the commit. */
+        /* P0, the note's end: after P4 (release), pairs with R2 (ring_recover.c): who sees it gone sees the commit. */
         ivg_store_release_u32(&line->slots, 0);
         return asleep;
 }
