@@ -78,6 +78,18 @@ static bool next_trial(struct ivg_rest *rest)
         return ++rest->sweep < IVG_REST_SWEEPS;
 }
 
+static void end_stage(struct ivg_rest *rest)
+{
+        const uint32_t best = best_of(rest);
+
+        if (rest->stage == IVG_REST_FINE) {
+                keep(rest, best);
+        } else {
+                rest->middle = best;
+                begin_stage(rest, IVG_REST_FINE);
+        }
+}
+
 void ivg_rest_learn(struct ivg_rest *rest)
 {
         if (rest->stage == IVG_REST_KEPT) {
@@ -85,17 +97,11 @@ void ivg_rest_learn(struct ivg_rest *rest)
                 begin_stage(rest, IVG_REST_COARSE);
         } else {
                 count_trial(rest, ivg_cpu_ticks() - rest->begin_ticks);
-                if (!next_trial(rest)) {
-                        const uint32_t best = best_of(rest);
-
-                        if (rest->stage == IVG_REST_FINE) {
-                                keep(rest, best);
-                                return;
-                        }
-                        rest->middle = best;
-                        begin_stage(rest, IVG_REST_FINE);
-                }
+                if (!next_trial(rest))
+                        end_stage(rest);
         }
+        if (rest->stage == IVG_REST_KEPT)
+                return;
         rest->length = length_of(rest, rest->index);
         rest->rounds_left = IVG_REST_TRIAL_ROUNDS - 1;
         rest->begin_ticks = ivg_cpu_ticks();
