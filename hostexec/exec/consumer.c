@@ -125,6 +125,8 @@ static void run_here(struct ivg_exec *exec, const struct ivg_exec_request *reque
 {
         exec->gate.calls[request->wants_answer ? IVG_BOARD_CONSUMER_SYNC : IVG_BOARD_CONSUMER_ASYNC]++;
         if (!request->descriptor->gpu) {
+                if (request->descriptor->unchains)
+                        ivg_meter_flush(exec); /* it may end a stream */
                 if (__builtin_expect(exec->gate.legacy_dirty, 0) && request->descriptor->orders_streams)
                         ivg_meter_flush_now(exec);
                 ivg_exec_run(exec, request);
@@ -159,8 +161,6 @@ static void execute_record(struct ivg_exec *exec, const struct ivg_taken_record 
                 if (!ivg_reaper_submit(exec, &request))
                         ivg_exec_call_failed(exec, &request, CUDA_ERROR_OUT_OF_MEMORY);
         } else {
-                if (__builtin_expect(request.descriptor->unchains, 0))
-                        ivg_meter_flush(exec); /* it may end a stream */
                 run_here(exec, &request);
         }
 }
