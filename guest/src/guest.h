@@ -500,7 +500,8 @@ static inline void ivg_progress_note(void)
 #define IVG_DMA_BYTES_PER_NS 20u
 #define IVG_DMA_SPIN_NS_MAX 54000000u
 void ivg_expect_dma(uint64_t bytes); /* this thread has sent a copy of so many bytes */
-/* How long this thread had better spin now: `usual`, or longer once after it rang the doorbell or sent copies. */
+/* How long this thread had better spin now: `usual`, or longer once after it rang the doorbell or sent copies. After a
+ * ring it offers its processor first. */
 uint64_t ivg_spin_ns(uint64_t usual);
 /* A thread that waits for the device natively holds its processor until the device is done (CU_CTX_SCHED_AUTO). Here it
  * spins for one wake-up's cost, then looks on for so long between offers of its processor, and only then sleeps: being

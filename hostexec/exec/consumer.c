@@ -326,7 +326,8 @@ static bool spin_for_records(struct ivg_exec *exec)
         uint64_t last = end + exec->yield_ns, now = begin;
         bool flushed = false;
 
-        /* Whoever rang may wait on this processor, for what has just been done: it goes first. */
+        /* Whoever rang may wait on this processor, for what has just been done: it goes first. Not before the ring is
+         * found empty: a call may send two records and wait for the second. */
         if (exec->has_woken) {
                 exec->has_woken = false;
                 sched_yield();
